@@ -1,0 +1,111 @@
+//! The command line, familiar to hands that know nginx and HAProxy.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, Config};
+use crate::server;
+
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, about, args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: Run,
+    /// Print the JSON Schema of the configuration and exit.
+    #[arg(long)]
+    print_schema: bool,
+}
+
+#[derive(Debug, Args)]
+struct Run {
+    /// The configuration file.
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Check the configuration and exit: 0 if it is good, 1 if not.
+    #[arg(short, long)]
+    test: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run in the foreground (the same as giving only -c FILE).
+    Run(Run),
+    /// Run in front of three built-in demo MCP servers, without a file.
+    Demo,
+}
+
+/// Does what the command line says.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if arguments.print_schema {
+        return print(&config::schema());
+    }
+    match arguments.command {
+        None => with_file(&arguments.run),
+        Some(Command::Run(run)) => with_file(&run),
+        Some(Command::Demo) => ExitCode::FAILURE,
+    }
+}
+
+fn with_file(run: &Run) -> ExitCode {
+    let Some(path) = &run.config else {
+        complain("no configuration: give -c FILE, or try `tidegate demo`");
+        return ExitCode::from(2);
+    };
+    let config = match config::load(path) {
+        Ok(config) => config,
+        Err(problems) => {
+            complain(&problems.to_string());
+            return ExitCode::FAILURE;
+        }
+    };
+    for warning in &config.warnings {
+        complain(&warning.to_string());
+    }
+    if run.test {
+        complain(&format!("{}: the configuration is good", path.display()));
+        return ExitCode::SUCCESS;
+    }
+    serve(config, path)
+}
+
+fn serve(config: Config, path: &Path) -> ExitCode {
+    start_log(config.log.level.as_str());
+    let addresses: Vec<String> = config.listeners.iter().map(|listener| listener.bind.to_string()).collect();
+    let hello = || log::info!("tidegate {} serves {} on {}", env!("CARGO_PKG_VERSION"), path.display(), addresses.join(", "));
+    exit(server::run(config, hello))
+}
+
+fn exit(result: Result<(), server::StartError>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("tidegate: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The error log goes to standard error, where systemd picks it up. Pingora's own lines are kept
+/// down: what they tell is told better in the access log.
+fn start_log(level: &str) {
+    let filter = format!("{level},pingora=error,pingora_core=error,pingora_proxy=error,h2=error");
+    let _ = env_logger::Builder::new().parse_filters(&filter).format_timestamp_millis().try_init();
+}
+
+fn print(text: &str) -> ExitCode {
+    match writeln!(std::io::stdout(), "{text}") {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn complain(text: &str) {
+    // If standard error is gone there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

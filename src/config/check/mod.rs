@@ -1,0 +1,221 @@
+//! From fields to a [`Config`]: the rules that single keys cannot know.
+//!
+//! Each part of the file is read in full even when another part is wrong, so that one run shows
+//! everything. A part that could not be read is left out of the result, or has some value of its
+//! type, which is safe because a result with any problem is thrown away by the caller.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+mod pools;
+mod routes;
+
+use super::address;
+use super::fields::{Fields, Item, is_off};
+use super::keys::LEVELS;
+use super::model::{AccessLog, Admin, Config, Level, Limits, Listener, Log, Sessions, Streams};
+use super::node::{Node, Span, Word};
+use super::problem::{Report, quoted};
+use super::table;
+
+/// Reads the tree of a file. What is wrong goes into the report, and then the answer means nothing.
+pub(super) fn config(root: &Node, report: &Report<'_>) -> Config {
+    let fields = Fields::open(&table::ROOT, root, root.span, report);
+    let listeners = listeners(&fields, report);
+    let heads = pools::heads(&fields);
+    let routes = routes::routes(&fields, &heads, report);
+    let pools = pools::pools(&heads, &routes, report);
+    let admin = admin(&fields, &listeners, report);
+    let state_dir = fields.text("state_dir");
+    Config {
+        listeners: listeners
+            .into_iter()
+            .map(|(_, listener)| listener)
+            .collect(),
+        routes,
+        pools,
+        sessions: sessions(&fields.section("sessions")),
+        streams: streams(&fields.section("streams")),
+        limits: limits(&fields.section("limits")),
+        admin,
+        log: log(&fields.section("log")),
+        state_dir: state_dir.and_then(|word| fields.parsed(word, address::file_path)),
+        threads: fields.count("threads").and_then(NonZeroUsize::new),
+        drain_timeout: fields.duration("drain_timeout"),
+        warnings: Vec::new(),
+    }
+}
+
+/// The listeners, each with the place of its address.
+fn listeners(root: &Fields<'_>, report: &Report<'_>) -> Vec<(Span, Listener)> {
+    let mut listeners: Vec<(Span, Listener)> = Vec::new();
+    for item in root.items("listeners") {
+        let Item::Fields(fields) = item else { continue };
+        let Some((at, listener)) = listener(&fields) else {
+            continue;
+        };
+        for (other_at, other) in &listeners {
+            if overlap(listener.bind, other.bind) {
+                let line = report.line(*other_at);
+                let message = format!(
+                    "{} is taken already: the listener on line {line} accepts on {}",
+                    listener.bind, other.bind
+                );
+                report.error(at, message);
+            } else if listener.name == other.name {
+                let line = report.line(*other_at);
+                let name = quoted(&listener.name);
+                let message = format!("the listener on line {line} is named {name} as well");
+                report.error(fields.place_of("name"), message);
+            }
+        }
+        listeners.push((at, listener));
+    }
+    listeners
+}
+
+fn listener(fields: &Fields<'_>) -> Option<(Span, Listener)> {
+    let max_connections = fields.count("max_connections").unwrap_or_default();
+    let name = fields.text("name");
+    let name = name.map(|word| fields.parsed(word, address::address_name));
+    let word = fields.text("bind")?;
+    let bind = fields.parsed(word, address::bind)?;
+    let name = match name {
+        Some(name) => name?,
+        None => word.text.to_owned(),
+    };
+    let listener = Listener {
+        name,
+        bind,
+        max_connections,
+    };
+    Some((word.span, listener))
+}
+
+/// Would one socket take what the other wants? A wildcard address takes every address of its
+/// family, and `[::]` takes IPv4 as well, which is the default of Linux. Port 0 is never the same.
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let (ip_a, ip_b) = (a.ip().to_canonical(), b.ip().to_canonical());
+    let everything = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    let any = |ip: IpAddr| ip.is_unspecified();
+    a.port() != 0
+        && a.port() == b.port()
+        && (ip_a == ip_b
+            || ip_a == everything
+            || ip_b == everything
+            || ip_a.is_ipv4() == ip_b.is_ipv4() && (any(ip_a) || any(ip_b)))
+}
+
+fn admin(root: &Fields<'_>, listeners: &[(Span, Listener)], report: &Report<'_>) -> Admin {
+    let off = Admin { bind: None };
+    let Some(fields) = root.section_or_off("admin") else {
+        return off;
+    };
+    let Some(word) = fields.text("bind").filter(|word| !is_off(word.text)) else {
+        return off;
+    };
+    let Some(bind) = fields.parsed(word, address::bind) else {
+        return off;
+    };
+    for (at, listener) in listeners {
+        if !overlap(bind, listener.bind) {
+            continue;
+        }
+        if fields.written("bind").is_some() {
+            let line = report.line(*at);
+            let message = format!(
+                "{bind} is taken already: the listener on line {line} accepts on {}",
+                listener.bind
+            );
+            report.error(word.span, message);
+        } else {
+            let message = format!(
+                "{} is taken already by the admin address, which is {bind} unless `admin` says \
+                 another or `off`",
+                listener.bind
+            );
+            report.error(*at, message);
+        }
+    }
+    Admin { bind: Some(bind) }
+}
+
+fn sessions(fields: &Fields<'_>) -> Sessions {
+    let mut key_files: Vec<PathBuf> = Vec::new();
+    for word in fields.texts("key_files") {
+        let Some(path) = fields.parsed(word, address::file_path) else {
+            continue;
+        };
+        if key_files.contains(&path) {
+            let message = format!("the key file {} is here twice", quoted(word.text));
+            fields.error(word.span, message);
+        }
+        key_files.push(path);
+    }
+    let max: usize = fields.count("max").unwrap_or_default();
+    let max_per_pool: usize = fields.count("max_per_pool").unwrap_or_default();
+    if fields.written("max_per_pool").is_some() && max_per_pool > max {
+        let message = format!("`max_per_pool` ({max_per_pool}) is more than `max` ({max})");
+        fields.error(fields.place_of("max_per_pool"), message);
+    }
+    Sessions {
+        key_files,
+        idle_ttl: fields.duration("idle_ttl"),
+        max,
+        max_per_pool: max_per_pool.min(max),
+    }
+}
+
+fn streams(fields: &Fields<'_>) -> Streams {
+    Streams {
+        keep_alive: fields.duration("keep_alive"),
+        max_event: fields.size("max_event"),
+    }
+}
+
+fn limits(fields: &Fields<'_>) -> Limits {
+    let body = fields.size("body");
+    let peek = fields.size("peek");
+    if fields.written("peek").is_some() && peek > body {
+        let message = format!("`peek` ({peek} bytes) is more than `body` ({body} bytes)");
+        fields.error(fields.place_of("peek"), message);
+    }
+    Limits {
+        body,
+        header_block: fields.size("header_block"),
+        headers: fields.count("headers").unwrap_or_default(),
+        head_timeout: fields.duration("head_timeout"),
+        idle_timeout: fields.duration("idle_timeout"),
+        peek: peek.min(body),
+    }
+}
+
+fn log(fields: &Fields<'_>) -> Log {
+    let access = fields.text("access");
+    let access = access.and_then(|word| access_log(fields, word));
+    Log {
+        access: access.unwrap_or(AccessLog::Stdout),
+        level: fields.choice("level", &LEVELS).unwrap_or(Level::Info),
+    }
+}
+
+fn access_log(fields: &Fields<'_>, word: Word<'_>) -> Option<AccessLog> {
+    match word.text {
+        "stdout" => Some(AccessLog::Stdout),
+        "stderr" => Some(AccessLog::Stderr),
+        off if is_off(off) => Some(AccessLog::Off),
+        path if path.starts_with('/') => {
+            let path = fields.parsed(word, address::file_path)?;
+            Some(AccessLog::File(path))
+        }
+        other => {
+            let other = quoted(other);
+            let message = format!(
+                "`access` takes stdout, stderr, off, or the absolute path of a file, not {other}"
+            );
+            fields.error(word.span, message);
+            None
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! Pools: their endpoints, how these are balanced and watched, and which keys go together.
+
+use std::collections::HashMap;
+
+use super::super::address;
+use super::super::fields::{Fields, Item};
+use super::super::keys::{BALANCES, BalanceChoice, CHECKS, CheckChoice, ERAS, LOSSES, POOL_KINDS};
+use super::super::model::{
+    Balance, Check, Endpoint, Eras, HashOn, Health, HostPort, OnEndpointLoss, PathRule, Pool,
+    PoolId, PoolKind, Route, Timeouts, Transport,
+};
+use super::super::node::{Span, Word};
+use super::super::problem::{Report, quoted};
+use super::routes::resolve;
+
+/// Where MCP is asked for when no route says it better.
+const MCP_PATH: &str = "/mcp";
+
+/// Where a plain HTTP server is asked for its health.
+const HTTP_PATH: &str = "/health";
+
+/// What routes must know of a pool before the pools, which want to know the routes, are read.
+pub(super) struct Head<'a> {
+    pub(super) name: Word<'a>,
+    pub(super) kind: PoolKind,
+    fields: Fields<'a>,
+}
+
+/// The name and kind of every pool, in the order of their ids.
+pub(super) fn heads<'a>(root: &Fields<'a>) -> Vec<Head<'a>> {
+    let head = |(name, fields): (Word<'a>, Fields<'a>)| Head {
+        name,
+        kind: fields.choice("kind", &POOL_KINDS).unwrap_or(PoolKind::Mcp),
+        fields,
+    };
+    root.named("pools").into_iter().map(head).collect()
+}
+
+/// The pools, and a warning for each that no route uses.
+pub(super) fn pools(heads: &[Head<'_>], routes: &[Route], report: &Report<'_>) -> Vec<Pool> {
+    let mut pools = Vec::new();
+    for (at, head) in heads.iter().enumerate() {
+        let id = PoolId(at);
+        let uses: Vec<&Route> = routes.iter().filter(|route| route.pool == id).collect();
+        if uses.is_empty() {
+            let name = quoted(head.name.text);
+            let message = format!("no route uses the pool {name}; nothing is ever sent to it");
+            report.warning(head.name.span, message);
+        }
+        pools.push(pool(head, &uses, report));
+    }
+    pools
+}
+
+fn pool(head: &Head<'_>, routes: &[&Route], report: &Report<'_>) -> Pool {
+    let Head { name, kind, fields } = head;
+    let name = fields.parsed(*name, address::pool_name);
+    let eras = fields.choice("eras", &ERAS).unwrap_or(Eras::Auto);
+    let on_endpoint_loss = fields.choice("on_endpoint_loss", &LOSSES);
+    if *kind == PoolKind::Http {
+        for key in ["eras", "on_endpoint_loss"] {
+            if let Some(at) = fields.written(key) {
+                let message = format!("`{key}` is for MCP; this pool is of kind http");
+                fields.error(at, message);
+            }
+        }
+    }
+    Pool {
+        name: name.unwrap_or_default(),
+        kind: *kind,
+        balance: balance(fields),
+        on_endpoint_loss: on_endpoint_loss.unwrap_or(OnEndpointLoss::NotFound),
+        eras,
+        endpoints: endpoints(fields, report),
+        resolve_every: fields.duration("resolve_every"),
+        health: health(&fields.section("health"), *kind, routes),
+        timeouts: timeouts(&fields.section("timeouts")),
+        affinity_cookie: affinity(fields, *kind),
+        keep_alive: fields.duration("keep_alive"),
+    }
+}
+
+fn balance(fields: &Fields<'_>) -> Balance {
+    let choice = fields.choice("balance", &BALANCES);
+    let hash_on = fields.text("hash_on");
+    let hash_on = hash_on.and_then(|word| fields.parsed(word, address::hash_on));
+    let hashes = choice == Some(BalanceChoice::ConsistentHash);
+    if let Some(at) = fields
+        .written("hash_on")
+        .filter(|_| !hashes && choice.is_some())
+    {
+        fields.error(at, "`hash_on` needs `balance: consistent_hash`");
+    }
+    match choice {
+        Some(BalanceChoice::ConsistentHash) => {
+            Balance::ConsistentHash(hash_on.unwrap_or(HashOn::ClientIp))
+        }
+        Some(BalanceChoice::RoundRobin) => Balance::RoundRobin,
+        Some(BalanceChoice::LeastLoad) | None => Balance::LeastLoad,
+    }
+}
+
+/// An endpoint, and what to point at when its address or its name collides with another.
+struct Placed {
+    endpoint: Endpoint,
+    address_at: Span,
+    name_at: Span,
+}
+
+fn endpoints(fields: &Fields<'_>, report: &Report<'_>) -> Vec<Endpoint> {
+    let items = fields.items("endpoints");
+    let count = items.len();
+    let mut placed: Vec<Placed> = Vec::new();
+    // Sets, because a thousand endpoints would need half a million comparisons.
+    let mut addresses: HashMap<HostPort, Span> = HashMap::new();
+    let mut names: HashMap<String, Span> = HashMap::new();
+    for item in items {
+        let new = match item {
+            Item::Text(word) => plain_endpoint(fields, word),
+            Item::Fields(fields) => full_endpoint(&fields),
+        };
+        let Some(new) = new else { continue };
+        let Endpoint { name, address, .. } = &new.endpoint;
+        if let Some(at) = addresses.insert(address.clone(), new.address_at) {
+            let line = report.line(at);
+            let message = format!("{address} is here twice; the first is on line {line}");
+            report.error(new.address_at, message);
+        } else if let Some(at) = names.insert(name.clone(), new.name_at) {
+            let line = report.line(at);
+            let name = quoted(name);
+            let message = format!("the endpoint on line {line} is named {name} as well");
+            report.error(new.name_at, message);
+        }
+        placed.push(new);
+    }
+    let endpoints: Vec<Endpoint> = placed.into_iter().map(|placed| placed.endpoint).collect();
+    let complete = !endpoints.is_empty() && endpoints.len() == count;
+    if complete && endpoints.iter().all(|endpoint| endpoint.backup) {
+        let message = "every endpoint is a backup, and there is nothing to back up; remove \
+                       `backup` from one";
+        fields.error(fields.key_place("endpoints"), message);
+    }
+    endpoints
+}
+
+/// An endpoint written as its address alone.
+fn plain_endpoint(pool: &Fields<'_>, word: Word<'_>) -> Option<Placed> {
+    let address = pool.parsed(word, address::endpoint)?;
+    let endpoint = Endpoint {
+        name: default_name(pool, &address, word.span)?,
+        address,
+        weight: 1,
+        backup: false,
+        http2: false,
+    };
+    Some(Placed {
+        endpoint,
+        address_at: word.span,
+        name_at: word.span,
+    })
+}
+
+/// An endpoint written as a map.
+fn full_endpoint(fields: &Fields<'_>) -> Option<Placed> {
+    let weight = fields.count("weight").unwrap_or(1);
+    let backup = fields.flag("backup");
+    let http2 = fields.flag("http2");
+    let name_word = fields.text("name");
+    let name = name_word.map(|word| fields.parsed(word, address::address_name));
+    let word = fields.text("address")?;
+    let address = fields.parsed(word, address::endpoint)?;
+    let name = match name {
+        Some(name) => name?,
+        None => default_name(fields, &address, word.span)?,
+    };
+    let endpoint = Endpoint {
+        name,
+        address,
+        weight,
+        backup,
+        http2,
+    };
+    Some(Placed {
+        endpoint,
+        address_at: word.span,
+        name_at: name_word.unwrap_or(word).span,
+    })
+}
+
+/// The address as a name, if it can be one.
+fn default_name(fields: &Fields<'_>, address: &HostPort, span: Span) -> Option<String> {
+    let text = address.to_string();
+    let word = Word { text: &text, span };
+    fields.parsed(word, address::address_name)
+}
+
+fn health(fields: &Fields<'_>, kind: PoolKind, routes: &[&Route]) -> Health {
+    let choice = fields.choice("check", &CHECKS);
+    let at = fields.place_of("check");
+    let path = fields.text("path");
+    let path = path.and_then(|word| fields.parsed(word, address::path));
+    let check = match (choice, kind) {
+        (Some(CheckChoice::Mcp), PoolKind::Http) => {
+            let message = "`check: mcp` needs a pool of kind mcp; write http, tcp or none";
+            fields.error(at, message);
+            Check::None
+        }
+        (Some(CheckChoice::Mcp) | None, PoolKind::Mcp) => mcp_check(path, routes),
+        (Some(CheckChoice::Http), _) => Check::Http {
+            path: path.unwrap_or_else(|| HTTP_PATH.to_owned()),
+        },
+        (Some(CheckChoice::Tcp), _) | (None, PoolKind::Http) => Check::Tcp,
+        (Some(CheckChoice::None), _) => Check::None,
+    };
+    let asks_no_path = matches!(check, Check::Tcp | Check::None);
+    if let Some(at) = fields.written("path").filter(|_| asks_no_path) {
+        fields.error(at, "`path` needs `check: mcp` or `check: http`");
+    }
+    Health {
+        check,
+        interval: fields.duration("interval"),
+        timeout: fields.duration("timeout"),
+        rise: fields.count("rise").unwrap_or_default(),
+        fall: fields.count("fall").unwrap_or_default(),
+    }
+}
+
+/// An MCP check asks as a client would: on the path of the first route, unless another is written,
+/// and over the transport of the route that has this path.
+fn mcp_check(path: Option<String>, routes: &[&Route]) -> Check {
+    let path = path.unwrap_or_else(|| match routes.first().map(|route| &route.path) {
+        Some(PathRule::Prefix(path)) if path == "/" => MCP_PATH.to_owned(),
+        Some(PathRule::Prefix(path) | PathRule::Exact(path)) => path.clone(),
+        None => MCP_PATH.to_owned(),
+    });
+    let route = routes.iter().find(|route| route.path.as_str() == path);
+    let transport: Transport = match route {
+        Some(route) => route.transport,
+        None => resolve(None, &path),
+    };
+    Check::Mcp { path, transport }
+}
+
+fn timeouts(fields: &Fields<'_>) -> Timeouts {
+    Timeouts {
+        connect: fields.duration("connect"),
+        header: fields.duration("header"),
+        stream_idle: fields.duration_or_off("stream_idle"),
+        total: fields.duration_or_off("total"),
+        write: fields.duration("write"),
+    }
+}
+
+fn affinity(pool: &Fields<'_>, kind: PoolKind) -> Option<String> {
+    let at = pool.written("affinity")?;
+    if kind == PoolKind::Mcp {
+        let message =
+            "`affinity` needs `kind: http`; MCP sessions are always kept on their endpoint";
+        pool.error(at, message);
+    }
+    let fields = pool.section("affinity");
+    let cookie = fields.text("cookie")?;
+    fields.parsed(cookie, address::cookie_name)
+}

@@ -1,0 +1,186 @@
+//! What is said about a key: its name, kind, bounds, default and meaning.
+//!
+//! The rows themselves are in `table`. Everything that must agree about keys reads them there: the
+//! decoder (`fields`) takes defaults and bounds from them and calls every other key unknown, the
+//! JSON Schema is printed from them, and tests hold `conf/full.yaml` against them. Defaults and
+//! bounds are kept as an operator would write them.
+
+use super::model::{Eras, Level, OnEndpointLoss, PoolKind};
+
+/// A map with fixed keys.
+#[derive(Debug)]
+pub(super) struct Section {
+    /// What it describes, as a noun for messages: "listener", "pool".
+    pub(super) noun: &'static str,
+    /// What it is for, one sentence.
+    pub(super) about: &'static str,
+    pub(super) keys: &'static [Key],
+}
+
+impl Section {
+    /// The key with this name, if the section has it.
+    pub(super) fn find(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|key| key.name == name)
+    }
+}
+
+/// One key of a section.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) need: Need,
+    /// What it means, one sentence.
+    pub(super) about: &'static str,
+}
+
+/// What is taken when a key is not written.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Need {
+    /// It must be written; the text is an example.
+    Required(&'static str),
+    /// This value, as it would be written.
+    Default(&'static str),
+    /// Nothing, or what `about` says.
+    Optional,
+}
+
+/// What a key takes.
+#[derive(Debug)]
+pub(super) enum Kind {
+    /// Any single value; `check` has more to say about it.
+    Text,
+    /// A text, or `off`.
+    TextOrOff,
+    /// `true` or `false`.
+    Flag,
+    /// A whole number within bounds, both included.
+    Count(u64, u64),
+    /// A duration within bounds, both included.
+    Duration(&'static str, &'static str),
+    /// A duration within bounds, or `off`.
+    DurationOrOff(&'static str, &'static str),
+    /// A size within bounds, both included.
+    Size(&'static str, &'static str),
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// A list of at most so many single values.
+    Texts(usize),
+    /// A section of its own.
+    Section(&'static Section),
+    /// A section, or `off`.
+    SectionOrOff(&'static Section),
+    /// A list of one to so many sections.
+    Sections(&'static Section, usize),
+    /// The same, where an item may also be a single value.
+    SectionsOrTexts(&'static Section, usize),
+    /// A map from one to so many names of the operator's choice to sections.
+    Named(&'static Section, usize),
+}
+
+impl Kind {
+    /// The section that lies within, if there is one.
+    pub(super) fn section(&self) -> Option<&'static Section> {
+        match self {
+            Self::Section(section)
+            | Self::SectionOrOff(section)
+            | Self::Sections(section, _)
+            | Self::SectionsOrTexts(section, _)
+            | Self::Named(section, _) => Some(section),
+            Self::Text
+            | Self::TextOrOff
+            | Self::Flag
+            | Self::Count(..)
+            | Self::Duration(..)
+            | Self::DurationOrOff(..)
+            | Self::Size(..)
+            | Self::Choice(_)
+            | Self::Texts(_) => None,
+        }
+    }
+}
+
+/// Words that mean "not at all" where a key allows it. YAML 1.1 reads all of them as false.
+pub(super) const OFF: [&str; 3] = ["off", "false", "no"];
+
+/// How a route's transport was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TransportChoice {
+    Auto,
+    Streamable,
+    Sse,
+}
+
+/// The names of [`super::model::Balance`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BalanceChoice {
+    LeastLoad,
+    RoundRobin,
+    ConsistentHash,
+}
+
+/// The names of [`super::model::Check`], and what is taken when none is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CheckChoice {
+    Mcp,
+    Http,
+    Tcp,
+    None,
+}
+
+/// The words of a choice, each with what it stands for.
+pub(super) type Words<T, const N: usize> = [(&'static str, T); N];
+
+pub(super) const TRANSPORTS: Words<TransportChoice, 3> = [
+    ("auto", TransportChoice::Auto),
+    ("streamable", TransportChoice::Streamable),
+    ("sse", TransportChoice::Sse),
+];
+pub(super) const POOL_KINDS: Words<PoolKind, 2> =
+    [("mcp", PoolKind::Mcp), ("http", PoolKind::Http)];
+pub(super) const BALANCES: Words<BalanceChoice, 3> = [
+    ("least_load", BalanceChoice::LeastLoad),
+    ("round_robin", BalanceChoice::RoundRobin),
+    ("consistent_hash", BalanceChoice::ConsistentHash),
+];
+pub(super) const LOSSES: Words<OnEndpointLoss, 1> = [("not_found", OnEndpointLoss::NotFound)];
+pub(super) const ERAS: Words<Eras, 4> = [
+    ("auto", Eras::Auto),
+    ("session", Eras::Session),
+    ("stateless", Eras::Stateless),
+    ("both", Eras::Both),
+];
+pub(super) const CHECKS: Words<CheckChoice, 4> = [
+    ("mcp", CheckChoice::Mcp),
+    ("http", CheckChoice::Http),
+    ("tcp", CheckChoice::Tcp),
+    ("none", CheckChoice::None),
+];
+pub(super) const LEVELS: Words<Level, 5> = [
+    ("error", Level::Error),
+    ("warn", Level::Warn),
+    ("info", Level::Info),
+    ("debug", Level::Debug),
+    ("trace", Level::Trace),
+];
+
+/// The words alone.
+pub(super) const fn names<T, const N: usize>(words: &Words<T, N>) -> [&'static str; N] {
+    let mut names = [""; N];
+    let mut at = 0;
+    while at < N {
+        names[at] = words[at].0;
+        at += 1;
+    }
+    names
+}
+
+/// One row of the table.
+pub(super) const fn key(name: &'static str, kind: Kind, need: Need, about: &'static str) -> Key {
+    Key {
+        name,
+        kind,
+        need,
+        about,
+    }
+}

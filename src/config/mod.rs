@@ -1,0 +1,70 @@
+//! The words an operator writes, and what they mean.
+//!
+//! One YAML file (JSON is YAML too) is read, checked as a whole and turned into a [`Config`] in
+//! which nothing can be wrong any more. If anything is, nothing is used: [`Problems`] lists all of
+//! it at once, each with file, line, column and a caret, in words that say what to write instead.
+//!
+//! The stages, each with a type of its own:
+//!
+//! 1. `load`: text to a tree of nodes that remember where they were written.
+//! 2. `fields`: a tree against `table`, the one list of all keys with their kinds, bounds and
+//!    defaults. Unknown keys, wrong types and values out of bounds are found here.
+//! 3. `check`: what single keys cannot know, such as a route to a pool that no one defined.
+//!
+//! The same table gives the JSON Schema ([`schema`]) that editors complete keys from.
+//!
+//! This module opens one file and does no other I/O: it resolves no name, binds no port and does
+//! not look whether key files exist. It knows nothing of the rest of the program.
+
+use std::path::Path;
+
+mod address;
+mod check;
+mod fields;
+mod keys;
+mod load;
+mod model;
+mod node;
+mod problem;
+mod schema;
+mod suggest;
+mod table;
+mod units;
+
+#[cfg(test)]
+mod tests;
+
+pub use model::{
+    AccessLog, Admin, Balance, Check, Config, Endpoint, Eras, HashOn, Health, HostPort, HostRule,
+    Level, Limits, Listener, Log, OnEndpointLoss, Origins, PathRule, Pool, PoolId, PoolKind, Route,
+    Sessions, Streams, Timeouts, Transport,
+};
+pub use problem::{Problem, Problems, Severity};
+pub use schema::schema;
+
+use problem::Report;
+
+/// Reads and checks a file. The file is named in problems as given here.
+///
+/// # Errors
+/// Everything that is wrong with it; or that it cannot be read, is longer than 4 MiB, or is not
+/// UTF-8.
+pub fn load(path: &Path) -> Result<Config, Problems> {
+    let name = path.display().to_string();
+    let text = load::read(path, &name)?;
+    parse(&name, &text)
+}
+
+/// Checks a text. `name` stands for the file in problems.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn parse(name: &str, text: &str) -> Result<Config, Problems> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let report = Report::new(name, text);
+    let config = load::tree(text, &report).map(|root| check::config(&root, &report));
+    let warnings = report.finish()?;
+    let nothing = || Problem::with_file(name, "this file could not be understood".to_owned());
+    let config = config.ok_or_else(nothing)?;
+    Ok(Config { warnings, ..config })
+}

@@ -1,0 +1,438 @@
+//! The configuration as the program sees it: checked, complete, with every default filled in.
+//!
+//! A value of these types has passed every rule of `check`, so the code that reads it asks no
+//! questions: the pool of a route exists, a pool has an endpoint that is not a backup, a duration
+//! lies within its bounds. What was written in the file, where, and how a default came about is
+//! unknown here; that is the business of `load` and `table`.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::HeaderName;
+
+use super::Problem;
+
+/// One checked configuration file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Addresses to accept on, in file order. Never empty, no two overlap.
+    pub listeners: Vec<Listener>,
+    /// Rules from a request to a pool, in file order; the first match wins. Never empty.
+    pub routes: Vec<Route>,
+    /// The pools, in file order, with unique names. [`PoolId`] is an index into this list.
+    pub pools: Vec<Pool>,
+    /// Where session keys come from and how many sessions are kept.
+    pub sessions: Sessions,
+    /// How event streams are kept alive and bounded.
+    pub streams: Streams,
+    /// What one client may send at most, and how slowly.
+    pub limits: Limits,
+    /// The admin address.
+    pub admin: Admin,
+    /// Where the access log goes and how much else is logged.
+    pub log: Log,
+    /// Directory for what must outlive a restart (absolute). `None`: the caller picks the place the
+    /// platform has for it.
+    pub state_dir: Option<PathBuf>,
+    /// Worker threads; `None` means one per core.
+    pub threads: Option<NonZeroUsize>,
+    /// How long a leaving process waits for exchanges and streams to end (default 30s).
+    pub drain_timeout: Duration,
+    /// What is odd but not wrong, such as a pool that no route uses. Not part of any decision.
+    pub warnings: Vec<Problem>,
+}
+
+impl Config {
+    /// The pool with this id. Ids come from this configuration's own routes.
+    ///
+    /// # Panics
+    /// If the id was made by another configuration and lies outside the list.
+    pub fn pool(&self, id: PoolId) -> &Pool {
+        &self.pools[id.0]
+    }
+
+    /// The id of the pool with this name.
+    pub fn pool_named(&self, name: &str) -> Option<PoolId> {
+        let at = self.pools.iter().position(|pool| pool.name == name)?;
+        Some(PoolId(at))
+    }
+}
+
+/// Index of a pool in [`Config::pools`]. Only valid with the configuration it came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PoolId(pub usize);
+
+/// An address we accept on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// Unique name for logs and metrics; the bind text unless given.
+    pub name: String,
+    /// Address and port. Port 0 lets the system choose one.
+    pub bind: SocketAddr,
+    /// Open connections at once (default 20000); one over it is closed at once.
+    pub max_connections: usize,
+}
+
+/// A rule from a request to a pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// Hosts this route answers for; `None` means every host.
+    pub host: Option<HostRule>,
+    /// Paths this route answers for.
+    pub path: PathRule,
+    /// Where its requests go.
+    pub pool: PoolId,
+    /// Which MCP transport clients speak here. Without meaning when the pool is plain HTTP.
+    pub transport: Transport,
+    /// Which values of the `Origin` header are let in.
+    pub origins: Origins,
+}
+
+/// Which hosts a route answers for. Names are lower case and hold no port.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum HostRule {
+    /// This host alone. An IPv6 address is written without brackets.
+    Exact(String),
+    /// Every name below this one, at any depth, and not the name itself: `*.example.com` is kept
+    /// as `example.com`.
+    Below(String),
+}
+
+impl HostRule {
+    /// Does this rule take the host? `host` is lower case and has no port, brackets or final dot.
+    pub fn matches(&self, host: &str) -> bool {
+        match self {
+            Self::Exact(name) => host == name,
+            Self::Below(parent) => host
+                .strip_suffix(parent.as_str())
+                .and_then(|rest| rest.strip_suffix('.'))
+                .is_some_and(|label| !label.is_empty()),
+        }
+    }
+}
+
+/// Which paths a route answers for. Both begin with `/` and are compared byte by byte.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum PathRule {
+    /// This path alone.
+    Exact(String),
+    /// This path and everything below it, by whole segments: `/mcp` takes `/mcp` and `/mcp/x`, not
+    /// `/mcpx`. Has no `/` at its end, except `/` itself, which takes everything.
+    Prefix(String),
+}
+
+impl PathRule {
+    /// The path as written, whichever kind of rule it is.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Exact(path) | Self::Prefix(path) => path,
+        }
+    }
+
+    /// Does this rule take the path? `path` has no query.
+    pub fn matches(&self, path: &str) -> bool {
+        match self {
+            Self::Exact(exact) => path == exact,
+            Self::Prefix(prefix) if prefix == "/" => true,
+            Self::Prefix(prefix) => path
+                .strip_prefix(prefix.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+        }
+    }
+}
+
+/// Which MCP transport clients speak on a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// Streamable HTTP of 2025-03-26 and later, and WebSocket.
+    Streamable,
+    /// HTTP+SSE of 2024-11-05: a GET that stays open, and a second path for messages.
+    Sse,
+}
+
+/// Which values of the `Origin` header a route lets in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origins {
+    /// Nothing was said in the file; the safe default rule of the proxy holds.
+    Unset,
+    /// These values, each `scheme://host[:port]` in lower case and without the scheme's own port.
+    List(Vec<String>),
+    /// Any value.
+    Any,
+}
+
+/// Endpoints that can serve one another's calls.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pool {
+    /// Unique name: 1 to 64 of `A-Z a-z 0-9 . _ -`.
+    pub name: String,
+    /// What the endpoints speak.
+    pub kind: PoolKind,
+    /// How an endpoint is chosen when no session decides (default least load).
+    pub balance: Balance,
+    /// What a session hears when its endpoint is lost.
+    pub on_endpoint_loss: OnEndpointLoss,
+    /// Which eras of MCP the endpoints speak. `Auto` on a plain HTTP pool, where it means nothing.
+    pub eras: Eras,
+    /// The endpoints, in file order: at least one that is not a backup, names and addresses unique.
+    pub endpoints: Vec<Endpoint>,
+    /// How often DNS names are looked up again (default 30s).
+    pub resolve_every: Duration,
+    /// How the endpoints are watched.
+    pub health: Health,
+    /// How long the steps of an exchange may take.
+    pub timeouts: Timeouts,
+    /// Name of the cookie that keeps a browser on its endpoint. Only on plain HTTP pools.
+    pub affinity_cookie: Option<String>,
+    /// How long an unused connection to an endpoint is kept (default 4s, below the 5s after which
+    /// many servers close it from their side).
+    pub keep_alive: Duration,
+}
+
+/// What the endpoints of a pool speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PoolKind {
+    /// MCP, over any of its HTTP transports.
+    Mcp,
+    /// Plain HTTP.
+    Http,
+}
+
+/// How an endpoint is chosen when no session decides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Balance {
+    /// The less loaded of two drawn at random.
+    LeastLoad,
+    /// In turn, by weight.
+    RoundRobin,
+    /// By a hash, so that the same client meets the same endpoint.
+    ConsistentHash(HashOn),
+}
+
+/// What consistent hashing looks at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HashOn {
+    /// The client's address, without its port.
+    ClientIp,
+    /// The value of this request header.
+    Header(HeaderName),
+}
+
+/// What a session hears when its endpoint is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OnEndpointLoss {
+    /// Its next request gets 404, upon which a client begins a new session.
+    NotFound,
+}
+
+/// Which eras of MCP the endpoints of a pool speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Eras {
+    /// Learned by the health check.
+    Auto,
+    /// Revisions with `initialize` and sessions, up to 2025-11-25.
+    Session,
+    /// Revisions without sessions, from 2026-07-28.
+    Stateless,
+    /// Both.
+    Both,
+}
+
+/// One server address in a pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Name within the pool, 1 to 64 visible characters; the address text unless given. Sessions
+    /// are bound to it, so the address may change under it.
+    pub name: String,
+    /// Where it listens.
+    pub address: HostPort,
+    /// Its share against the other endpoints, 1 to 256 (default 1).
+    pub weight: u16,
+    /// Used only when no endpoint that is not a backup can be.
+    pub backup: bool,
+    /// Speaks HTTP/2 without TLS, known beforehand (RFC 9113, section 3.3).
+    pub http2: bool,
+}
+
+/// A host, by name or by address, and a port that is not 0.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct HostPort {
+    /// A DNS name in lower case or an IP address; IPv6 without brackets.
+    pub host: String,
+    /// The TCP port, never 0.
+    pub port: u16,
+}
+
+impl HostPort {
+    /// The address, when the host is one and needs no look-up.
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.host.parse().ok()
+    }
+
+    /// Address and port, when the host needs no look-up.
+    pub fn socket_addr(&self) -> Option<SocketAddr> {
+        Some(SocketAddr::new(self.ip()?, self.port))
+    }
+}
+
+impl fmt::Display for HostPort {
+    /// `host:port`, with brackets around an IPv6 address: fit for a `Host` header.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// How the endpoints of a pool are watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// What is sent.
+    pub check: Check,
+    /// Pause between two checks of one endpoint (default 2s).
+    pub interval: Duration,
+    /// How long one check may take (default 1s).
+    pub timeout: Duration,
+    /// Good checks in a row until a lost endpoint is up again (default 2).
+    pub rise: u32,
+    /// Bad checks in a row until an endpoint is down (default 3).
+    pub fall: u32,
+}
+
+/// What a health check sends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Check {
+    /// An MCP question, over the transport that clients of the pool use.
+    Mcp {
+        /// The path to ask on.
+        path: String,
+        /// The transport spoken on that path.
+        transport: Transport,
+    },
+    /// `GET`; any 2xx or 3xx is good.
+    Http {
+        /// The path to get.
+        path: String,
+    },
+    /// A connection is opened and closed.
+    Tcp,
+    /// Nothing: the endpoints count as up until requests to them fail.
+    None,
+}
+
+/// How long the steps of an exchange with an endpoint may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Until the connection stands (default 1s).
+    pub connect: Duration,
+    /// From the end of the request to the head of the response (default 5m).
+    pub header: Duration,
+    /// Silence on an event stream or in a response body; `None` means no limit (default off).
+    pub stream_idle: Option<Duration>,
+    /// The whole exchange, streams included; `None` means no limit (default off).
+    pub total: Option<Duration>,
+    /// How long one write to a client or an endpoint may stand still (default 30s).
+    pub write: Duration,
+}
+
+/// Where session keys come from and how many sessions are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sessions {
+    /// Key files, absolute; the first seals, all open. Empty: one key is made and kept in the state
+    /// directory. At most 16.
+    pub key_files: Vec<PathBuf>,
+    /// A session unused for this long is forgotten; an open stream counts as use (default 1h).
+    pub idle_ttl: Duration,
+    /// Sessions in the table at once (default 1000000).
+    pub max: usize,
+    /// Sessions of one pool in the table at once, never above `max` (default: the same as `max`).
+    pub max_per_pool: usize,
+}
+
+/// How event streams are kept alive and bounded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Streams {
+    /// A comment is sent on a stream that was silent for this long (default 15s).
+    pub keep_alive: Duration,
+    /// Longest single event in bytes (default 16MiB).
+    pub max_event: usize,
+}
+
+/// What one client may send at most, and how slowly.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest request body in bytes (default 4MiB).
+    pub body: usize,
+    /// Longest request head in bytes (default 32KiB).
+    pub header_block: usize,
+    /// Most header fields in a request (default 100).
+    pub headers: usize,
+    /// Until a request head that was begun is complete (default 10s).
+    pub head_timeout: Duration,
+    /// Until the next request on a connection that was kept alive (default 75s).
+    pub idle_timeout: Duration,
+    /// Most bytes of a body that are held to understand a call, never above `body` (default 64KiB).
+    pub peek: usize,
+}
+
+/// The admin address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// Where health, readiness and metrics are answered (default 127.0.0.1:9090); `None` is off.
+    pub bind: Option<SocketAddr>,
+}
+
+/// Where logs go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// Where the line per request goes (default stdout).
+    pub access: AccessLog,
+    /// The least important message that is still logged (default info).
+    pub level: Level,
+}
+
+/// Where the line per request goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessLog {
+    /// Standard output.
+    Stdout,
+    /// Standard error, where all other messages go.
+    Stderr,
+    /// Nowhere.
+    Off,
+    /// This file, an absolute path, appended to.
+    File(PathBuf),
+}
+
+/// How important a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Level {
+    /// A person should look.
+    Error,
+    /// Odd, and survived.
+    Warn,
+    /// What happens rarely and matters.
+    Info,
+    /// For hunting a problem.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl Level {
+    /// The word of the configuration file, which is also the one the `log` crate parses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}

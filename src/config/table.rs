@@ -1,0 +1,493 @@
+//! The table of all keys; see `keys` for what it is made of.
+//!
+//! Names, bounds, defaults and meaning stand here once, in the order in which `conf/full.yaml`
+//! shows them. A bound is where a value stops being a setting and becomes a mistake.
+
+use super::keys::Kind::{
+    self, Choice, Count, Duration, DurationOrOff, Flag, Size, Text, TextOrOff, Texts,
+};
+use super::keys::Need::{Default, Optional, Required};
+use super::keys::{
+    BALANCES, CHECKS, ERAS, LEVELS, LOSSES, POOL_KINDS, Section, TRANSPORTS, key, names,
+};
+
+/// The file as a whole.
+pub(super) static ROOT: Section = Section {
+    noun: "configuration",
+    about: "The configuration of Tidegate.",
+    keys: &[
+        key(
+            "listeners",
+            Kind::Sections(&LISTENER, 64),
+            Required("listeners: [{ bind: 0.0.0.0:8080 }]"),
+            "The addresses to accept on.",
+        ),
+        key(
+            "routes",
+            Kind::Sections(&ROUTE, 1000),
+            Required("routes: [{ path: /mcp, pool: NAME }]"),
+            "Which request goes to which pool; the first match wins.",
+        ),
+        key(
+            "pools",
+            Kind::Named(&POOL, 1000),
+            Required("pools: { NAME: { endpoints: [127.0.0.1:9001] } }"),
+            "Endpoints that can serve one another's calls, by name.",
+        ),
+        key(
+            "sessions",
+            Kind::Section(&SESSIONS),
+            Optional,
+            "Where session keys come from and how many sessions are kept.",
+        ),
+        key(
+            "streams",
+            Kind::Section(&STREAMS),
+            Optional,
+            "How event streams are kept alive and bounded.",
+        ),
+        key(
+            "limits",
+            Kind::Section(&LIMITS),
+            Optional,
+            "What one client may send at most, and how slowly.",
+        ),
+        key(
+            "admin",
+            Kind::SectionOrOff(&ADMIN),
+            Optional,
+            "The address for health, readiness and metrics, or `off`.",
+        ),
+        key(
+            "log",
+            Kind::Section(&LOG),
+            Optional,
+            "Where logs go and how much is logged.",
+        ),
+        key(
+            "state_dir",
+            Text,
+            Optional,
+            "Absolute path of the directory for what must outlive a restart. Unless set: \
+             $STATE_DIRECTORY, which systemd gives, else /var/lib/tidegate for root, else \
+             $XDG_STATE_HOME/tidegate or ~/.local/state/tidegate.",
+        ),
+        key(
+            "threads",
+            Count(1, 1024),
+            Optional,
+            "Worker threads. Unless set: one per core.",
+        ),
+        key(
+            "drain_timeout",
+            Duration("0s", "1d"),
+            Default("30s"),
+            "How long a leaving process waits for exchanges and streams to end.",
+        ),
+    ],
+};
+
+static LISTENER: Section = Section {
+    noun: "listener",
+    about: "An address to accept on.",
+    keys: &[
+        key(
+            "name",
+            Text,
+            Optional,
+            "Unique name for logs and metrics. Unless set: the text of `bind`.",
+        ),
+        key(
+            "bind",
+            Text,
+            Required("bind: 0.0.0.0:8080"),
+            "IP address and port, such as 0.0.0.0:8080 or \"[::]:8080\"; port 0 lets the \
+             system choose.",
+        ),
+        key(
+            "max_connections",
+            Count(1, 1_000_000),
+            Default("20000"),
+            "Open connections at once; one over it is closed at once.",
+        ),
+    ],
+};
+
+static ROUTE: Section = Section {
+    noun: "route",
+    about: "A rule from a request to a pool. Exactly one of `path` and `path_prefix` must be set.",
+    keys: &[
+        key(
+            "host",
+            Text,
+            Optional,
+            "Host without port, in any case; \"*.example.com\" takes every name below \
+             example.com. Unless set: every host.",
+        ),
+        key("path", Text, Optional, "Exactly this path."),
+        key(
+            "path_prefix",
+            Text,
+            Optional,
+            "This path and everything below it, by whole segments: /mcp takes /mcp and \
+             /mcp/x, not /mcpx; / takes everything.",
+        ),
+        key(
+            "pool",
+            Text,
+            Required("pool: NAME"),
+            "Name of the pool its requests go to.",
+        ),
+        key(
+            "transport",
+            Choice(&names(&TRANSPORTS)),
+            Default("auto"),
+            "MCP transport spoken here: `streamable` is Streamable HTTP and WebSocket, `sse` \
+             is HTTP+SSE of 2024-11-05. `auto` means `sse` when the last segment of the path \
+             is `sse`, else `streamable`.",
+        ),
+        key(
+            "origins",
+            Texts(1000),
+            Optional,
+            "Values of the Origin header that are let in, each scheme://host[:port], or \"*\" \
+             alone for any.",
+        ),
+    ],
+};
+
+static POOL: Section = Section {
+    noun: "pool",
+    about: "Endpoints that can serve one another's calls.",
+    keys: &[
+        key(
+            "kind",
+            Choice(&names(&POOL_KINDS)),
+            Default("mcp"),
+            "What the endpoints speak.",
+        ),
+        key(
+            "balance",
+            Choice(&names(&BALANCES)),
+            Default("least_load"),
+            "How an endpoint is chosen when no session decides: the less loaded of two drawn \
+             at random, in turn, or by a hash of the client.",
+        ),
+        key(
+            "hash_on",
+            Text,
+            Default("client_ip"),
+            "What consistent_hash looks at: `client_ip`, or \"header:NAME\". Only with \
+             `balance: consistent_hash`.",
+        ),
+        key(
+            "on_endpoint_loss",
+            Choice(&names(&LOSSES)),
+            Default("not_found"),
+            "What a session hears when its endpoint is lost: its next request gets 404, and \
+             the client begins a new session. Only with `kind: mcp`.",
+        ),
+        key(
+            "eras",
+            Choice(&names(&ERAS)),
+            Default("auto"),
+            "Which eras of MCP the endpoints speak: with sessions (up to 2025-11-25), \
+             stateless (from 2026-07-28), or both; `auto` learns it by probing. Only with \
+             `kind: mcp`.",
+        ),
+        key(
+            "endpoints",
+            Kind::SectionsOrTexts(&ENDPOINT, 1000),
+            Required("endpoints: [127.0.0.1:9001]"),
+            "The servers, each as an address or as a map.",
+        ),
+        key(
+            "resolve_every",
+            Duration("1s", "1h"),
+            Default("30s"),
+            "How often DNS names are looked up again.",
+        ),
+        key(
+            "health",
+            Kind::Section(&HEALTH),
+            Optional,
+            "How the endpoints are watched.",
+        ),
+        key(
+            "timeouts",
+            Kind::Section(&TIMEOUTS),
+            Optional,
+            "How long the steps of an exchange may take.",
+        ),
+        key(
+            "affinity",
+            Kind::Section(&AFFINITY),
+            Optional,
+            "How a browser is kept on its endpoint. Only with `kind: http`; MCP sessions are \
+             always kept on theirs.",
+        ),
+        key(
+            "keep_alive",
+            Duration("100ms", "1h"),
+            Default("4s"),
+            "How long an unused connection to an endpoint is kept. Must be less than the \
+             endpoint's own idle time, which is 5s in many servers.",
+        ),
+    ],
+};
+
+static ENDPOINT: Section = Section {
+    noun: "endpoint",
+    about: "One server address.",
+    keys: &[
+        key(
+            "name",
+            Text,
+            Optional,
+            "Name within the pool, which sessions are bound to. Unless set: the address.",
+        ),
+        key(
+            "address",
+            Text,
+            Required("address: 10.0.0.1:8080"),
+            "host:port, \"[v6]:port\", or http://host:port; names are resolved by DNS.",
+        ),
+        key(
+            "weight",
+            Count(1, 256),
+            Default("1"),
+            "Its share against the other endpoints.",
+        ),
+        key(
+            "backup",
+            Flag,
+            Default("false"),
+            "Used only when no other endpoint can be.",
+        ),
+        key(
+            "http2",
+            Flag,
+            Default("false"),
+            "Speaks HTTP/2 without TLS.",
+        ),
+    ],
+};
+
+static HEALTH: Section = Section {
+    noun: "health check",
+    about: "How endpoints are watched.",
+    keys: &[
+        key(
+            "check",
+            Choice(&names(&CHECKS)),
+            Optional,
+            "What is sent: an MCP question, a GET that wants 2xx or 3xx, a bare connection, \
+             or nothing. Unless set: `mcp` in a pool of kind mcp, `tcp` in a pool of kind \
+             http.",
+        ),
+        key(
+            "path",
+            Text,
+            Optional,
+            "Where to ask. Unless set: for `mcp` the path of the first route to this pool \
+             (/mcp when that is /), for `http` /health.",
+        ),
+        key(
+            "interval",
+            Duration("100ms", "1h"),
+            Default("2s"),
+            "Pause between two checks of one endpoint.",
+        ),
+        key(
+            "timeout",
+            Duration("10ms", "1m"),
+            Default("1s"),
+            "How long one check may take.",
+        ),
+        key(
+            "rise",
+            Count(1, 100),
+            Default("2"),
+            "Good checks in a row until a lost endpoint is up again.",
+        ),
+        key(
+            "fall",
+            Count(1, 100),
+            Default("3"),
+            "Bad checks in a row until an endpoint is down.",
+        ),
+    ],
+};
+
+static TIMEOUTS: Section = Section {
+    noun: "timeouts section",
+    about: "How long the steps of an exchange may take.",
+    keys: &[
+        key(
+            "connect",
+            Duration("10ms", "5m"),
+            Default("1s"),
+            "Until the connection to an endpoint stands.",
+        ),
+        key(
+            "header",
+            Duration("100ms", "1d"),
+            Default("5m"),
+            "From the end of the request to the head of the response.",
+        ),
+        key(
+            "stream_idle",
+            DurationOrOff("100ms", "30d"),
+            Default("off"),
+            "Silence of an endpoint on an event stream or in a response body.",
+        ),
+        key(
+            "total",
+            DurationOrOff("100ms", "30d"),
+            Default("off"),
+            "The whole exchange, streams included.",
+        ),
+        key(
+            "write",
+            Duration("100ms", "1h"),
+            Default("30s"),
+            "How long one write to a client or an endpoint may stand still.",
+        ),
+    ],
+};
+
+static AFFINITY: Section = Section {
+    noun: "affinity section",
+    about: "How a browser is kept on its endpoint.",
+    keys: &[key(
+        "cookie",
+        Text,
+        Required("cookie: TIDEGATE"),
+        "Name of the cookie that holds the endpoint.",
+    )],
+};
+
+static SESSIONS: Section = Section {
+    noun: "sessions section",
+    about: "Where session keys come from and how many sessions are kept.",
+    keys: &[
+        key(
+            "key_files",
+            Texts(16),
+            Optional,
+            "Absolute paths of key files; the first seals, all open. Unless set: one key is \
+             made once and kept in the state directory.",
+        ),
+        key(
+            "idle_ttl",
+            Duration("1s", "30d"),
+            Default("1h"),
+            "A session unused for this long is forgotten; an open stream counts as use.",
+        ),
+        key(
+            "max",
+            Count(1, 100_000_000),
+            Default("1000000"),
+            "Sessions in the table at once.",
+        ),
+        key(
+            "max_per_pool",
+            Count(1, 100_000_000),
+            Default("1000000"),
+            "Sessions of one pool in the table at once, never above `max`.",
+        ),
+    ],
+};
+
+static STREAMS: Section = Section {
+    noun: "streams section",
+    about: "How event streams are kept alive and bounded.",
+    keys: &[
+        key(
+            "keep_alive",
+            Duration("100ms", "10m"),
+            Default("15s"),
+            "A comment is sent on a stream that was silent for this long.",
+        ),
+        key(
+            "max_event",
+            Size("1KiB", "1GiB"),
+            Default("16MiB"),
+            "Longest single event.",
+        ),
+    ],
+};
+
+static LIMITS: Section = Section {
+    noun: "limits section",
+    about: "What one client may send at most, and how slowly.",
+    keys: &[
+        key(
+            "body",
+            Size("1KiB", "64GiB"),
+            Default("4MiB"),
+            "Longest request body.",
+        ),
+        key(
+            "header_block",
+            Size("1KiB", "1MiB"),
+            Default("32KiB"),
+            "Longest request head.",
+        ),
+        key(
+            "headers",
+            Count(8, 1000),
+            Default("100"),
+            "Most header fields in a request.",
+        ),
+        key(
+            "head_timeout",
+            Duration("100ms", "5m"),
+            Default("10s"),
+            "Until a request head that was begun is complete.",
+        ),
+        key(
+            "idle_timeout",
+            Duration("100ms", "1d"),
+            Default("75s"),
+            "Until the next request on a connection that was kept alive.",
+        ),
+        key(
+            "peek",
+            Size("1KiB", "16MiB"),
+            Default("64KiB"),
+            "Most bytes of a body that are held to understand a call, never above `body`.",
+        ),
+    ],
+};
+
+static ADMIN: Section = Section {
+    noun: "admin section",
+    about: "The address for health, readiness and metrics.",
+    keys: &[key(
+        "bind",
+        TextOrOff,
+        Default("127.0.0.1:9090"),
+        "IP address and port, or `off`.",
+    )],
+};
+
+static LOG: Section = Section {
+    noun: "log section",
+    about: "Where logs go and how much is logged.",
+    keys: &[
+        key(
+            "access",
+            TextOrOff,
+            Default("stdout"),
+            "Where the line per request goes: `stdout`, `stderr`, `off`, or the absolute path \
+             of a file.",
+        ),
+        key(
+            "level",
+            Choice(&names(&LEVELS)),
+            Default("info"),
+            "The least important message that is still logged.",
+        ),
+    ],
+};

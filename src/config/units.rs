@@ -1,0 +1,138 @@
+//! Durations and sizes as text: a whole number and its unit, nothing else.
+//!
+//! A bare number is refused. nginx reads it as seconds, HAProxy as milliseconds; whichever we
+//! chose, half of the readers would be wrong by a factor of a thousand.
+
+use std::time::Duration;
+
+use super::problem::quoted;
+
+const TIME_UNITS: &[(&str, u64)] = &[
+    ("ms", 1),
+    ("s", 1_000),
+    ("m", 60_000),
+    ("h", 3_600_000),
+    ("d", 86_400_000),
+];
+
+const SIZE_UNITS: &[(&str, u64)] = &[
+    ("B", 1),
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("KB", 1_000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+];
+
+/// Reads a duration such as `250ms`, `10s`, `5m`, `1h` or `1d`.
+///
+/// # Errors
+/// A sentence that says which units there are.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    measure(text, TIME_UNITS, "a duration", "s").map(Duration::from_millis)
+}
+
+/// Reads a size in bytes such as `512B`, `64KiB`, `4MiB` or `1GiB`; `KB`, `MB` and `GB` are
+/// decimal.
+///
+/// # Errors
+/// A sentence that says which units there are.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    measure(text, SIZE_UNITS, "a size", "KiB")
+}
+
+fn measure(text: &str, units: &[(&str, u64)], what: &str, usual: &str) -> Result<u64, String> {
+    let known: Vec<&str> = units.iter().map(|(name, _)| *name).collect();
+    let known = known.join(", ");
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    if number.is_empty() {
+        let shown = quoted(text);
+        return Err(format!(
+            "{shown} is not {what}; write a whole number and a unit, such as 10{usual}; the units \
+             are {known}"
+        ));
+    }
+    if unit.is_empty() {
+        let shown = quoted(text);
+        return Err(format!(
+            "{shown} has no unit; write {number}{usual}, or another of: {known}"
+        ));
+    }
+    let exact = units.iter().find(|(name, _)| *name == unit.trim_start());
+    let Some((_, factor)) = exact else {
+        return Err(wrong_unit(text, unit.trim_start(), &known));
+    };
+    let number: Option<u64> = number.parse().ok();
+    number
+        .and_then(|number| number.checked_mul(*factor))
+        .ok_or_else(|| format!("{} is too large for {what}", quoted(text)))
+}
+
+fn wrong_unit(text: &str, unit: &str, known: &str) -> String {
+    if unit.starts_with(['.', ',']) {
+        let shown = quoted(text);
+        return format!("{shown} is not a whole number; use a smaller unit (units: {known})");
+    }
+    if unit.contains(|c: char| c.is_ascii_digit()) {
+        let shown = quoted(text);
+        return format!("{shown} has more than one number; write one, such as 90s for 1m30s");
+    }
+    format!("{} is not one of the units: {known}", quoted(unit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_take_every_unit() {
+        for (text, millis) in [
+            ("250ms", 250),
+            ("10s", 10_000),
+            ("5m", 300_000),
+            ("1h", 3_600_000),
+            ("1d", 86_400_000),
+            ("0s", 0),
+            ("10 s", 10_000),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_tell_binary_from_decimal() {
+        for (text, bytes) in [
+            ("512B", 512),
+            ("64KiB", 65_536),
+            ("4MiB", 4_194_304),
+            ("1GiB", 1_073_741_824),
+            ("64KB", 64_000),
+            ("1GB", 1_000_000_000),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+    }
+
+    #[test]
+    fn wrong_measures_are_refused_with_the_units() {
+        for (text, part) in [
+            ("10", "has no unit; write 10s"),
+            ("", "is not a duration"),
+            ("s", "is not a duration"),
+            ("-1s", "is not a duration"),
+            ("10sec", "`sec` is not one of the units: ms, s, m, h, d"),
+            ("10S", "`S` is not one of the units"),
+            ("1.5s", "is not a whole number"),
+            ("1m30s", "more than one number"),
+            ("99999999999999999999s", "too large"),
+            ("18446744073709551615d", "too large"),
+        ] {
+            let error = duration(text).expect_err(text);
+            assert!(error.contains(part), "{text}: {error}");
+        }
+        assert!(size("64k").expect_err("64k").contains("KiB"));
+        assert!(size("64").expect_err("64").contains("write 64KiB"));
+    }
+}

@@ -1,0 +1,118 @@
+//! A bounded look at the request body while it is on its way.
+//!
+//! The body is read until the scan knows what routing and answering need, and no further: the
+//! rest is streamed to the endpoint with the scan running along. Where the head alone routes, the
+//! wait for the scan is bounded by `limits.peek`; elsewhere by `limits.body`, since a session-era
+//! call cannot be told from a handshake without its method.
+
+use bytes::Bytes;
+
+use super::fault::Fault;
+use crate::config::Limits;
+use crate::mcp::{Peek, PeekError};
+use crate::transport::{Downstream, Error, Headers, Length};
+
+/// What has been read of a request body, and the scan over it.
+pub struct Body {
+    /// The pieces read so far, in order. They are kept until the endpoint's reply head is there,
+    /// so that a request can be sent again.
+    pub chunks: Vec<Bytes>,
+    /// No more is to come.
+    pub ended: bool,
+    /// The scan, up to date with all that was read.
+    pub peek: Peek,
+    /// Bytes read so far, including those streamed on later.
+    pub read: u64,
+    /// The length the client announced.
+    pub length: Length,
+    limit: u64,
+}
+
+impl Body {
+    /// The body of a request that has none.
+    pub fn empty() -> Self {
+        Self { chunks: Vec::new(), ended: true, peek: Peek::new(), read: 0, length: Length::None, limit: 0 }
+    }
+
+    /// Reads until the scan is settled, or the body ends, or `window` bytes were read.
+    ///
+    /// # Errors
+    /// [`Fault::BodyTooLarge`], [`Fault::SlowBody`], [`Fault::ClientGone`], [`Fault::Parse`] and
+    /// [`Fault::Invalid`] for what the scan refuses.
+    pub async fn peek<D: Downstream>(down: &mut D, limits: &Limits, window: usize) -> Result<Self, Fault> {
+        let limit = limits.body as u64;
+        let announced = down
+            .head()
+            .get("content-length")
+            .and_then(|value| std::str::from_utf8(value).ok())
+            .and_then(|value| value.trim().parse::<u64>().ok());
+        if announced.is_some_and(|length| length > limit) {
+            return Err(Fault::BodyTooLarge);
+        }
+        let length = announced.map_or(Length::Unknown, Length::Exact);
+        let mut body = Self { chunks: Vec::new(), ended: false, peek: Peek::new(), read: 0, length, limit };
+        while !body.ended {
+            match body.next(down).await? {
+                Some(chunk) => body.chunks.push(chunk),
+                None => break,
+            }
+            if down.body_ended() {
+                body.end()?;
+            } else if body.peek.settled() || body.read >= window as u64 {
+                break;
+            }
+        }
+        Ok(body)
+    }
+
+    /// The next piece, scanned and counted; `None` at the end. For streaming the rest.
+    ///
+    /// # Errors
+    /// As [`Self::peek`].
+    pub async fn next<D: Downstream>(&mut self, down: &mut D) -> Result<Option<Bytes>, Fault> {
+        match down.read_body().await {
+            Ok(Some(chunk)) => {
+                self.read += chunk.len() as u64;
+                if self.read > self.limit {
+                    return Err(Fault::BodyTooLarge);
+                }
+                self.peek.feed(&chunk).map_err(refusal)?;
+                Ok(Some(chunk))
+            }
+            Ok(None) => {
+                self.end()?;
+                Ok(None)
+            }
+            Err(Error::WriteTimeout) => Err(Fault::SlowBody),
+            Err(Error::Malformed(_)) => Err(Fault::Invalid("the body's framing is not valid")),
+            Err(_) => Err(Fault::ClientGone),
+        }
+    }
+
+    fn end(&mut self) -> Result<(), Fault> {
+        self.ended = true;
+        self.peek.finish().map_err(refusal)
+    }
+
+    /// How the length is told to the endpoint: exactly, once all of it was read.
+    pub fn outgoing_length(&self) -> Length {
+        match (self.ended, self.read) {
+            (true, 0) => Length::None,
+            (true, read) => Length::Exact(read),
+            (false, _) => self.length,
+        }
+    }
+}
+
+/// What the client is told of a body that the scan refused.
+fn refusal(error: PeekError) -> Fault {
+    match error {
+        PeekError::Malformed { .. } => Fault::Parse,
+        PeekError::TooDeep { .. } => Fault::Invalid("the body is nested too deeply"),
+        PeekError::DuplicateKey { .. } => Fault::Invalid("a key of the message stands twice"),
+        PeekError::IdTooLong { .. } => Fault::Invalid("the id is too long"),
+        PeekError::MethodTooLong { .. } => Fault::Invalid("the method is too long"),
+        PeekError::BatchTooLong { .. } => Fault::Invalid("the batch is too long"),
+        PeekError::InvalidId { .. } => Fault::Invalid("the id must be a string or a number"),
+    }
+}

@@ -1,0 +1,154 @@
+//! Understanding a request: which era's rules it follows, what it asks for, and which answers it
+//! is owed.
+
+use super::body::Body;
+use super::ctx::Ctx;
+use super::fault::Fault;
+use crate::config::Limits;
+use crate::mcp::headers::{MCP_METHOD, MCP_NAME, MCP_PROTOCOL_VERSION, MCP_SESSION_ID, decode_value};
+use crate::mcp::{self, Class, Era, HttpMethod, RawId, Refusal, Seen, Verdict};
+use crate::transport::{Downstream, RequestHead};
+
+/// An understood request.
+pub struct Call {
+    /// Whose rules it follows.
+    pub rules: Rules,
+    /// The HTTP method.
+    pub http: HttpMethod,
+    /// The MCP method, from the header in the stateless era, else from the body.
+    pub method: Option<String>,
+    /// The ids whose responses the client waits for.
+    pub owed: Vec<RawId>,
+    /// What was read of the body.
+    pub body: Body,
+}
+
+/// Whose rules a request follows, once nothing is open any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rules {
+    /// 2026-07-28 and later: every request stands alone.
+    Stateless,
+    /// Up to 2025-11-25, within a session or to servers that keep none.
+    Session,
+    /// `initialize`: the request that opens a session.
+    Handshake,
+}
+
+impl Call {
+    /// Whether this is the request of this MCP method.
+    pub fn is(&self, method: &str) -> bool {
+        self.method.as_deref() == Some(method)
+    }
+
+    /// What is known about the method's safety to be sent twice.
+    pub fn retry(&self) -> mcp::Retry {
+        match self.http {
+            HttpMethod::Get => mcp::Retry::Always,
+            _ => self.method.as_deref().map_or(mcp::Retry::BeforeSend, mcp::method::retry),
+        }
+    }
+}
+
+/// Reads as much of the request as it takes to understand it. What is learned on the way (era,
+/// method, id) goes to `ctx` at once, so that a refusal can carry it.
+///
+/// # Errors
+/// Whatever makes the request one that is answered here.
+pub async fn understand<D: Downstream>(down: &mut D, ctx: &mut Ctx, limits: &Limits) -> Result<Call, Fault> {
+    let http = match down.head().method() {
+        "GET" => HttpMethod::Get,
+        "POST" => HttpMethod::Post,
+        "DELETE" => HttpMethod::Delete,
+        _ => return Err(Fault::Method("GET, POST, DELETE")),
+    };
+    let first = classify(down.head(), http, None);
+    if http == HttpMethod::Post {
+        check_content_type(down.head())?;
+    }
+    let body = read_body(down, ctx, limits, http, first).await?;
+    let message = body.peek.message();
+    let known = body.ended || body.peek.settled();
+    let verdict = match (http, known) {
+        (HttpMethod::Post, true) => classify(down.head(), http, Some(message)),
+        _ => first,
+    };
+    let rules = match verdict {
+        Verdict::Stateless => Rules::Stateless,
+        Verdict::Handshake => Rules::Handshake,
+        Verdict::Session { .. } => Rules::Session,
+        Verdict::NeedBody => return Err(Fault::BodyTooLarge),
+        Verdict::Refuse(Refusal::HeaderMismatch(why)) => return Err(Fault::HeaderMismatch(why)),
+        Verdict::Refuse(Refusal::UnsupportedVersion) => return Err(Fault::UnsupportedVersion),
+        Verdict::Refuse(Refusal::UnsupportedVersionLegacy) => return Err(Fault::UnsupportedVersionLegacy),
+    };
+    let method = message.method.clone().or_else(|| method_header(down.head(), rules));
+    ctx.era = Some(if rules == Rules::Stateless { Era::Stateless } else { Era::Session });
+    ctx.mcp_method = method.as_deref().map_or("", mcp::label);
+    if method.as_deref() == Some("tools/call") {
+        ctx.tool = message.name.clone().or_else(|| name_header(down.head())).map(String::into_boxed_str);
+    }
+    if known && http == HttpMethod::Post && message.class() == Class::Invalid {
+        return Err(Fault::Invalid("the body is not a JSON-RPC message"));
+    }
+    let owed = owed(message);
+    Ok(Call { rules, http, method, owed, body })
+}
+
+async fn read_body<D: Downstream>(
+    down: &mut D,
+    ctx: &mut Ctx,
+    limits: &Limits,
+    http: HttpMethod,
+    first: Verdict,
+) -> Result<Body, Fault> {
+    if http != HttpMethod::Post {
+        return if down.body_ended() { Ok(Body::empty()) } else { Err(Fault::Invalid("a body is not expected")) };
+    }
+    // Only where the head routes may the body be longer than the look at it.
+    let window = if first == Verdict::Stateless { limits.peek } else { limits.body };
+    let body = Body::peek(down, limits, window).await?;
+    ctx.bytes_in = body.read;
+    ctx.id = body.peek.message().id.clone();
+    Ok(body)
+}
+
+fn classify(head: &impl RequestHead, method: HttpMethod, body: Option<&mcp::Message>) -> Verdict {
+    mcp::classify(&Seen {
+        method,
+        version: head.get(MCP_PROTOCOL_VERSION),
+        session: head.get(MCP_SESSION_ID).is_some(),
+        mcp_method: head.get(MCP_METHOD),
+        mcp_name: head.get(MCP_NAME),
+        body,
+    })
+}
+
+fn method_header(head: &impl RequestHead, rules: Rules) -> Option<String> {
+    let value = head.get(MCP_METHOD).filter(|_| rules == Rules::Stateless)?;
+    String::from_utf8(value.to_vec()).ok()
+}
+
+fn name_header(head: &impl RequestHead) -> Option<String> {
+    decode_value(head.get(MCP_NAME)?).ok().map(std::borrow::Cow::into_owned)
+}
+
+/// The ids of the requests in a body, whose responses the client will wait for.
+fn owed(message: &mcp::Message) -> Vec<RawId> {
+    match message.class() {
+        Class::Request => message.id.iter().cloned().collect(),
+        Class::Batch => message
+            .batch
+            .iter()
+            .filter(|item| item.method.is_some())
+            .filter_map(|item| item.id.clone())
+            .collect(),
+        Class::Notification | Class::Response | Class::Invalid => Vec::new(),
+    }
+}
+
+/// Servers answer another content type with various codes, and one opens a session over it.
+fn check_content_type(head: &impl RequestHead) -> Result<(), Fault> {
+    let Some(value) = head.get("content-type") else { return Err(Fault::MediaType) };
+    let essence = value.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
+    if essence.eq_ignore_ascii_case(b"application/json") { Ok(()) } else { Err(Fault::MediaType) }
+}

@@ -1,0 +1,160 @@
+//! Everything known about one request, in the order it is learned.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::state::Snapshot;
+use crate::mcp::{Era, RawId};
+use crate::session::PrincipalHash;
+use crate::telemetry::{SessionTag, StreamEnd};
+use crate::transport::RequestHead;
+
+/// Why an exchange ended, for the log and the metrics. A closed set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The response was sent to its end.
+    Complete,
+    /// We answered ourselves.
+    Local,
+    /// The client went away first.
+    ClientGone,
+    /// The client read too slowly or a write failed.
+    ClientWrite,
+    /// The server ended a stream on purpose before the response (2025-11-25, section 5.4 of the
+    /// transport: the client resumes with GET).
+    Resumable,
+    /// The server was lost in the middle; the client was told in the stream.
+    UpstreamLost,
+    /// The server was lost in the middle of a body that could not be mended.
+    Truncated,
+    /// A time limit of the stream was reached.
+    Timeout,
+    /// An event over the size limit.
+    TooLarge,
+    /// Ended because the process is shutting down.
+    Drain,
+}
+
+impl End {
+    /// The word in the log and in metric labels.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Local => "local",
+            Self::ClientGone => "client_gone",
+            Self::ClientWrite => "client_write",
+            Self::Resumable => "resumable",
+            Self::UpstreamLost => "upstream_lost",
+            Self::Truncated => "truncated",
+            Self::Timeout => "timeout",
+            Self::TooLarge => "too_large",
+            Self::Drain => "drain",
+        }
+    }
+
+    /// The same as the label of an ended stream.
+    pub const fn of_stream(self) -> StreamEnd {
+        match self {
+            Self::Complete | Self::Local => StreamEnd::Complete,
+            Self::ClientGone => StreamEnd::ClientClosed,
+            Self::ClientWrite => StreamEnd::SlowReader,
+            Self::Resumable => StreamEnd::UpstreamClosed,
+            Self::UpstreamLost | Self::Truncated => StreamEnd::UpstreamLost,
+            Self::Timeout => StreamEnd::Timeout,
+            Self::TooLarge => StreamEnd::Limit,
+            Self::Drain => StreamEnd::Drain,
+        }
+    }
+}
+
+/// One request, from first byte to log line.
+pub struct Ctx {
+    /// When its head was complete.
+    pub started: Instant,
+    /// The rules it runs under, kept to its end.
+    pub snapshot: Arc<Snapshot>,
+    /// A random id for the log, 16 hex digits.
+    pub request_id: u64,
+    /// The caller, as far as authenticated; bound into session ids.
+    pub principal: PrincipalHash,
+    /// HTTP method.
+    pub http_method: Box<str>,
+    /// Request path without its query.
+    pub path: Box<str>,
+    /// `User-Agent`, as sent.
+    pub user_agent: Option<Box<str>>,
+    /// HTTP version.
+    pub http: &'static str,
+    /// Name of the pool, once routed.
+    pub pool: Option<Box<str>>,
+    /// Which rules the request follows, once known.
+    pub era: Option<Era>,
+    /// The MCP method as a bounded label; empty until known.
+    pub mcp_method: &'static str,
+    /// The tool's name for a tool call.
+    pub tool: Option<Box<str>>,
+    /// The JSON-RPC id, once read: every answer of ours carries it.
+    pub id: Option<RawId>,
+    /// Hash of the session, for the log.
+    pub session: Option<SessionTag>,
+    /// The endpoint that served it.
+    pub endpoint: Option<Box<str>>,
+    /// The status sent; 0 until then.
+    pub status: u16,
+    /// When the response head was sent.
+    pub first_byte: Option<Duration>,
+    /// The reply is a stream: its duration counts to the first byte only.
+    pub streamed: bool,
+    /// Request body bytes read.
+    pub bytes_in: u64,
+    /// Response body bytes sent.
+    pub bytes_out: u64,
+    /// How it ended.
+    pub end: End,
+    /// Label of the fault, if one was answered.
+    pub fault: Option<&'static str>,
+    /// For a tool call that was answered: whether the answer was an error.
+    pub tool_failed: Option<bool>,
+}
+
+impl Ctx {
+    /// Begins with what the head alone tells.
+    pub fn begin(snapshot: Arc<Snapshot>, head: &impl RequestHead, now: Instant) -> Self {
+        let user_agent = head
+            .get("user-agent")
+            .and_then(|value| std::str::from_utf8(value).ok())
+            .map(|text| text.chars().take(128).collect::<String>().into_boxed_str());
+        Self {
+            started: now,
+            snapshot,
+            request_id: fastrand::u64(..),
+            principal: PrincipalHash::ANONYMOUS,
+            http_method: head.method().into(),
+            path: head.path().into(),
+            user_agent,
+            http: head.version().as_str(),
+            pool: None,
+            era: None,
+            mcp_method: "",
+            tool: None,
+            id: None,
+            session: None,
+            endpoint: None,
+            status: 0,
+            first_byte: None,
+            streamed: false,
+            bytes_in: 0,
+            bytes_out: 0,
+            end: End::Complete,
+            fault: None,
+            tool_failed: None,
+        }
+    }
+
+    /// Notes that the response head goes out with `status`.
+    pub fn answered(&mut self, status: u16, now: Instant) {
+        self.status = status;
+        self.first_byte = Some(now.saturating_duration_since(self.started));
+    }
+}
+

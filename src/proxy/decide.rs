@@ -1,0 +1,202 @@
+//! Where an understood call goes: to the endpoint that owns its session, to any endpoint of the
+//! pool, or nowhere, with an answer of ours.
+//!
+//! What cannot belong to a session never reaches a server that issues sessions: some servers open
+//! one even for a request that they refuse, and nobody would ever close it. And an id whose
+//! endpoint is gone is never shown to another endpoint, which might take it for nothing and
+//! answer as if all were well.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::call::{Call, Rules};
+use super::ctx::Ctx;
+use super::fault::Fault;
+use super::state::{Held, PoolState, Shared};
+use crate::config::HashOn;
+use crate::mcp::HttpMethod;
+use crate::mcp::headers::MCP_SESSION_ID;
+use crate::mcp::headers::MCP_PROTOCOL_VERSION;
+use crate::pool::{Endpoint, Fact, HealthState, Need};
+use crate::session::{Claims, IdKind, Key, NameHash, NewSession, Reason, Revision, Touched};
+use crate::telemetry::{self, Limit, RefusedId, SessionEnd};
+use crate::transport::{ConnInfo, RequestHead};
+
+/// Where a call goes.
+pub enum Aim {
+    /// To any endpoint that can serve it, hashed on `key` if the pool balances so.
+    Any {
+        /// Which era the endpoint must speak.
+        need: Need,
+        /// What the consistent hash goes by.
+        key: Option<u64>,
+    },
+    /// To the endpoint that owns the session, and to no other.
+    Bound(Bound),
+}
+
+/// A session that was opened, checked and found alive.
+pub struct Bound {
+    /// The endpoint that owns it.
+    pub endpoint: Arc<Endpoint>,
+    /// What the sealed id said.
+    pub claims: Claims,
+    /// Its key in the table.
+    pub key: Key,
+    /// The id as the client knows it.
+    pub sealed: String,
+}
+
+/// Decides where a call goes.
+///
+/// # Errors
+/// The answer of ours, if it goes nowhere.
+pub fn decide(
+    shared: &Shared,
+    pool: &Arc<PoolState>,
+    call: &Call,
+    head: &dyn RequestHead,
+    info: &ConnInfo,
+    ctx: &mut Ctx,
+    now: Instant,
+) -> Result<Aim, Fault> {
+    match call.rules {
+        Rules::Stateless => {
+            if !pool.speaks_stateless_era() {
+                return Err(Fault::OnlySessionEra);
+            }
+            Ok(Aim::Any { need: Need::StatelessEra, key: hash_key(pool, head, info) })
+        }
+        Rules::Handshake => {
+            if !pool.speaks_session_era() {
+                return Err(Fault::OnlyStatelessEra);
+            }
+            room(shared, pool, ctx)?;
+            Ok(Aim::Any { need: Need::SessionEra, key: hash_key(pool, head, info) })
+        }
+        Rules::Session => within_session(shared, pool, call, head, info, ctx, now),
+    }
+}
+
+fn within_session(
+    shared: &Shared,
+    pool: &Arc<PoolState>,
+    call: &Call,
+    head: &dyn RequestHead,
+    info: &ConnInfo,
+    ctx: &mut Ctx,
+    now: Instant,
+) -> Result<Aim, Fault> {
+    if let Some(id) = head.get(MCP_SESSION_ID) {
+        let bound = open(shared, pool, id, IdKind::Session, ctx)?;
+        alive(shared, pool, &bound)?;
+        touch(shared, pool, &bound, head, now);
+        return Ok(Aim::Bound(bound));
+    }
+    if call.http != HttpMethod::Post && !pool.speaks_session_era() {
+        return Err(Fault::Method("POST"));
+    }
+    if !pool.speaks_session_era() {
+        return Err(Fault::OnlyStatelessEra);
+    }
+    match pool.issues_sessions() {
+        Fact::No => Ok(Aim::Any { need: Need::SessionEra, key: hash_key(pool, head, info) }),
+        Fact::Yes | Fact::Unknown => Err(Fault::SessionRequired),
+    }
+}
+
+/// Opens a sealed id. Everything that is wrong with one is the same unknown session to the client.
+pub fn open(
+    shared: &Shared,
+    pool: &Arc<PoolState>,
+    id: &[u8],
+    kind: IdKind,
+    ctx: &mut Ctx,
+) -> Result<Bound, Fault> {
+    let refuse = |reason: RefusedId| {
+        telemetry::id_refused(reason);
+        Fault::SessionUnknown
+    };
+    let claims = shared.keyring.open(id, kind).map_err(|unknown| {
+        refuse(match unknown.reason {
+            Reason::Malformed => RefusedId::Malformed,
+            Reason::UnknownKey => RefusedId::UnknownKey,
+            Reason::Forged | Reason::WrongKind => RefusedId::Forged,
+        })
+    })?;
+    if claims.pool != pool.hash {
+        return Err(refuse(RefusedId::UnknownPool));
+    }
+    if claims.principal != ctx.principal {
+        return Err(refuse(RefusedId::Principal));
+    }
+    let Some(endpoint) = pool.pool.find(claims.endpoint.get()).cloned() else {
+        return Err(refuse(RefusedId::UnknownEndpoint));
+    };
+    let sealed = String::from_utf8_lossy(id).into_owned();
+    let key = Key::of(claims.pool, claims.endpoint, &claims.server_id);
+    ctx.session = Some(crate::telemetry::SessionTag::of(&sealed));
+    Ok(Bound { endpoint, claims, key, sealed })
+}
+
+/// A session whose endpoint is down is lost: the client is told so and can start over. One whose
+/// endpoint merely failed once is not, and its request is tried.
+pub fn alive(shared: &Shared, pool: &PoolState, bound: &Bound) -> Result<(), Fault> {
+    if bound.endpoint.health() != HealthState::Down {
+        return Ok(());
+    }
+    for _ in shared.sessions.close_endpoint(pool.hash, bound.claims.endpoint) {
+        telemetry::session_ended(SessionEnd::Lost);
+    }
+    Err(Fault::SessionUnknown)
+}
+
+/// Notes activity, taking in a session that another process, or this one before a restart, opened.
+pub fn touch(shared: &Shared, pool: &Arc<PoolState>, bound: &Bound, head: &dyn RequestHead, now: Instant) {
+    let touched = shared.sessions.touch(bound.key, now, || new_session(pool, &bound.endpoint, &bound.claims, head));
+    if matches!(touched, Touched::Untracked(_)) {
+        telemetry::limit_hit(Limit::Sessions);
+    }
+}
+
+/// The table entry for a session.
+pub fn new_session(
+    pool: &Arc<PoolState>,
+    endpoint: &Arc<Endpoint>,
+    claims: &Claims,
+    head: &dyn RequestHead,
+) -> NewSession<Held> {
+    let revision = head.get(MCP_PROTOCOL_VERSION).and_then(|value| std::str::from_utf8(value).ok());
+    NewSession {
+        pool: claims.pool,
+        endpoint: claims.endpoint,
+        server_id: claims.server_id.clone(),
+        principal: claims.principal,
+        revision: revision.map_or(Revision::UNKNOWN, Revision::of),
+        guard: Held {
+            guard: endpoint.session(),
+            endpoint: Arc::clone(endpoint),
+            pool: Arc::clone(pool),
+            path: head.target().into(),
+        },
+    }
+}
+
+/// A session over a cap is refused before the server has opened it.
+fn room(shared: &Shared, pool: &PoolState, ctx: &Ctx) -> Result<(), Fault> {
+    shared.sessions.room(pool.hash, ctx.principal).map_err(|_| {
+        telemetry::limit_hit(Limit::Sessions);
+        Fault::NoEndpoint
+    })
+}
+
+/// What the consistent hash goes by, if the pool balances so: the client's address without its
+/// port, or a header's value.
+fn hash_key(pool: &PoolState, head: &dyn RequestHead, info: &ConnInfo) -> Option<u64> {
+    match pool.hash_on()? {
+        HashOn::ClientIp => Some(NameHash::of(&info.client.ip().to_string()).get()),
+        HashOn::Header(name) => head
+            .get(name.as_str())
+            .map(|value| NameHash::of(&String::from_utf8_lossy(value)).get()),
+    }
+}

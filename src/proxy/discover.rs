@@ -1,0 +1,71 @@
+//! `server/discover`, the most delicate exchange there is: clients decide by its answer which era
+//! the whole origin speaks, some of them for good, and one 503 demotes them to sessions.
+//!
+//! So it is never refused while there is anything to say. An endpoint answers if one can; else the
+//! last good answer of the pool is given, which the protocol allows; and when nothing is known
+//! yet, the request waits a few seconds for a server to come up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Worker;
+use super::call::Call;
+use super::ctx::Ctx;
+use super::decide::Aim;
+use super::fault::Fault;
+use super::forward::{Reply, forward};
+use super::local;
+use super::relay::relay;
+use super::state::{DISCOVER_HOLD, InFlight, PoolState};
+use crate::mcp::answer;
+use crate::transport::{Downstream, Upstream};
+
+/// How often a waiting probe looks for an endpoint.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Serves a `server/discover` request.
+///
+/// # Errors
+/// [`Fault::NoEndpoint`] and its kin only when nothing is known and no endpoint came up in time.
+pub async fn serve<D: Downstream>(
+    worker: &Worker,
+    down: &mut D,
+    ctx: &mut Ctx,
+    pool: &Arc<PoolState>,
+    call: &mut Call,
+    aim: &Aim,
+    flight: &mut InFlight,
+) -> Result<(), Fault> {
+    let deadline = Instant::now() + DISCOVER_HOLD;
+    loop {
+        let fault = match forward(worker, down, ctx, pool, call, aim).await {
+            Ok(reply) if is_of_use(&reply) || pool.discover.load().is_none() => {
+                return relay(worker, down, ctx, pool, call, aim, reply, flight).await;
+            }
+            Ok(_) => Fault::UpstreamClosed,
+            Err(Fault::ClientGone) => return Err(Fault::ClientGone),
+            Err(fault) => fault,
+        };
+        if let Some(known) = pool.discover.load_full()
+            && let Some(id) = ctx.id.clone()
+        {
+            ctx.endpoint = None;
+            local::json(down, ctx, answer::result(&id, &known)).await;
+            return Ok(());
+        }
+        if Instant::now() >= deadline || !call.body.ended || fault == Fault::Draining {
+            return Err(fault);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+            () = down.gone() => return Err(Fault::ClientGone),
+        }
+    }
+}
+
+/// A server in trouble answers 5xx; everything else is its word.
+fn is_of_use(reply: &Reply) -> bool {
+    reply.up.head().status() < 500
+}

@@ -1,0 +1,195 @@
+//! Every way a request can fail, and what the client is told.
+//!
+//! This is the one place where a failure becomes a status, a JSON-RPC code, extra header fields
+//! and a label for logs and metrics. The text for the client names nothing of the inside: no
+//! address, no pool, no parser state; what the operator needs goes to the log with the fault.
+
+use crate::mcp::answer as code;
+
+/// A failure as the client sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The body is not JSON.
+    Parse,
+    /// The message or the request is not valid; the text says what is wrong.
+    Invalid(&'static str),
+    /// Header and body contradict each other, or a routing header is repeated or missing.
+    HeaderMismatch(&'static str),
+    /// A protocol version that nobody knows, asked for by the rules of the stateless era.
+    UnsupportedVersion,
+    /// The same in a request of the session era.
+    UnsupportedVersionLegacy,
+    /// `Origin` is not one that the route allows.
+    Origin,
+    /// `Host` is not a name that this listener may be called by.
+    Host,
+    /// No route matches.
+    NoRoute,
+    /// The HTTP method is not served here; the text is the `Allow` field.
+    Method(&'static str),
+    /// The content type of a POST is not JSON.
+    MediaType,
+    /// The request body is longer than the limit.
+    BodyTooLarge,
+    /// The header block, or the number of its fields, is over the limit.
+    HeadTooLarge,
+    /// The request body did not arrive in time.
+    SlowBody,
+    /// A session-era request that carries no session id, to servers that issue them.
+    SessionRequired,
+    /// The session is not, or no longer, one of ours.
+    SessionUnknown,
+    /// A stateless-era request to servers that only speak the session era.
+    OnlySessionEra,
+    /// `initialize` to servers that only speak the stateless era.
+    OnlyStatelessEra,
+    /// No endpoint of the pool can take the request now.
+    NoEndpoint,
+    /// No connection to the endpoint could be made.
+    Connect,
+    /// The endpoint closed the connection before it answered.
+    UpstreamClosed,
+    /// The endpoint answered with something that is not HTTP.
+    UpstreamMalformed,
+    /// The endpoint did not answer in time.
+    UpstreamTimeout,
+    /// This process is shutting down.
+    Draining,
+    /// The client is gone; there is nobody to tell.
+    ClientGone,
+}
+
+/// What a fault becomes on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    /// HTTP status.
+    pub status: u16,
+    /// JSON-RPC error code.
+    pub code: i64,
+    /// JSON-RPC error message; holds nothing from the inside.
+    pub message: &'static str,
+    /// Raw JSON for the error's `data`, if any.
+    pub data: Option<&'static str>,
+    /// One more response header field.
+    pub field: Option<(&'static str, &'static str)>,
+    /// The closed-set label for logs and metrics.
+    pub label: &'static str,
+}
+
+/// `data` of an unsupported-version error: what this protocol revision calls `supported`.
+const SUPPORTED: &str = r#"{"supported":["2026-07-28"]}"#;
+
+impl Fault {
+    /// The row of the table for this fault.
+    pub const fn row(self) -> Row {
+        match self {
+            Self::Parse => row(400, code::PARSE_ERROR, "the body is not valid JSON", "parse"),
+            Self::Invalid(why) => row(400, code::INVALID_REQUEST, why, "invalid"),
+            Self::HeaderMismatch(why) => row(400, code::HEADER_MISMATCH, why, "header_mismatch"),
+            Self::UnsupportedVersion => Row {
+                data: Some(SUPPORTED),
+                ..row(400, code::UNSUPPORTED_VERSION, "unsupported protocol version", "version")
+            },
+            Self::UnsupportedVersionLegacy => {
+                row(400, code::INVALID_REQUEST, "unsupported protocol version", "version")
+            }
+            Self::Origin => row(403, code::INVALID_REQUEST, "origin not allowed", "origin"),
+            Self::Host => row(403, code::INVALID_REQUEST, "host not allowed", "host"),
+            Self::NoRoute => row(404, code::INVALID_REQUEST, "nothing is served at this path", "no_route"),
+            Self::Method(allow) => Row {
+                field: Some(("allow", allow)),
+                ..row(405, code::INVALID_REQUEST, "method not allowed", "method")
+            },
+            Self::MediaType => {
+                row(415, code::INVALID_REQUEST, "content type must be application/json", "media_type")
+            }
+            Self::BodyTooLarge => row(413, code::INVALID_REQUEST, "request body too large", "body_size"),
+            Self::HeadTooLarge => row(431, code::INVALID_REQUEST, "request header too large", "head_size"),
+            Self::SlowBody => row(408, code::INVALID_REQUEST, "request body did not arrive in time", "slow_body"),
+            Self::SessionRequired => {
+                row(400, code::INVALID_REQUEST, "Mcp-Session-Id header is required", "no_session")
+            }
+            Self::SessionUnknown => row(404, code::SESSION_NOT_FOUND, "Session not found", "unknown_session"),
+            // Clients of every SDK read exactly this answer to a probe as "speak the session era".
+            Self::OnlySessionEra => {
+                row(400, code::METHOD_NOT_FOUND, "this server speaks the session era only", "era")
+            }
+            Self::OnlyStatelessEra => Row {
+                data: Some(SUPPORTED),
+                ..row(400, code::UNSUPPORTED_VERSION, "this server speaks protocol version 2026-07-28 only", "era")
+            },
+            Self::NoEndpoint => Row {
+                field: Some(("retry-after", "2")),
+                ..row(503, code::INTERNAL, "no server is available", "no_endpoint")
+            },
+            Self::Connect => row(502, code::INTERNAL, "the server cannot be reached", "connect"),
+            Self::UpstreamClosed => row(502, code::INTERNAL, "upstream connection lost", "upstream_closed"),
+            Self::UpstreamMalformed => {
+                row(502, code::INTERNAL, "the server sent an invalid answer", "upstream_malformed")
+            }
+            Self::UpstreamTimeout => {
+                row(504, code::INTERNAL, "the server did not answer in time", "upstream_timeout")
+            }
+            Self::Draining => Row {
+                field: Some(("retry-after", "1")),
+                ..row(503, code::INTERNAL, "shutting down", "draining")
+            },
+            // 499 is nginx's word for it in the log; it never goes out.
+            Self::ClientGone => row(499, code::INTERNAL, "client gone", "client_gone"),
+        }
+    }
+}
+
+const fn row(status: u16, code: i64, message: &'static str, label: &'static str) -> Row {
+    Row { status, code, message, data: None, field: None, label }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One of each, so that a row that is changed has to be changed here too.
+    const TABLE: &[(Fault, u16, i64)] = &[
+        (Fault::Parse, 400, -32700),
+        (Fault::Invalid("x"), 400, -32600),
+        (Fault::HeaderMismatch("x"), 400, -32020),
+        (Fault::UnsupportedVersion, 400, -32022),
+        (Fault::UnsupportedVersionLegacy, 400, -32600),
+        (Fault::Origin, 403, -32600),
+        (Fault::Host, 403, -32600),
+        (Fault::NoRoute, 404, -32600),
+        (Fault::Method("POST"), 405, -32600),
+        (Fault::MediaType, 415, -32600),
+        (Fault::BodyTooLarge, 413, -32600),
+        (Fault::HeadTooLarge, 431, -32600),
+        (Fault::SlowBody, 408, -32600),
+        (Fault::SessionRequired, 400, -32600),
+        (Fault::SessionUnknown, 404, -32001),
+        (Fault::OnlySessionEra, 400, -32601),
+        (Fault::OnlyStatelessEra, 400, -32022),
+        (Fault::NoEndpoint, 503, -32603),
+        (Fault::Connect, 502, -32603),
+        (Fault::UpstreamClosed, 502, -32603),
+        (Fault::UpstreamMalformed, 502, -32603),
+        (Fault::UpstreamTimeout, 504, -32603),
+        (Fault::Draining, 503, -32603),
+        (Fault::ClientGone, 499, -32603),
+    ];
+
+    #[test]
+    fn every_fault_has_its_row() {
+        for (fault, status, code) in TABLE {
+            let row = fault.row();
+            assert_eq!((row.status, row.code), (*status, *code), "{fault:?}");
+            assert!(!row.message.is_empty() && !row.label.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_404_from_us_only_says_that_a_session_or_a_path_is_gone() {
+        for (fault, ..) in TABLE {
+            let row = fault.row();
+            assert_eq!(row.status == 404, matches!(fault, Fault::SessionUnknown | Fault::NoRoute));
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! The end of every request: its line in the log and its place in the metrics, exactly once.
+
+use std::time::{Instant, SystemTime};
+
+use super::ctx::{Ctx, End};
+use super::state::Shared;
+use crate::mcp::Era;
+use crate::telemetry::{Entry, RequestRecord, ToolLabel, ToolOutcome, record_request};
+use crate::transport::ConnInfo;
+
+/// Records a request that is over.
+pub fn finish(shared: &Shared, ctx: &Ctx, info: &ConnInfo) {
+    let duration = Instant::now().saturating_duration_since(ctx.started);
+    let tool = ctx.tool.as_deref().map_or(ToolLabel::NONE, |name| shared.tools.label(name));
+    record_request(&RequestRecord {
+        method: ctx.mcp_method,
+        tool,
+        status: counted_status(ctx),
+        server: ctx.endpoint.as_deref().unwrap_or(""),
+        first_byte: ctx.first_byte.filter(|_| ctx.streamed),
+        duration,
+        tool_outcome: ctx.tool.as_ref().map(|_| outcome(ctx)),
+    });
+    if !shared.log.is_on() {
+        return;
+    }
+    shared.log.log(&Entry {
+        at: SystemTime::now(),
+        listener: &info.listener,
+        client: Some(info.client.ip().to_canonical()),
+        http_version: ctx.http,
+        method: &ctx.http_method,
+        path: &ctx.path,
+        mcp_method: Some(ctx.mcp_method).filter(|method| !method.is_empty()),
+        tool_name: ctx.tool.as_deref(),
+        era: ctx.era.map(|era| match era {
+            Era::Session => "session",
+            Era::Stateless => "stateless",
+        }),
+        pool: ctx.pool.as_deref(),
+        server: ctx.endpoint.as_deref(),
+        session: ctx.session,
+        status: ctx.status,
+        duration,
+        first_byte: ctx.first_byte,
+        request_bytes: ctx.bytes_in,
+        response_bytes: ctx.bytes_out,
+        request_id: &format!("{:016x}", ctx.request_id),
+        end_reason: ctx.fault.unwrap_or_else(|| ctx.end.as_str()),
+        user_agent: ctx.user_agent.as_deref().map(str::as_bytes),
+    });
+}
+
+/// The status that metrics count: a reply whose server was lost in the middle was no success,
+/// though its head said 200.
+fn counted_status(ctx: &Ctx) -> u16 {
+    match ctx.end {
+        End::UpstreamLost | End::Truncated if ctx.status == 200 => 502,
+        _ => ctx.status,
+    }
+}
+
+fn outcome(ctx: &Ctx) -> ToolOutcome {
+    match ctx.tool_failed {
+        Some(false) => ToolOutcome::Success,
+        Some(true) | None => ToolOutcome::Error,
+    }
+}

@@ -1,0 +1,243 @@
+//! Sending a call to an endpoint and waiting for the head of its reply: pick, connect, send, wait,
+//! and try again where that is safe.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::Worker;
+use super::call::{Call, Rules};
+use super::ctx::Ctx;
+use super::decide::Aim;
+use super::fault::Fault;
+use super::retry::{self, Stage};
+use super::state::{Chore, PoolState, ending};
+use crate::mcp::HttpMethod;
+use crate::mcp::headers::{LAST_EVENT_ID, MCP_SESSION_ID};
+use crate::pool::{CallPermit, Endpoint, PickContext};
+use crate::telemetry::{self, RetryOutcome};
+use crate::transport::dial::Target;
+use crate::transport::sessions::SessionUp;
+use crate::transport::{Downstream, Edits, Error, Outgoing, RequestHead, Upstream};
+
+/// A reply whose head has been read.
+pub struct Reply {
+    /// The exchange with the endpoint.
+    pub up: SessionUp,
+    /// Counts the call on the endpoint until dropped.
+    pub permit: CallPermit,
+}
+
+impl Reply {
+    /// The endpoint that replied.
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        self.permit.endpoint()
+    }
+}
+
+/// Why an attempt failed.
+struct Failed {
+    fault: Fault,
+    stage: Stage,
+}
+
+/// GET and DELETE are answered at once by any server; so is this all they may take.
+const QUICK_HEAD: Duration = Duration::from_secs(30);
+/// How long an early answer may take after the endpoint stopped reading the request.
+const EARLY_ANSWER: Duration = Duration::from_secs(1);
+/// Pause before the owner of a session is tried again.
+const SAME_ENDPOINT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Sends the call where it aims and returns the reply, its head read.
+///
+/// # Errors
+/// What the client is to be told.
+pub async fn forward<D: Downstream>(
+    worker: &Worker,
+    down: &mut D,
+    ctx: &mut Ctx,
+    pool: &Arc<PoolState>,
+    call: &mut Call,
+    aim: &Aim,
+) -> Result<Reply, Fault> {
+    let mut tried: Vec<u64> = Vec::new();
+    let mut attempts = 0;
+    let mut last = None;
+    loop {
+        let endpoint = match aim {
+            Aim::Bound(bound) => Arc::clone(&bound.endpoint),
+            Aim::Any { need, key } => {
+                let context = PickContext { key: *key, exclude: &tried, need: *need };
+                let picked = pool.pool.pick(&context, &mut fastrand::Rng::new());
+                picked.map_err(|_| last.unwrap_or(Fault::NoEndpoint))?
+            }
+        };
+        attempts += 1;
+        ctx.endpoint = Some(endpoint.name().into());
+        let whole = call.body.ended;
+        let permit = endpoint.call();
+        let failed = match attempt(worker, down, ctx, pool, call, aim, &endpoint).await {
+            Ok(up) => {
+                if attempts > 1 {
+                    telemetry::retried(pool.pool.name(), RetryOutcome::Success);
+                }
+                return Ok(Reply { up, permit });
+            }
+            Err(failed) => failed,
+        };
+        drop(permit);
+        if failed.stage == Stage::Connect && endpoint.suspect() {
+            worker.shared.chore(Chore::Suspect(Arc::clone(&endpoint)));
+        }
+        let bound = matches!(aim, Aim::Bound(_));
+        if !retry::may(call.retry(), failed.stage, whole || failed.stage == Stage::Connect, bound, attempts) {
+            return Err(failed.fault);
+        }
+        last = Some(failed.fault);
+        if bound {
+            tokio::time::sleep(SAME_ENDPOINT_PAUSE).await;
+        } else {
+            tried.push(endpoint.id());
+        }
+    }
+}
+
+async fn attempt<D: Downstream>(
+    worker: &Worker,
+    down: &mut D,
+    ctx: &mut Ctx,
+    pool: &PoolState,
+    call: &mut Call,
+    aim: &Aim,
+    endpoint: &Arc<Endpoint>,
+) -> Result<SessionUp, Failed> {
+    let before = |fault| Failed { fault, stage: Stage::Connect };
+    let address = endpoint.address().ok_or_else(|| before(Fault::Connect))?;
+    let facts = pool.dial.get(&endpoint.id()).ok_or_else(|| before(Fault::Connect))?;
+    let target = Target {
+        address,
+        group: &facts.group,
+        http2: facts.http2,
+        connect_timeout: pool.config.timeouts.connect,
+        write_timeout: Some(pool.config.timeouts.write),
+        idle: pool.config.keep_alive,
+        reuse: true,
+    };
+    let mut up = worker.dialer.open(target).await.map_err(|error| {
+        log::debug!(pool = pool.pool.name(), endpoint = endpoint.name(); "cannot connect: {error}");
+        before(Fault::Connect)
+    })?;
+    let reused = up.reused();
+    let sent = |fault| Failed { fault, stage: Stage::Sent { reused } };
+    match send(down, call, aim, &facts.authority, &mut up).await {
+        Ok(()) => {}
+        Err(Sending::Client(fault)) => return Err(Failed { fault, stage: Stage::Answered }),
+        // It may have answered early and closed: that answer is what the client should see.
+        Err(Sending::Server) => {
+            return match timeout(EARLY_ANSWER, up.read_head()).await {
+                Ok(Ok(())) => Ok(up),
+                _ => Err(sent(Fault::UpstreamClosed)),
+            };
+        }
+    }
+    ctx.bytes_in = call.body.read;
+    if ctx.id.is_none() {
+        ctx.id.clone_from(&call.body.peek.message().id);
+    }
+    await_head(worker, down, &mut up, head_timeout(pool, call)).await.map_err(|fault| match fault {
+        Fault::UpstreamClosed => sent(fault),
+        _ => Failed { fault, stage: Stage::Answered },
+    })?;
+    Ok(up)
+}
+
+fn head_timeout(pool: &PoolState, call: &Call) -> Duration {
+    let header = pool.config.timeouts.header;
+    if call.http == HttpMethod::Post { header } else { header.min(QUICK_HEAD) }
+}
+
+/// Which side a request could not be sent because of.
+enum Sending {
+    Client(Fault),
+    Server,
+}
+
+async fn send<D: Downstream>(
+    down: &mut D,
+    call: &mut Call,
+    aim: &Aim,
+    authority: &str,
+    up: &mut SessionUp,
+) -> Result<(), Sending> {
+    send_head(down.head(), call, aim, authority, up).await.map_err(|_| Sending::Server)?;
+    for chunk in &call.body.chunks {
+        up.send_body(chunk.clone()).await.map_err(|_| Sending::Server)?;
+    }
+    while !call.body.ended {
+        match call.body.next(down).await.map_err(Sending::Client)? {
+            Some(chunk) => up.send_body(chunk).await.map_err(|_| Sending::Server)?,
+            None => break,
+        }
+        call.body.ended = down.body_ended();
+    }
+    // What streamed past was scanned too: a message that changed its meaning is cut off here,
+    // before the server has seen its end.
+    call.body.peek.finish().or_else(|error| match call.http {
+        HttpMethod::Post => Err(error),
+        _ => Ok(()),
+    }).map_err(|_| Sending::Client(Fault::Parse))?;
+    up.finish().await.map_err(|_| Sending::Server)
+}
+
+async fn send_head(
+    head: &dyn RequestHead,
+    call: &Call,
+    aim: &Aim,
+    authority: &str,
+    up: &mut SessionUp,
+) -> Result<(), Error> {
+    // The events of a stream are read on their way, so they must not come compressed; and the
+    // server is asked by us, not by the page that the client may be.
+    let drop: &[&str] = match call.rules {
+        Rules::Stateless => &["origin", "accept-encoding", MCP_SESSION_ID, LAST_EVENT_ID],
+        Rules::Handshake => &["origin", "accept-encoding", MCP_SESSION_ID],
+        Rules::Session => &["origin", "accept-encoding"],
+    };
+    let bound = match aim {
+        Aim::Bound(bound) => Some((MCP_SESSION_ID, bound.claims.server_id.as_bytes())),
+        Aim::Any { .. } => None,
+    };
+    let out = Outgoing {
+        head,
+        method: head.method(),
+        target: head.target(),
+        authority,
+        edits: Edits { set: bound.as_slice(), drop },
+        length: call.body.outgoing_length(),
+    };
+    up.send_head(&out).await
+}
+
+async fn await_head<D: Downstream>(
+    worker: &Worker,
+    down: &mut D,
+    up: &mut SessionUp,
+    limit: Duration,
+) -> Result<(), Fault> {
+    let mut phase = worker.shared.phase.clone();
+    tokio::select! {
+        biased;
+        read = timeout(limit, up.read_head()) => match read {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(Error::Malformed(what))) => {
+                log::warn!("an endpoint sent a malformed response head: {what}");
+                Err(Fault::UpstreamMalformed)
+            }
+            Ok(Err(_)) => Err(Fault::UpstreamClosed),
+            Err(_) => Err(Fault::UpstreamTimeout),
+        },
+        () = down.gone() => Err(Fault::ClientGone),
+        () = ending(&mut phase) => Err(Fault::Draining),
+    }
+}

@@ -1,0 +1,205 @@
+//! The cheap checks that every exchange passes first, whatever its transport, method or version:
+//! who is asked for, from which page, how much, and which route that is.
+//!
+//! The order is fixed: header sizes, route, host, origin. Nothing here reads a body or touches an
+//! endpoint.
+
+use std::net::IpAddr;
+
+use super::fault::Fault;
+use crate::config::{Config, Origins, PoolKind, Route};
+use crate::mcp::headers::{LAST_EVENT_ID, MCP_METHOD, MCP_NAME, MCP_PARAM_PREFIX, MCP_PROTOCOL_VERSION, MCP_SESSION_ID};
+use crate::route::{self, RouteId, host_of};
+use crate::transport::{ConnInfo, RequestHead};
+
+/// `Mcp-Param-*` fields that one request may carry.
+const PARAM_FIELDS_MAX: usize = 64;
+
+/// Answers of our own that need no route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Builtin {
+    /// `/health`: the process is alive.
+    Health,
+    /// `/ready`: it serves.
+    Ready,
+}
+
+/// Where an exchange goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admitted {
+    /// We answer.
+    Builtin(Builtin),
+    /// To a route.
+    Route(RouteId),
+}
+
+/// How an exchange is carried, which has to be known before its body is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// By the request path of this program.
+    Mcp,
+    /// By Pingora's HTTP proxy.
+    Plain,
+}
+
+/// Finds the lane of a request. No policy: that is [`admit`], which every lane calls.
+pub fn lane(config: &Config, head: &dyn RequestHead) -> Lane {
+    match route::find(config, head.authority(), head.path()) {
+        Some((_, route)) if config.pool(route.pool).kind == PoolKind::Http => Lane::Plain,
+        _ => Lane::Mcp,
+    }
+}
+
+/// Admits an exchange to its route, or says why not.
+///
+/// # Errors
+/// [`Fault::HeadTooLarge`], [`Fault::HeaderMismatch`] for a repeated routing header,
+/// [`Fault::NoRoute`], [`Fault::Host`], [`Fault::Origin`].
+pub fn admit(config: &Config, head: &dyn RequestHead, info: &ConnInfo) -> Result<Admitted, Fault> {
+    let found = route::find(config, head.authority(), head.path());
+    let Some((id, route)) = found else {
+        check_host(None, head.authority(), info)?;
+        return builtin(head).map(Admitted::Builtin).ok_or(Fault::NoRoute);
+    };
+    if config.pool(route.pool).kind == PoolKind::Mcp {
+        check_fields(head, config.limits.headers, config.limits.header_block)?;
+        check_host(Some(route), head.authority(), info)?;
+    }
+    check_origin(route, head, info)?;
+    Ok(Admitted::Route(id))
+}
+
+fn builtin(head: &dyn RequestHead) -> Option<Builtin> {
+    match head.path() {
+        "/health" => Some(Builtin::Health),
+        "/ready" => Some(Builtin::Ready),
+        _ => None,
+    }
+}
+
+/// Bounds the header block again for HTTP/2, where no buffer of ours did, and refuses a routing
+/// header that stands twice: servers disagree on which of the two counts.
+fn check_fields(head: &dyn RequestHead, fields_max: usize, bytes_max: usize) -> Result<(), Fault> {
+    let mut fields = 0;
+    let mut bytes = head.target().len();
+    let mut params = 0;
+    head.each(&mut |name, value| {
+        fields += 1;
+        bytes += name.len() + value.len() + 4;
+        let prefix = name.as_bytes().get(..MCP_PARAM_PREFIX.len());
+        params += usize::from(prefix.is_some_and(|p| p.eq_ignore_ascii_case(MCP_PARAM_PREFIX.as_bytes())));
+    });
+    if fields > fields_max || bytes > bytes_max || params > PARAM_FIELDS_MAX {
+        return Err(Fault::HeadTooLarge);
+    }
+    for name in [MCP_SESSION_ID, MCP_PROTOCOL_VERSION, MCP_METHOD, MCP_NAME, LAST_EVENT_ID] {
+        if head.count(name) > 1 {
+            return Err(Fault::HeaderMismatch("a routing header is repeated"));
+        }
+    }
+    Ok(())
+}
+
+/// On a loopback connection the name asked for must be a loopback name, or the route's own host:
+/// a page that points a name of its own at 127.0.0.1 must not reach servers of this machine.
+fn check_host(route: Option<&Route>, authority: Option<&str>, info: &ConnInfo) -> Result<(), Fault> {
+    if !info.local.ip().to_canonical().is_loopback() || route.is_some_and(|route| route.host.is_some()) {
+        return Ok(());
+    }
+    match authority {
+        Some(authority) if !is_loopback_name(host_of(authority)) => Err(Fault::Host),
+        _ => Ok(()),
+    }
+}
+
+/// An `Origin` that is there must be allowed: listed by the route; or, without a list, the same
+/// site as the route's own host, or a loopback page on a loopback connection.
+fn check_origin(route: &Route, head: &dyn RequestHead, info: &ConnInfo) -> Result<(), Fault> {
+    let Some(origin) = head.get("origin") else { return Ok(()) };
+    let Ok(origin) = std::str::from_utf8(origin) else { return Err(Fault::Origin) };
+    let allowed = match &route.origins {
+        Origins::Any => true,
+        Origins::List(list) => list.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)),
+        Origins::Unset => {
+            let host = origin.split_once("://").map_or("", |(_, authority)| host_of(authority));
+            let same_site = route.host.as_ref().is_some_and(|rule| rule.matches(host))
+                && head.authority().is_some_and(|authority| host_of(authority).eq_ignore_ascii_case(host));
+            same_site || (info.local.ip().to_canonical().is_loopback() && is_loopback_name(host))
+        }
+    };
+    if allowed { Ok(()) } else { Err(Fault::Origin) }
+}
+
+fn is_loopback_name(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost")
+        || host.to_ascii_lowercase().ends_with(".localhost")
+        || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::head::Head;
+
+    fn config(route: &str) -> Config {
+        let text = format!(
+            "listeners: [{{ bind: 127.0.0.1:0 }}]\nroutes:\n  - {{ path: /mcp, pool: a{route} }}\npools:\n  a: {{ endpoints: [127.0.0.1:1] }}\n"
+        );
+        crate::config::parse("test", &text).unwrap()
+    }
+
+    fn ask(config: &Config, local: &str, host: &str, fields: &str) -> Result<Admitted, Fault> {
+        let text = format!("POST /mcp HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n");
+        let head = Head::parse(text.as_bytes(), 256).unwrap();
+        let info = ConnInfo {
+            client: "192.0.2.1:5".parse().unwrap(),
+            local: local.parse().unwrap(),
+            listener: "t".into(),
+        };
+        admit(config, &head, &info)
+    }
+
+    const HERE: &str = "127.0.0.1:8080";
+    const THERE: &str = "192.0.2.9:8080";
+    const OK: Result<Admitted, Fault> = Ok(Admitted::Route(RouteId(0)));
+
+    #[test]
+    fn a_rebound_name_does_not_reach_a_loopback_listener() {
+        let config = config("");
+        assert_eq!(ask(&config, HERE, "evil.example", "Origin: http://evil.example\r\n"), Err(Fault::Host));
+        assert_eq!(ask(&config, HERE, "localhost:8080", "Origin: http://localhost:8080\r\n"), OK);
+        assert_eq!(ask(&config, HERE, "127.0.0.1", ""), OK);
+        assert_eq!(ask(&config, HERE, "[::1]:8080", ""), OK);
+        assert_eq!(ask(&config, THERE, "any.example", ""), OK);
+    }
+
+    #[test]
+    fn an_origin_is_refused_unless_allowed() {
+        let unset = config("");
+        assert_eq!(ask(&unset, THERE, "a.example", "Origin: http://a.example\r\n"), Err(Fault::Origin));
+        assert_eq!(ask(&unset, THERE, "a.example", "Origin: http://localhost\r\n"), Err(Fault::Origin));
+        assert_eq!(ask(&unset, HERE, "localhost", "Origin: null\r\n"), Err(Fault::Origin));
+        let own = config(", host: a.example");
+        assert_eq!(ask(&own, THERE, "a.example", "Origin: https://a.example\r\n"), OK);
+        assert_eq!(ask(&own, THERE, "a.example", "Origin: https://b.example\r\n"), Err(Fault::Origin));
+        let list = config(", origins: [\"https://app.example\"]");
+        assert_eq!(ask(&list, THERE, "a.example", "Origin: https://app.example\r\n"), OK);
+        assert_eq!(ask(&list, THERE, "a.example", "Origin: http://app.example\r\n"), Err(Fault::Origin));
+    }
+
+    #[test]
+    fn a_repeated_routing_header_is_refused() {
+        let config = config("");
+        for name in ["Mcp-Method", "mcp-name", "MCP-Protocol-Version", "Mcp-Session-Id", "Last-Event-ID"] {
+            let fields = format!("{name}: a\r\n{name}: a\r\n");
+            assert!(matches!(ask(&config, THERE, "h", &fields), Err(Fault::HeaderMismatch(_))), "{name}");
+        }
+    }
+
+    #[test]
+    fn too_many_parameter_headers_are_refused() {
+        let config = config("");
+        let fields: String = (0..65).map(|n| format!("Mcp-Param-{n}: 1\r\n")).collect();
+        assert_eq!(ask(&config, THERE, "h", &fields), Err(Fault::HeadTooLarge));
+    }
+}

@@ -1,0 +1,277 @@
+//! HTTP+SSE of 2024-11-05: one event stream per session, and a POST for every message.
+//!
+//! The server's first event names the address for the POSTs. It is replaced by our own path with a
+//! sealed id that holds the server's address and the endpoint, so the POSTs find the copy that owns
+//! the stream, in whatever process they arrive. The id stands in a URL, as the protocol wants it;
+//! it is a secret, and the log cuts queries off.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::{Bytes, BytesMut};
+use tokio::time::timeout;
+
+use super::Worker;
+use super::body::Body;
+use super::call::{Call, Rules};
+use super::ctx::{Ctx, End};
+use super::decide::{self, Aim};
+use super::fault::Fault;
+use super::forward::{Reply, forward};
+use super::relay::{is_event_stream, relay, send_stream_head};
+use super::state::{InFlight, PoolState};
+use super::stream::{Kind, Limits, Relay};
+use crate::mcp::sse::{Mode, endpoint_event};
+use crate::mcp::{Class, Era, HttpMethod, Note, RawId, SseScan};
+use crate::pool::Need;
+use crate::session::{Claims, IdKind, Key, NameHash, fresh_nonce};
+use crate::telemetry::{self, OpenStream, StreamKind};
+use crate::transport::{Downstream, RequestHead, Upstream};
+
+/// The query parameter that carries the sealed id.
+const PARAMETER: &str = "session";
+/// The endpoint event must come within so many bytes, comments before it included.
+const FIRST_EVENT_MAX: usize = 16 * 1024;
+
+/// Serves an exchange on an HTTP+SSE route.
+///
+/// # Errors
+/// Whatever is answered here.
+pub async fn serve<D: Downstream>(
+    worker: &Worker,
+    down: &mut D,
+    ctx: &mut Ctx,
+    flight: &mut InFlight,
+    pool: &Arc<PoolState>,
+) -> Result<(), Fault> {
+    ctx.era = Some(Era::Session);
+    let method = down.head().method().to_owned();
+    let sealed = sealed_id(down.head());
+    match (method.as_str(), sealed) {
+        ("GET", _) => open(worker, down, ctx, flight, pool).await,
+        ("POST", Some(sealed)) => post(worker, down, ctx, flight, pool, &sealed).await,
+        // A client that tries Streamable HTTP first falls back on exactly this answer.
+        _ => Err(Fault::Method("GET")),
+    }
+}
+
+fn sealed_id(head: &impl RequestHead) -> Option<String> {
+    let query = head.query()?;
+    query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix(PARAMETER)?.strip_prefix('='))
+        .map(str::to_owned)
+}
+
+/// Opens the stream of a new session.
+async fn open<D: Downstream>(
+    worker: &Worker,
+    down: &mut D,
+    ctx: &mut Ctx,
+    flight: &mut InFlight,
+    pool: &Arc<PoolState>,
+) -> Result<(), Fault> {
+    let aim = Aim::Any { need: Need::Any, key: None };
+    let mut call = Call {
+        rules: Rules::Session,
+        http: HttpMethod::Get,
+        method: None,
+        owed: Vec::new(),
+        body: Body::empty(),
+    };
+    let mut reply = forward(worker, down, ctx, pool, &mut call, &aim).await?;
+    if !is_event_stream(reply.up.head()) {
+        return relay(worker, down, ctx, pool, &call, &aim, reply, flight).await;
+    }
+    let limits = Limits::new(Kind::Sse, &ctx.snapshot.config.streams, None, None);
+    let first = first_event(pool, &mut reply).await?;
+    let claims = claims(pool, ctx, &reply, first.uri(down.head(), pool, &reply)?);
+    let sealed = worker.shared.keyring.seal(&claims, fresh_nonce()).map_err(|_| Fault::UpstreamMalformed)?;
+    ctx.session = Some(telemetry::SessionTag::of(&sealed));
+    let key = Key::of(claims.pool, claims.endpoint, &claims.server_id);
+    let new = decide::new_session(pool, reply.endpoint(), &claims, down.head());
+    let tracked = worker.shared.sessions.open(key, new, Instant::now()).is_ok();
+    telemetry::session_opened();
+    flight.becomes_stream();
+    let counted = OpenStream::enter(StreamKind::Sse);
+    let linked = worker.shared.links.enter(key);
+    let activity = worker.shared.sessions.stream(key, Instant::now());
+
+    let begin = first.rewritten(down.head().path(), &sealed);
+    ctx.end = End::ClientWrite;
+    if send_stream_head(down, ctx, &reply, None).await.is_ok() && down.send_body(begin).await.is_ok() {
+        let mut phase = worker.shared.phase.clone();
+        let mut stream = Relay::new(Kind::Sse, Vec::new(), Some(&linked.link), limits);
+        let end = stream.run(down, &mut reply.up, ctx, &mut phase).await;
+        ctx.end = end;
+    } else {
+        down.abort().await;
+    }
+    drop(activity);
+    drop(linked);
+    counted.end(ctx.end.of_stream());
+    if tracked && worker.shared.sessions.close(key).is_some() {
+        telemetry::session_ended(telemetry::SessionEnd::Closed);
+    }
+    Ok(())
+}
+
+fn claims(pool: &PoolState, ctx: &Ctx, reply: &Reply, uri: String) -> Claims {
+    Claims {
+        kind: IdKind::Sse,
+        pool: pool.hash,
+        endpoint: NameHash::from_u64(reply.endpoint().id()),
+        server_id: uri,
+        minted_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs()),
+        principal: ctx.principal,
+    }
+}
+
+/// The beginning of a stream up to the end of its endpoint event.
+struct First {
+    /// Everything read so far.
+    bytes: BytesMut,
+    /// Where the endpoint event begins and ends.
+    event: std::ops::Range<usize>,
+    /// Its data.
+    uri: String,
+}
+
+async fn first_event(pool: &PoolState, reply: &mut Reply) -> Result<First, Fault> {
+    let mut bytes = BytesMut::new();
+    let mut scan = SseScan::new(Mode::Endpoint);
+    let mut found = None;
+    let mut events_end = 0;
+    while found.is_none() {
+        let piece = timeout(pool.config.timeouts.header, reply.up.read_body()).await;
+        let piece = piece.map_err(|_| Fault::UpstreamTimeout)?.map_err(|_| Fault::UpstreamClosed)?;
+        let Some(piece) = piece else { return Err(Fault::UpstreamClosed) };
+        let base = bytes.len();
+        bytes.extend_from_slice(&piece);
+        scan.feed(&piece, &mut |event| {
+            if found.is_some() {
+                return;
+            }
+            if let Note::Endpoint(uri) = event.note {
+                found = Some((events_end..base + event.end, uri.to_owned()));
+            }
+            events_end = base + event.end;
+        });
+        if found.is_none() && bytes.len() > FIRST_EVENT_MAX {
+            return Err(Fault::UpstreamMalformed);
+        }
+    }
+    let (event, uri) = found.ok_or(Fault::UpstreamMalformed)?;
+    Ok(First { bytes, event, uri })
+}
+
+impl First {
+    /// The address for POSTs as a target on the endpoint. An address on another host is refused:
+    /// it would send the client's messages where the operator did not.
+    fn uri(&self, head: &impl RequestHead, pool: &PoolState, reply: &Reply) -> Result<String, Fault> {
+        let authority = pool.dial.get(&reply.endpoint().id()).map_or("", |dial| dial.authority.as_str());
+        resolve(&self.uri, head.path(), authority).ok_or_else(|| {
+            log::warn!(endpoint = reply.endpoint().name(); "an endpoint event names another host");
+            Fault::UpstreamMalformed
+        })
+    }
+
+    /// What was read, with our address in place of the server's.
+    fn rewritten(&self, path: &str, sealed: &str) -> Bytes {
+        let ours = endpoint_event(&format!("{path}?{PARAMETER}={sealed}"));
+        let mut out = BytesMut::with_capacity(self.bytes.len() + ours.len());
+        out.extend_from_slice(&self.bytes[..self.event.start]);
+        out.extend_from_slice(&ours);
+        out.extend_from_slice(&self.bytes[self.event.end..]);
+        out.freeze()
+    }
+}
+
+/// Resolves a URI reference against the path of the stream (RFC 3986 section 5.2, for the forms
+/// that servers send). `None` if it leads elsewhere.
+fn resolve(uri: &str, base: &str, authority: &str) -> Option<String> {
+    if uri.is_empty() || uri.bytes().any(|b| b <= b' ' || b == 0x7f || b == b'#') {
+        return None;
+    }
+    if let Some(rest) = uri.strip_prefix("http://").or_else(|| uri.strip_prefix("https://")) {
+        let slash = rest.find('/')?;
+        return rest[..slash].eq_ignore_ascii_case(authority).then(|| rest[slash..].to_owned());
+    }
+    if uri.starts_with("//") || uri.split(['/', '?']).next().is_some_and(|first| first.contains(':')) {
+        return None;
+    }
+    if uri.starts_with('/') {
+        return Some(uri.to_owned());
+    }
+    if uri.starts_with('?') {
+        return Some(format!("{base}{uri}"));
+    }
+    let directory = base.rfind('/').map_or("/", |slash| &base[..=slash]);
+    Some(format!("{directory}{uri}"))
+}
+
+/// Forwards one message of a session to the copy that owns its stream.
+async fn post<D: Downstream>(
+    worker: &Worker,
+    down: &mut D,
+    ctx: &mut Ctx,
+    flight: &mut InFlight,
+    pool: &Arc<PoolState>,
+    sealed: &str,
+) -> Result<(), Fault> {
+    let limits = ctx.snapshot.config.limits.clone();
+    let body = Body::peek(down, &limits, limits.body).await?;
+    let message = body.peek.message();
+    ctx.bytes_in = body.read;
+    ctx.id.clone_from(&message.id);
+    ctx.mcp_method = message.method.as_deref().map_or("", crate::mcp::label);
+    let owed: Vec<RawId> = match message.class() {
+        Class::Request => message.id.iter().cloned().collect(),
+        Class::Invalid => return Err(Fault::Invalid("the body is not a JSON-RPC message")),
+        Class::Batch | Class::Notification | Class::Response => Vec::new(),
+    };
+    let method = message.method.clone();
+    if method.as_deref() == Some("tools/call") {
+        ctx.tool = message.name.clone().map(String::into_boxed_str);
+    }
+    let bound = decide::open(&worker.shared, pool, sealed.as_bytes(), IdKind::Sse, ctx)?;
+    decide::alive(&worker.shared, pool, &bound)?;
+    let link = worker.shared.links.find(bound.key);
+    if let Some(link) = &link
+        && !link.owe(&owed)
+    {
+        return Err(Fault::Invalid("too many requests wait for their answers"));
+    }
+    let mut call = Call { rules: Rules::Session, http: HttpMethod::Post, method, owed: owed.clone(), body };
+    let aim = Aim::Bound(bound);
+    let reply = forward(worker, down, ctx, pool, &mut call, &aim).await;
+    let accepted = reply.as_ref().is_ok_and(|reply| (200..300).contains(&reply.up.head().status()));
+    if !accepted && let Some(link) = &link {
+        owed.iter().for_each(|id| link.settle(id));
+    }
+    relay(worker, down, ctx, pool, &call, &aim, reply?, flight).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::resolve;
+
+    #[test]
+    fn an_address_is_resolved_against_the_stream() {
+        let cases = [
+            ("/messages?id=1", Some("/messages?id=1")),
+            ("messages?id=1", Some("/a/messages?id=1")),
+            ("?id=1", Some("/a/sse?id=1")),
+            ("http://h:1/m?x", Some("/m?x")),
+            ("HTTP://h:1/m", None),
+            ("http://other/m", None),
+            ("//other/m", None),
+            ("ftp:x", None),
+            ("/m\r\nx", None),
+            ("", None),
+        ];
+        for (uri, target) in cases {
+            assert_eq!(resolve(uri, "/a/sse", "h:1").as_deref(), target, "{uri:?}");
+        }
+    }
+}

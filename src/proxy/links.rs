@@ -1,0 +1,116 @@
+//! Open HTTP+SSE streams (2024-11-05) and the answers owed on them.
+//!
+//! In that transport a request is a POST of its own, answered 202, and the response comes on the
+//! stream. If the server dies, the client would wait for those responses for ever. So each stream
+//! that this process carries remembers the ids posted to it, and answers them when it is lost.
+//! A stream carried by another process is unknown here: its POSTs are forwarded all the same.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::mcp::RawId;
+use crate::session::Key;
+
+/// Answers that may be owed on one stream; a request over it is refused.
+const OWED_MAX: usize = 256;
+
+/// The streams of this process.
+#[derive(Default)]
+pub struct Links {
+    open: Mutex<HashMap<Key, Arc<Link>>>,
+}
+
+/// The answers owed on one stream.
+#[derive(Default)]
+pub struct Link {
+    owed: Mutex<Vec<RawId>>,
+}
+
+/// Keeps a stream findable until dropped.
+pub struct LinkGuard<'a> {
+    links: &'a Links,
+    key: Key,
+    /// The stream's ledger.
+    pub link: Arc<Link>,
+}
+
+impl Links {
+    /// Enters a stream.
+    pub fn enter(&self, key: Key) -> LinkGuard<'_> {
+        let link = Arc::new(Link::default());
+        self.lock().insert(key, Arc::clone(&link));
+        LinkGuard { links: self, key, link }
+    }
+
+    /// The stream of this key, if this process carries it.
+    pub fn find(&self, key: Key) -> Option<Arc<Link>> {
+        self.lock().get(&key).cloned()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Arc<Link>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Link {
+    /// Notes answers that will come on the stream. False if there is no room for them.
+    pub fn owe(&self, ids: &[RawId]) -> bool {
+        let mut owed = self.lock();
+        if owed.len() + ids.len() > OWED_MAX {
+            return false;
+        }
+        owed.extend_from_slice(ids);
+        true
+    }
+
+    /// Strikes off an answer that came, or a request that was refused.
+    pub fn settle(&self, id: &RawId) {
+        let mut owed = self.lock();
+        if let Some(at) = owed.iter().position(|other| other == id) {
+            owed.swap_remove(at);
+        }
+    }
+
+    /// Takes all that is still owed.
+    pub fn take(&self) -> Vec<RawId> {
+        std::mem::take(&mut *self.lock())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<RawId>> {
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for LinkGuard<'_> {
+    fn drop(&mut self) {
+        self.links.lock().remove(&self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::NameHash;
+
+    #[test]
+    fn what_is_owed_is_found_until_it_is_settled_or_the_stream_ends() {
+        let links = Links::default();
+        let key = Key::of(NameHash::of("p"), NameHash::of("e"), "/messages?id=1");
+        let ids: Vec<RawId> = (0..2).map(RawId::number).collect();
+        let guard = links.enter(key);
+        let found = links.find(key).unwrap();
+        assert!(found.owe(&ids));
+        guard.link.settle(&ids[0]);
+        assert_eq!(guard.link.take(), vec![ids[1].clone()]);
+        drop(guard);
+        assert!(links.find(key).is_none());
+    }
+
+    #[test]
+    fn the_ledger_is_bounded() {
+        let link = Link::default();
+        let ids: Vec<RawId> = (0..OWED_MAX as u64).map(RawId::number).collect();
+        assert!(link.owe(&ids));
+        assert!(!link.owe(&ids[..1]));
+    }
+}

@@ -1,0 +1,109 @@
+//! Answers written by us: faults, health, and what the gateway may say for its servers.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::ctx::{Ctx, End};
+use super::fault::Fault;
+use super::intake::Builtin;
+use super::state::{Phase, Shared};
+use crate::mcp::answer;
+use crate::transport::{Downstream, Edits, Error, Length};
+
+const JSON: (&str, &[u8]) = ("content-type", b"application/json");
+const TEXT: (&str, &[u8]) = ("content-type", b"text/plain; charset=utf-8");
+
+/// Answers a request with a fault: its status and a JSON-RPC error that carries the request's id
+/// where it is known.
+pub async fn refuse<D: Downstream>(down: &mut D, ctx: &mut Ctx, fault: Fault) {
+    let row = fault.row();
+    ctx.fault = Some(row.label);
+    if fault == Fault::ClientGone {
+        ctx.status = row.status;
+        ctx.end = End::ClientGone;
+        down.abort().await;
+        return;
+    }
+    let body = answer::error(ctx.id.as_ref(), row.code, row.message, row.data);
+    let mut set = vec![JSON];
+    if let Some((name, value)) = row.field {
+        set.push((name, value.as_bytes()));
+    }
+    if !down.body_ended() {
+        // The rest of the body is not read, so the connection has no next request.
+        down.close_after();
+    }
+    respond(down, ctx, row.status, &set, body.into()).await;
+}
+
+/// Answers with a JSON body and status 200.
+pub async fn json<D: Downstream>(down: &mut D, ctx: &mut Ctx, body: Vec<u8>) {
+    respond(down, ctx, 200, &[JSON], body.into()).await;
+}
+
+/// Answers `/health` and `/ready`.
+///
+/// `/health` says that the process is alive. `/ready` says that it serves: not draining, and at
+/// least one endpoint of every pool can take traffic.
+pub async fn builtin<D: Downstream>(shared: &Shared, down: &mut D, ctx: &mut Ctx, which: Builtin) {
+    if !matches!(down.head_method(), "GET" | "HEAD") {
+        refuse(down, ctx, Fault::Method("GET, HEAD")).await;
+        return;
+    }
+    let (status, text) = match which {
+        Builtin::Health => (200, "ok\n"),
+        Builtin::Ready => readiness(shared),
+    };
+    respond(down, ctx, status, &[TEXT], Bytes::from_static(text.as_bytes())).await;
+}
+
+/// Status and text of `/ready`.
+pub fn readiness(shared: &Shared) -> (u16, &'static str) {
+    if shared.phase() != Phase::Running {
+        return (503, "draining\n");
+    }
+    let snapshot = shared.snapshot.load();
+    if snapshot.pools.iter().all(|pool| pool.is_usable()) {
+        (200, "ready\n")
+    } else {
+        (503, "a pool has no endpoint\n")
+    }
+}
+
+async fn respond<D: Downstream>(
+    down: &mut D,
+    ctx: &mut Ctx,
+    status: u16,
+    set: &[(&'static str, &[u8])],
+    body: Bytes,
+) {
+    ctx.answered(status, Instant::now());
+    ctx.end = End::Local;
+    let length = Length::Exact(body.len() as u64);
+    let sent = async {
+        down.send_head(status, None, Edits { set, drop: &[] }, length).await?;
+        if down.head_method() != "HEAD" {
+            ctx.bytes_out = body.len() as u64;
+            down.send_body(body).await?;
+        }
+        down.finish().await
+    };
+    let sent: Result<(), Error> = sent.await;
+    if sent.is_err() {
+        ctx.end = End::ClientWrite;
+    }
+}
+
+/// A shorthand on every downstream.
+pub trait HeadMethod {
+    /// The request's HTTP method.
+    fn head_method(&self) -> &str;
+}
+
+impl<D: Downstream> HeadMethod for D {
+    fn head_method(&self) -> &str {
+        use crate::transport::RequestHead;
+        self.head().method()
+    }
+}

@@ -1,0 +1,290 @@
+//! Routes of plain HTTP, on Pingora's `HttpProxy`: so that one edge host can also serve what its
+//! nginx served, from the same listeners and pools, under the same intake, log and metrics.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use pingora::http::ResponseHeader;
+use pingora::server::configuration::ServerConf;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorType, Result};
+use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session, http_proxy};
+
+use super::ctx::{Ctx, End};
+use super::fault::Fault;
+use super::finish;
+use super::intake::{self, Admitted};
+use super::state::{Chore, InFlight, PoolState, Shared};
+use crate::config::HashOn;
+use crate::pool::{Admin, CallPermit, Endpoint, HealthState, Need, PickContext};
+use crate::session::NameHash;
+use crate::transport::dial::{Target, peer};
+use crate::transport::sessions::PingoraHead;
+use crate::transport::{ConnInfo, Headers};
+
+/// Endpoints tried for one request when connections fail.
+const ATTEMPTS_MAX: usize = 3;
+
+/// The plain lane of one listener on one thread.
+pub struct Plain {
+    shared: Arc<Shared>,
+    listener: Arc<str>,
+}
+
+/// What is known about one plain exchange.
+pub struct PlainCtx {
+    ctx: Option<Ctx>,
+    info: Option<ConnInfo>,
+    pool: Option<Arc<PoolState>>,
+    permit: Option<CallPermit>,
+    tried: Vec<u64>,
+    /// The endpoint's id, when the client has no affinity cookie for it yet.
+    set_cookie: Option<u64>,
+    _flight: InFlight,
+}
+
+impl Plain {
+    /// The proxy for a listener, with connections of its own.
+    pub fn proxy(shared: Arc<Shared>, listener: Arc<str>) -> Arc<HttpProxy<Self>> {
+        let conf = ServerConf { max_retries: ATTEMPTS_MAX, threads: 1, ..ServerConf::default() };
+        Arc::new(http_proxy(&Arc::new(conf), Self { shared, listener }))
+    }
+
+    fn info(&self, session: &Session) -> ConnInfo {
+        let any = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
+        let inet = |address: Option<&pingora::protocols::l4::socket::SocketAddr>| {
+            address.and_then(|address| address.as_inet()).copied().unwrap_or(any)
+        };
+        ConnInfo {
+            client: inet(session.client_addr()),
+            local: inet(session.server_addr()),
+            listener: Arc::clone(&self.listener),
+        }
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Plain {
+    type CTX = PlainCtx;
+
+    fn new_ctx(&self) -> PlainCtx {
+        PlainCtx {
+            ctx: None,
+            info: None,
+            pool: None,
+            permit: None,
+            tried: Vec::new(),
+            set_cookie: None,
+            _flight: self.shared.flight.enter(),
+        }
+    }
+
+    /// The default adds a compression module that costs a boxed call per hook even when disabled.
+    fn init_downstream_modules(&self, _: &mut pingora::modules::http::HttpModules) {}
+
+    async fn request_filter(&self, session: &mut Session, plain: &mut PlainCtx) -> Result<bool> {
+        let snapshot = self.shared.snapshot.load_full();
+        let head = PingoraHead::new(session.req_header());
+        let info = self.info(session);
+        let mut ctx = Ctx::begin(Arc::clone(&snapshot), &head, Instant::now());
+        let admitted = intake::admit(&snapshot.config, &head, &info);
+        if let Ok(Admitted::Route(route)) = admitted {
+            let pool = snapshot.pool(snapshot.config.routes[route.0].pool);
+            ctx.pool = Some(pool.pool.name().into());
+            plain.pool = Some(Arc::clone(pool));
+        }
+        plain.info = Some(info);
+        plain.ctx = Some(ctx);
+        match admitted {
+            Ok(Admitted::Route(_)) => Ok(false),
+            Ok(Admitted::Builtin(_)) => refuse(session, plain, Fault::NoRoute).await,
+            Err(fault) => refuse(session, plain, fault).await,
+        }
+    }
+
+    async fn upstream_peer(&self, session: &mut Session, plain: &mut PlainCtx) -> Result<Box<HttpPeer>> {
+        let unavailable = || Error::new(ErrorType::HTTPStatus(503));
+        let pool = plain.pool.clone().ok_or_else(unavailable)?;
+        let head = PingoraHead::new(session.req_header());
+        let wanted = wanted(&pool, &head).filter(|endpoint| !plain.tried.contains(&endpoint.id()));
+        let endpoint = match wanted {
+            Some(endpoint) => endpoint,
+            None => {
+                let key = key(&pool, &head, plain.info.as_ref());
+                let context = PickContext { key, exclude: &plain.tried, need: Need::Any };
+                let picked = pool.pool.pick(&context, &mut fastrand::Rng::new()).map_err(|_| unavailable())?;
+                plain.set_cookie = pool.config.affinity_cookie.as_ref().map(|_| picked.id());
+                picked
+            }
+        };
+        let address = endpoint.address().ok_or_else(unavailable)?;
+        let facts = pool.dial.get(&endpoint.id()).ok_or_else(unavailable)?;
+        if let Some(ctx) = &mut plain.ctx {
+            ctx.endpoint = Some(endpoint.name().into());
+        }
+        let timeouts = &pool.config.timeouts;
+        let mut peer = peer(&Target {
+            address,
+            group: &facts.group,
+            http2: facts.http2,
+            connect_timeout: timeouts.connect,
+            write_timeout: Some(timeouts.write),
+            idle: pool.config.keep_alive,
+            reuse: true,
+        });
+        peer.options.read_timeout = Some(timeouts.header);
+        plain.permit = Some(endpoint.call());
+        Ok(Box::new(peer))
+    }
+
+    fn fail_to_connect(
+        &self,
+        _: &mut Session,
+        _: &HttpPeer,
+        plain: &mut PlainCtx,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        // Nothing was sent, so any request may go elsewhere.
+        if let Some(permit) = plain.permit.take() {
+            let endpoint = Arc::clone(permit.endpoint());
+            plain.tried.push(endpoint.id());
+            if endpoint.suspect() {
+                self.shared.chore(Chore::Suspect(endpoint));
+            }
+        }
+        error.set_retry(plain.tried.len() < ATTEMPTS_MAX);
+        error
+    }
+
+    async fn response_filter(
+        &self,
+        _: &mut Session,
+        response: &mut ResponseHeader,
+        plain: &mut PlainCtx,
+    ) -> Result<()> {
+        let name = plain.pool.as_ref().and_then(|pool| pool.config.affinity_cookie.clone());
+        if let (Some(name), Some(id)) = (name, plain.set_cookie.take()) {
+            let value = format!("{name}={id:016x}; Path=/; HttpOnly; SameSite=Lax");
+            response.append_header("set-cookie", value)?;
+        }
+        if let Some(ctx) = &mut plain.ctx {
+            ctx.answered(response.status.as_u16(), Instant::now());
+        }
+        Ok(())
+    }
+
+    fn response_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        _: bool,
+        plain: &mut PlainCtx,
+    ) -> Result<Option<Duration>> {
+        if let (Some(ctx), Some(body)) = (&mut plain.ctx, body) {
+            ctx.bytes_out += body.len() as u64;
+        }
+        Ok(None)
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, plain: &mut PlainCtx) -> FailToProxy {
+        let fault = match error.etype() {
+            ErrorType::HTTPStatus(503) => Fault::NoEndpoint,
+            ErrorType::ReadTimedout | ErrorType::ConnectTimedout => Fault::UpstreamTimeout,
+            ErrorType::ConnectRefused | ErrorType::ConnectError | ErrorType::ConnectNoRoute => Fault::Connect,
+            _ if *error.esource() == pingora::ErrorSource::Downstream => Fault::ClientGone,
+            _ => Fault::UpstreamClosed,
+        };
+        if fault != Fault::ClientGone && session.response_written().is_none() {
+            let _ = refuse(session, plain, fault).await;
+        } else if let Some(ctx) = &mut plain.ctx {
+            ctx.end = if fault == Fault::ClientGone { End::ClientGone } else { End::Truncated };
+        }
+        FailToProxy { error_code: fault.row().status, can_reuse_downstream: false }
+    }
+
+    async fn logging(&self, session: &mut Session, _: Option<&Error>, plain: &mut PlainCtx) {
+        if let (Some(ctx), Some(info)) = (&mut plain.ctx, &plain.info) {
+            ctx.bytes_in = session.body_bytes_read() as u64;
+            finish::finish(&self.shared, ctx, info);
+        }
+    }
+
+    fn suppress_error_log(&self, _: &Session, _: &PlainCtx, _: &Error) -> bool {
+        // Every exchange has its line in the access log, with the reason.
+        true
+    }
+}
+
+/// The endpoint that the client's cookie names, if it may still be used.
+fn wanted(pool: &PoolState, head: &PingoraHead) -> Option<Arc<Endpoint>> {
+    let name = pool.config.affinity_cookie.as_deref()?;
+    let id = cookie(head, name).and_then(|value| u64::from_str_radix(&value, 16).ok())?;
+    let endpoint = pool.pool.find(id)?;
+    let usable = endpoint.health() != HealthState::Down && endpoint.admin() != Admin::Maint;
+    usable.then(|| Arc::clone(endpoint))
+}
+
+fn cookie(head: &impl Headers, name: &str) -> Option<String> {
+    let mut found = None;
+    head.each(&mut |field, value| {
+        if field.eq_ignore_ascii_case("cookie")
+            && let Ok(text) = std::str::from_utf8(value)
+        {
+            for pair in text.split(';') {
+                if let Some((key, value)) = pair.trim().split_once('=')
+                    && key == name
+                {
+                    found.get_or_insert_with(|| value.to_owned());
+                }
+            }
+        }
+    });
+    found
+}
+
+fn key(pool: &PoolState, head: &PingoraHead, info: Option<&ConnInfo>) -> Option<u64> {
+    match pool.hash_on()? {
+        HashOn::ClientIp => info.map(|info| NameHash::of(&info.client.ip().to_string()).get()),
+        HashOn::Header(name) => head.get(name.as_str()).map(|v| NameHash::of(&String::from_utf8_lossy(v)).get()),
+    }
+}
+
+/// Answers a fault in plain text: on these routes nobody speaks JSON-RPC.
+async fn refuse(session: &mut Session, plain: &mut PlainCtx, fault: Fault) -> Result<bool> {
+    let row = fault.row();
+    let text = format!("{}\n", row.message);
+    let mut head = ResponseHeader::build(row.status, Some(4))?;
+    head.insert_header("content-type", "text/plain; charset=utf-8")?;
+    head.insert_header("content-length", text.len().to_string())?;
+    if let Some((name, value)) = row.field {
+        head.insert_header(name, value)?;
+    }
+    if let Some(ctx) = &mut plain.ctx {
+        ctx.fault = Some(row.label);
+        ctx.end = End::Local;
+        ctx.answered(row.status, Instant::now());
+        ctx.bytes_out = text.len() as u64;
+    }
+    session.set_keepalive(None);
+    session.write_response_header(Box::new(head), false).await?;
+    session.write_response_body(Some(Bytes::from(text)), true).await?;
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::RequestHead;
+    use crate::transport::head::Head;
+
+    #[test]
+    fn a_cookie_is_found_among_others() {
+        let text = b"GET / HTTP/1.1\r\nHost: h\r\nCookie: a=1; TIDEGATE=00ff; b=2\r\n\r\n";
+        let head = Head::parse(text, 10).unwrap();
+        assert_eq!(cookie(&head, "TIDEGATE").as_deref(), Some("00ff"));
+        assert_eq!(cookie(&head, "TIDE"), None);
+        assert_eq!(head.path(), "/");
+    }
+}

@@ -1,0 +1,334 @@
+//! The reply on its way back, and what it teaches: sessions opened and ended, orphans to delete.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use tokio::time::timeout;
+
+use super::Worker;
+use super::call::{Call, Rules};
+use super::ctx::{Ctx, End};
+use super::decide::{Aim, new_session};
+use super::fault::Fault;
+use super::forward::Reply;
+use super::state::{Chore, InFlight, Orphan, PoolState, ending};
+use super::stream::{Kind, Limits, Relay};
+use crate::mcp::headers::{MCP_SESSION_ID, session_id_is_valid};
+use crate::mcp::{HttpMethod, Peek};
+use crate::session::{Claims, IdKind, Key, NameHash, fresh_nonce};
+use crate::telemetry::{self, Limit, SessionEnd, StreamKind};
+use crate::transport::{Downstream, Edits, Error, Length, RequestHead, ResponseHead, Upstream};
+
+/// A body up to this size is held until it is complete, so that a server lost in its middle is
+/// still answered with a proper error.
+const HOLD_MAX: usize = 256 * 1024;
+
+/// Relays a reply to its end.
+///
+/// # Errors
+/// Only while nothing was sent to the client yet.
+pub async fn relay<D: Downstream>(
+    worker: &Worker,
+    down: &mut D,
+    ctx: &mut Ctx,
+    pool: &Arc<PoolState>,
+    call: &Call,
+    aim: &Aim,
+    mut reply: Reply,
+    flight: &mut InFlight,
+) -> Result<(), Fault> {
+    let session = settle_session(worker, down.head(), ctx, pool, call, aim, &reply)?;
+    if is_event_stream(reply.up.head()) {
+        return stream(worker, down, ctx, pool, call, aim, reply, session, flight).await;
+    }
+    let total = pool.config.timeouts.header;
+    let held = hold(worker, down, &mut reply, total).await?;
+    note_answer(ctx, pool, call, reply.up.head().status(), &held);
+    send(down, ctx, reply, session.as_deref(), held).await;
+    Ok(())
+}
+
+/// Whether the body is an event stream.
+pub fn is_event_stream(head: &dyn ResponseHead) -> bool {
+    let value = head.get("content-type").unwrap_or_default();
+    let essence = value.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
+    head.status() == 200 && essence.eq_ignore_ascii_case(b"text/event-stream")
+}
+
+/// A body read as far as it is held.
+struct Held {
+    pieces: Vec<Bytes>,
+    size: usize,
+    complete: bool,
+}
+
+async fn hold<D: Downstream>(
+    worker: &Worker,
+    down: &mut D,
+    reply: &mut Reply,
+    limit: std::time::Duration,
+) -> Result<Held, Fault> {
+    let mut held = Held { pieces: Vec::new(), size: 0, complete: false };
+    let mut phase = worker.shared.phase.clone();
+    let deadline = tokio::time::Instant::now() + limit;
+    while held.size <= HOLD_MAX {
+        let piece = tokio::select! {
+            biased;
+            piece = reply.up.read_body() => piece,
+            () = down.gone() => return Err(Fault::ClientGone),
+            () = ending(&mut phase) => return Err(Fault::Draining),
+            () = tokio::time::sleep_until(deadline) => return Err(Fault::UpstreamTimeout),
+        };
+        match piece {
+            Ok(Some(piece)) => {
+                held.size += piece.len();
+                held.pieces.push(piece);
+            }
+            Ok(None) => {
+                held.complete = true;
+                break;
+            }
+            Err(Error::Malformed(_)) => return Err(Fault::UpstreamMalformed),
+            Err(_) => return Err(Fault::UpstreamClosed),
+        }
+    }
+    Ok(held)
+}
+
+/// Sends the head, what was held, and the rest.
+async fn send<D: Downstream>(down: &mut D, ctx: &mut Ctx, mut reply: Reply, session: Option<&str>, held: Held) {
+    let length = match (held.complete, held.size) {
+        (true, 0) => Length::None,
+        (true, size) => Length::Exact(size as u64),
+        (false, _) => reply.up.length(),
+    };
+    let set = session.map(|id| (MCP_SESSION_ID, id.as_bytes()));
+    let edits = Edits { set: set.as_slice(), drop: &[MCP_SESSION_ID] };
+    let head = reply.up.head();
+    ctx.answered(head.status(), Instant::now());
+    if down.send_head(head.status(), Some(head), edits, length).await.is_err() {
+        ctx.end = End::ClientWrite;
+        return down.abort().await;
+    }
+    for piece in held.pieces {
+        ctx.bytes_out += piece.len() as u64;
+        if down.send_body(piece).await.is_err() {
+            ctx.end = End::ClientWrite;
+            return down.abort().await;
+        }
+    }
+    if !held.complete && !send_rest(down, ctx, &mut reply).await {
+        return down.abort().await;
+    }
+    match down.finish().await {
+        Ok(()) => ctx.end = End::Complete,
+        Err(_) => ctx.end = End::ClientWrite,
+    }
+    reply.up.release().await;
+}
+
+/// Streams what was too long to be held. False if it could not be completed.
+async fn send_rest<D: Downstream>(down: &mut D, ctx: &mut Ctx, reply: &mut Reply) -> bool {
+    loop {
+        let piece = tokio::select! {
+            biased;
+            piece = reply.up.read_body() => piece,
+            () = down.gone() => {
+                ctx.end = End::ClientGone;
+                return false;
+            }
+        };
+        match piece {
+            Ok(Some(piece)) => {
+                ctx.bytes_out += piece.len() as u64;
+                if down.send_body(piece).await.is_err() {
+                    ctx.end = End::ClientWrite;
+                    return false;
+                }
+            }
+            Ok(None) => return true,
+            Err(_) => {
+                ctx.end = End::Truncated;
+                return false;
+            }
+        }
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "one straight line, cut where a screen ends")]
+async fn stream<D: Downstream>(
+    worker: &Worker,
+    down: &mut D,
+    ctx: &mut Ctx,
+    pool: &Arc<PoolState>,
+    call: &Call,
+    aim: &Aim,
+    mut reply: Reply,
+    session: Option<String>,
+    flight: &mut InFlight,
+) -> Result<(), Fault> {
+    let kind = match call.http {
+        HttpMethod::Post if call.is("subscriptions/listen") => Kind::Listen,
+        HttpMethod::Post => Kind::Post,
+        _ => Kind::Get,
+    };
+    let counted = telemetry::OpenStream::enter(match kind {
+        Kind::Listen => StreamKind::Listen,
+        Kind::Post => StreamKind::Post,
+        Kind::Get | Kind::Sse => StreamKind::Get,
+    });
+    if kind != Kind::Post {
+        flight.becomes_stream();
+    }
+    let _activity = match aim {
+        Aim::Bound(bound) => worker.shared.sessions.stream(bound.key, Instant::now()),
+        Aim::Any { .. } => None,
+    };
+    let config = &ctx.snapshot.config.streams;
+    let timeouts = &pool.config.timeouts;
+    let limits = Limits::new(kind, config, timeouts.stream_idle, timeouts.total);
+    if send_stream_head(down, ctx, &reply, session.as_deref()).await.is_err() {
+        ctx.end = End::ClientWrite;
+        down.abort().await;
+        return Ok(());
+    }
+    let mut phase = worker.shared.phase.clone();
+    let mut relay = Relay::new(kind, call.owed.clone(), None, limits);
+    let end = relay.run(down, &mut reply.up, ctx, &mut phase).await;
+    ctx.end = end;
+    if call.is("tools/call") {
+        ctx.tool_failed = Some(relay.tool_failed().unwrap_or(true));
+    }
+    counted.end(ctx.end.of_stream());
+    if ctx.end == End::Complete {
+        // Read to its proper end, the connection may serve again; otherwise it is dropped.
+        let rest = timeout(std::time::Duration::from_millis(1), reply.up.read_body()).await;
+        if matches!(rest, Ok(Ok(None))) {
+            reply.up.release().await;
+        }
+    }
+    Ok(())
+}
+
+/// The head of a stream: never with a length, since we may have something to add at its end, and
+/// with the word that keeps other proxies in front of us from buffering it.
+pub async fn send_stream_head<D: Downstream>(
+    down: &mut D,
+    ctx: &mut Ctx,
+    reply: &Reply,
+    session: Option<&str>,
+) -> Result<(), Error> {
+    let mut set: Vec<(&'static str, &[u8])> = vec![("x-accel-buffering", b"no")];
+    if let Some(id) = session {
+        set.push((MCP_SESSION_ID, id.as_bytes()));
+    }
+    let head = reply.up.head();
+    let edits = Edits { set: &set, drop: &[MCP_SESSION_ID] };
+    ctx.answered(head.status(), Instant::now());
+    ctx.streamed = true;
+    down.send_head(head.status(), Some(head), edits, Length::Unknown).await
+}
+
+/// Draws from a reply's head what it says about sessions, and returns the id to show the client.
+fn settle_session(
+    worker: &Worker,
+    head: &dyn RequestHead,
+    ctx: &mut Ctx,
+    pool: &Arc<PoolState>,
+    call: &Call,
+    aim: &Aim,
+    reply: &Reply,
+) -> Result<Option<String>, Fault> {
+    let status = reply.up.head().status();
+    let issued = reply.up.head().get(MCP_SESSION_ID).filter(|id| session_id_is_valid(id));
+    let issued = issued.map(|id| String::from_utf8_lossy(id).into_owned());
+    match aim {
+        Aim::Bound(bound) => {
+            let end = match (call.http, status) {
+                (HttpMethod::Delete, _) => Some(SessionEnd::Deleted),
+                (_, 404) => Some(SessionEnd::Forgotten),
+                _ => None,
+            };
+            if let Some(end) = end
+                && worker.shared.sessions.close(bound.key).is_some()
+            {
+                telemetry::session_ended(end);
+            }
+            if issued.as_ref().is_some_and(|id| *id != bound.claims.server_id) {
+                log::warn!(endpoint = reply.endpoint().name(); "a server changed the id of a session; the first one stays");
+            }
+            Ok(issued.map(|_| bound.sealed.clone()))
+        }
+        Aim::Any { .. } if call.rules == Rules::Handshake && (200..300).contains(&status) => {
+            reply.endpoint().facts.speaks_session_era.learn(true);
+            reply.endpoint().facts.issues_sessions.learn(issued.is_some());
+            issued.map(|id| bind(worker, head, ctx, pool, reply, id)).transpose()
+        }
+        Aim::Any { .. } => {
+            if let Some(server_id) = issued {
+                worker.shared.chore(Chore::Delete(orphan(head, pool, reply, server_id)));
+            }
+            Ok(None)
+        }
+    }
+}
+
+/// Binds the session that a server has opened to the endpoint, in the id itself.
+fn bind(
+    worker: &Worker,
+    head: &dyn RequestHead,
+    ctx: &mut Ctx,
+    pool: &Arc<PoolState>,
+    reply: &Reply,
+    server_id: String,
+) -> Result<String, Fault> {
+    let endpoint = reply.endpoint();
+    let claims = Claims {
+        kind: IdKind::Session,
+        pool: pool.hash,
+        endpoint: NameHash::from_u64(endpoint.id()),
+        server_id,
+        minted_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs()),
+        principal: ctx.principal,
+    };
+    let Ok(sealed) = worker.shared.keyring.seal(&claims, fresh_nonce()) else {
+        log::warn!(endpoint = endpoint.name(); "a server issued a session id that is too long to be sealed");
+        worker.shared.chore(Chore::Delete(orphan(head, pool, reply, claims.server_id)));
+        return Err(Fault::UpstreamMalformed);
+    };
+    let key = Key::of(claims.pool, claims.endpoint, &claims.server_id);
+    let new = new_session(pool, endpoint, &claims, head);
+    match worker.shared.sessions.open(key, new, Instant::now()) {
+        Ok(()) => telemetry::session_opened(),
+        // Another request took the last place meanwhile: served, but not counted.
+        Err(_) => telemetry::limit_hit(Limit::Sessions),
+    }
+    ctx.session = Some(telemetry::SessionTag::of(&sealed));
+    Ok(sealed)
+}
+
+fn orphan(head: &dyn RequestHead, pool: &Arc<PoolState>, reply: &Reply, server_id: String) -> Orphan {
+    Orphan {
+        pool: Arc::clone(pool),
+        endpoint: Arc::clone(reply.endpoint()),
+        server_id,
+        path: head.target().into(),
+    }
+}
+
+/// Learns from a complete answer: whether a tool call failed, and what `server/discover` said.
+fn note_answer(ctx: &mut Ctx, pool: &PoolState, call: &Call, status: u16, held: &Held) {
+    if call.is("tools/call") {
+        let mut peek = Peek::lenient();
+        let readable = held.pieces.iter().all(|piece| peek.feed(piece).is_ok());
+        let marked = held.pieces.iter().any(|piece| {
+            memchr::memmem::find(piece, br#""isError":true"#).is_some()
+                || memchr::memmem::find(piece, br#""isError": true"#).is_some()
+        });
+        ctx.tool_failed = Some(status != 200 || !readable || peek.message().has_error || marked);
+    }
+    if call.is("server/discover") && status == 200 && held.complete {
+        pool.remember_discover(&held.pieces.concat());
+    }
+}

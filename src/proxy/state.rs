@@ -1,0 +1,266 @@
+//! What requests share: the compiled configuration they run under, and the few things that change.
+//!
+//! A [`Snapshot`] is immutable and swapped whole; a request keeps the one it began with. The
+//! rest of [`Shared`] outlives a snapshot: the session table, the log, the known tool names.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::{mpsc, watch};
+
+use crate::config::{Balance, Config, Eras, HashOn, PoolId};
+use crate::pool::{self, Admin, Endpoint, Fact, HealthState};
+use crate::session::{Keyring, NameHash, Table};
+use crate::telemetry::{AccessLog, Limit, ToolNames};
+
+use super::links::Links;
+
+/// How far this process is on its way out. Only ever moves forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Serving.
+    Running,
+    /// No new connections; exchanges in flight go on.
+    Draining,
+    /// The deadline has come: streams end decently now.
+    Ending,
+}
+
+/// The configuration as requests use it.
+pub struct Snapshot {
+    /// As checked.
+    pub config: Config,
+    /// In the order of `config.pools`.
+    pub pools: Vec<Arc<PoolState>>,
+}
+
+impl Snapshot {
+    /// The state of a pool.
+    pub fn pool(&self, id: PoolId) -> &Arc<PoolState> {
+        &self.pools[id.0]
+    }
+}
+
+/// A pool with what is known about its servers.
+pub struct PoolState {
+    /// As checked.
+    pub config: crate::config::Pool,
+    /// The endpoints and the balancer over them.
+    pub pool: pool::Pool,
+    /// Stable name for sealed ids.
+    pub hash: NameHash,
+    /// The `result` of the last good `server/discover`, raw JSON, at most 64 KiB. Served when no
+    /// endpoint answers, because a failed probe would demote clients to the session era.
+    pub discover: ArcSwapOption<String>,
+    /// What dialing needs beside the address, by endpoint id.
+    pub dial: HashMap<u64, DialFacts>,
+}
+
+/// What dialing an endpoint needs beside its address at the moment.
+#[derive(Debug, Clone)]
+pub struct DialFacts {
+    /// The authority to send: the address as configured.
+    pub authority: String,
+    /// Keeps the connection pools of endpoints apart.
+    pub group: String,
+    /// HTTP/2 with prior knowledge.
+    pub http2: bool,
+}
+
+/// Bound on a remembered `server/discover` result.
+pub const DISCOVER_MAX: usize = 64 * 1024;
+
+impl PoolState {
+    /// Whether the pool's servers issue session ids: `Yes` if any does, `No` if all that are
+    /// known do not, `Unknown` before anything was learned.
+    pub fn issues_sessions(&self) -> Fact {
+        let mut known = Fact::Unknown;
+        for endpoint in self.pool.endpoints() {
+            match endpoint.facts.issues_sessions.get() {
+                Fact::Yes => return Fact::Yes,
+                Fact::No => known = Fact::No,
+                Fact::Unknown => {}
+            }
+        }
+        known
+    }
+
+    /// Whether any endpoint can take new work now, or has not been checked yet.
+    pub fn is_usable(&self) -> bool {
+        self.pool.endpoints().iter().any(|endpoint| {
+            endpoint.health() != HealthState::Down
+                && endpoint.admin() == Admin::Up
+                && endpoint.address().is_some()
+        })
+    }
+
+    /// Whether any endpoint may speak the session era, by config or as far as learned.
+    pub fn speaks_session_era(&self) -> bool {
+        match self.config.eras {
+            Eras::Session | Eras::Both => true,
+            Eras::Stateless => false,
+            Eras::Auto => self.pool.endpoints().iter().any(|e| e.facts.speaks_session_era.get() != Fact::No),
+        }
+    }
+
+    /// Whether any endpoint may speak the stateless era, by config or as far as learned.
+    pub fn speaks_stateless_era(&self) -> bool {
+        match self.config.eras {
+            Eras::Stateless | Eras::Both => true,
+            Eras::Session => false,
+            Eras::Auto => self.pool.endpoints().iter().any(|e| e.facts.speaks_stateless_era.get() != Fact::No),
+        }
+    }
+
+    /// Keeps the result of a good `server/discover` answer. Anything else is passed over.
+    pub fn remember_discover(&self, answer: &[u8]) {
+        #[derive(serde::Deserialize)]
+        struct Answer<'a> {
+            #[serde(borrow)]
+            result: Option<&'a serde_json::value::RawValue>,
+        }
+        if answer.len() > DISCOVER_MAX {
+            return;
+        }
+        if let Ok(Answer { result: Some(result) }) = serde_json::from_slice(answer) {
+            self.discover.store(Some(Arc::new(result.get().to_owned())));
+        }
+    }
+
+    /// What the consistent hash looks at, if the pool balances so.
+    pub fn hash_on(&self) -> Option<&HashOn> {
+        match &self.config.balance {
+            Balance::ConsistentHash(on) => Some(on),
+            Balance::LeastLoad | Balance::RoundRobin => None,
+        }
+    }
+}
+
+/// What the table holds for a live session besides its own bookkeeping.
+pub struct Held {
+    /// Counts the session on its endpoint until the entry goes.
+    pub guard: pool::SessionGuard,
+    /// Where to send the DELETE when the session expires.
+    pub endpoint: Arc<Endpoint>,
+    /// The pool the endpoint belongs to.
+    pub pool: Arc<PoolState>,
+    /// The request path the session was opened on.
+    pub path: Box<str>,
+}
+
+/// Work that a request leaves to the background.
+pub enum Chore {
+    /// A session on a server that no client knows, or that has expired, is to be deleted.
+    Delete(Orphan),
+    /// The request path could not connect: check this endpoint now.
+    Suspect(Arc<Endpoint>),
+}
+
+/// A session to delete on a server.
+pub struct Orphan {
+    /// The pool, for timeouts.
+    pub pool: Arc<PoolState>,
+    /// The server.
+    pub endpoint: Arc<Endpoint>,
+    /// The server's own session id.
+    pub server_id: String,
+    /// The request path.
+    pub path: Box<str>,
+}
+
+/// Exchanges in flight, told apart by whether a drain waits for them.
+#[derive(Default)]
+pub struct Flight {
+    calls: AtomicUsize,
+    streams: AtomicUsize,
+}
+
+/// Counts one exchange until dropped.
+pub struct InFlight {
+    flight: Arc<Flight>,
+    stream: bool,
+}
+
+impl Flight {
+    /// Counts a call: a drain waits for it to end by itself.
+    pub fn enter(self: &Arc<Self>) -> InFlight {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        InFlight { flight: Arc::clone(self), stream: false }
+    }
+
+    /// Calls running now.
+    pub fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    /// Streams open now that end only when told.
+    pub fn streams(&self) -> usize {
+        self.streams.load(Ordering::Relaxed)
+    }
+}
+
+impl InFlight {
+    /// From now on this exchange is a stream without an end of its own (GET, `listen`, tunnel);
+    /// a drain does not wait for it but ends it.
+    pub fn becomes_stream(&mut self) {
+        if !std::mem::replace(&mut self.stream, true) {
+            self.flight.streams.fetch_add(1, Ordering::Relaxed);
+            self.flight.calls.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let counter = if self.stream { &self.flight.streams } else { &self.flight.calls };
+        counter.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What all requests of the process share.
+pub struct Shared {
+    /// The configuration in force.
+    pub snapshot: ArcSwap<Snapshot>,
+    /// Seals and opens session ids.
+    pub keyring: Keyring,
+    /// Live sessions, as far as this process has seen them.
+    pub sessions: Arc<Table<Held>>,
+    /// Open HTTP+SSE streams.
+    pub links: Links,
+    /// The access log.
+    pub log: AccessLog,
+    /// Tool names that may be metric labels.
+    pub tools: Arc<ToolNames>,
+    /// Whether the process is on its way out.
+    pub phase: watch::Receiver<Phase>,
+    /// Work for the background; bounded, and what does not fit is dropped and counted.
+    pub chores: mpsc::Sender<Chore>,
+    /// Exchanges in flight, over all threads.
+    pub flight: Arc<Flight>,
+}
+
+impl Shared {
+    /// Leaves a chore to the background; a full queue drops it, since each chore is a courtesy.
+    pub fn chore(&self, chore: Chore) {
+        if self.chores.try_send(chore).is_err() {
+            crate::telemetry::limit_hit(Limit::Chores);
+        }
+    }
+
+    /// The phase at this moment.
+    pub fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+}
+
+/// Resolves once the process is ending its streams. Holds nothing between calls.
+pub async fn ending(phase: &mut watch::Receiver<Phase>) {
+    // An error means that the sender is gone: the process is being torn down.
+    let _ = phase.wait_for(|phase| *phase == Phase::Ending).await;
+}
+
+/// How long a client's `server/discover` is held when nothing is known yet and no endpoint is up.
+pub const DISCOVER_HOLD: Duration = Duration::from_secs(3);

@@ -1,0 +1,331 @@
+//! Event streams on their way to the client: forwarded as bytes, at once and unchanged, and never
+//! ended without the answer the client waits for.
+//!
+//! The scan over the passing bytes knows where one event ends and the next begins, and which
+//! requests were answered. So comments of ours keep a quiet stream alive, and when the server is
+//! lost, the client is told in the stream, in a place where it can be told.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::ctx::{Ctx, End};
+use super::fault::Fault;
+use super::links::Link;
+use super::state::{Phase, ending};
+use crate::config::Streams;
+use crate::mcp::sse::{KEEP_ALIVE, Mode, write_message_event};
+use crate::mcp::{Note, RawId, SseScan, answer};
+use crate::transport::{Downstream, Error, Upstream};
+
+/// What kind of stream this is, which decides how it may end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The reply to a POST: ends with the answer to its request.
+    Post,
+    /// The standalone stream of a session: may end at any time, the client opens it again.
+    Get,
+    /// `subscriptions/listen`: ends with its result.
+    Listen,
+    /// HTTP+SSE: carries the answers to all of the session's POSTs.
+    Sse,
+}
+
+/// Time limits of a stream. `None` is no limit.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Comments of ours after so much silence.
+    pub keep_alive: Duration,
+    /// Silence of the server that ends the stream.
+    pub idle: Option<Duration>,
+    /// Age that ends the stream.
+    pub total: Option<Duration>,
+    /// Largest event, in bytes.
+    pub event_max: u64,
+}
+
+impl Limits {
+    /// The limits for a stream of this kind under this configuration. Only the reply to a POST is
+    /// under the pool's idle and total limits: the other kinds are silent for hours by nature.
+    pub fn new(kind: Kind, streams: &Streams, idle: Option<Duration>, total: Option<Duration>) -> Self {
+        let bounded = kind == Kind::Post;
+        Self {
+            keep_alive: streams.keep_alive,
+            idle: idle.filter(|_| bounded),
+            total: total.filter(|_| bounded),
+            event_max: streams.max_event as u64,
+        }
+    }
+}
+
+/// How long a server may keep a stream open after its last answer before we end it.
+const GRACE_AFTER_ANSWER: Duration = Duration::from_secs(5);
+
+/// One stream on its way.
+pub struct Relay<'a> {
+    kind: Kind,
+    limits: Limits,
+    /// Requests that were not answered yet.
+    owed: Vec<RawId>,
+    /// Where the answers owed are kept, for HTTP+SSE.
+    link: Option<&'a Link>,
+    scan: SseScan,
+    tool_failed: Option<bool>,
+    too_large: bool,
+    answered_at: Option<Instant>,
+    last_from_server: Instant,
+    last_to_client: Instant,
+    opened: Instant,
+}
+
+/// What ended the wait for the next piece.
+enum Next {
+    Piece(Bytes),
+    ServerEnd,
+    ServerLost,
+    ClientGone,
+    Wake,
+    Drain,
+}
+
+impl<'a> Relay<'a> {
+    /// A stream of which nothing was forwarded yet.
+    pub fn new(kind: Kind, owed: Vec<RawId>, link: Option<&'a Link>, limits: Limits) -> Self {
+        let now = Instant::now();
+        let mode = if kind == Kind::Get { Mode::Borders } else { Mode::Messages };
+        Self {
+            kind,
+            limits,
+            owed,
+            link,
+            scan: SseScan::new(mode).with_event_max(limits.event_max),
+            tool_failed: None,
+            too_large: false,
+            answered_at: None,
+            last_from_server: now,
+            last_to_client: now,
+            opened: now,
+        }
+    }
+
+    /// Forwards the stream to its end. The response head has been sent; the response is finished
+    /// here. Returns how it ended.
+    pub async fn run<D: Downstream, U: Upstream>(
+        &mut self,
+        down: &mut D,
+        up: &mut U,
+        ctx: &mut Ctx,
+        phase: &mut watch::Receiver<Phase>,
+    ) -> End {
+        let end = match self.forward(down, up, ctx, phase).await {
+            Ok(end) => end,
+            Err(_) => End::ClientWrite,
+        };
+        if matches!(end, End::ClientGone | End::ClientWrite) {
+            down.abort().await;
+            return end;
+        }
+        match self.close(down, ctx, end).await {
+            Ok(()) => end,
+            Err(_) => End::ClientWrite,
+        }
+    }
+
+    /// Whether a tool call was answered with an error, if its answer was seen.
+    pub fn tool_failed(&self) -> Option<bool> {
+        self.tool_failed
+    }
+
+    async fn forward<D: Downstream, U: Upstream>(
+        &mut self,
+        down: &mut D,
+        up: &mut U,
+        ctx: &mut Ctx,
+        phase: &mut watch::Receiver<Phase>,
+    ) -> Result<End, Error> {
+        let timer = sleep_until(self.wake());
+        tokio::pin!(timer);
+        loop {
+            match self.next(down, up, phase, timer.as_mut()).await {
+                Next::Piece(piece) => {
+                    self.last_from_server = Instant::now();
+                    self.observe(&piece);
+                    self.send(down, ctx, piece).await?;
+                    if self.too_large {
+                        return Ok(End::TooLarge);
+                    }
+                }
+                Next::ServerEnd => return Ok(self.end_of_server()),
+                Next::ServerLost => return Ok(End::UpstreamLost),
+                Next::ClientGone => return Ok(End::ClientGone),
+                Next::Drain => return Ok(End::Drain),
+                Next::Wake => {
+                    if let Some(end) = self.tick(down, ctx).await? {
+                        return Ok(end);
+                    }
+                }
+            }
+            timer.as_mut().reset(self.wake());
+        }
+    }
+
+    async fn next<D: Downstream, U: Upstream>(
+        &self,
+        down: &mut D,
+        up: &mut U,
+        phase: &mut watch::Receiver<Phase>,
+        timer: std::pin::Pin<&mut Sleep>,
+    ) -> Next {
+        tokio::select! {
+            biased;
+            piece = up.read_body() => match piece {
+                Ok(Some(piece)) => Next::Piece(piece),
+                Ok(None) => Next::ServerEnd,
+                Err(_) => Next::ServerLost,
+            },
+            () = down.gone() => Next::ClientGone,
+            () = ending(phase) => Next::Drain,
+            () = timer => Next::Wake,
+        }
+    }
+
+    /// Watches a piece pass: which requests it answers, and where events end.
+    fn observe(&mut self, piece: &[u8]) {
+        let Self { scan, owed, link, tool_failed, too_large, .. } = self;
+        scan.feed(piece, &mut |event| match &event.note {
+            Note::Response { id, is_error } => {
+                *tool_failed = Some(*is_error);
+                if let Some(id) = id {
+                    settle(owed, *link, id);
+                }
+            }
+            Note::Batch(items) => {
+                for id in items.iter().filter(|item| item.is_response).filter_map(|item| item.id.as_ref()) {
+                    settle(owed, *link, id);
+                }
+            }
+            Note::EventTooLarge => *too_large = true,
+            _ => {}
+        });
+        if self.kind == Kind::Post && self.owed.is_empty() && self.answered_at.is_none() {
+            self.answered_at = Some(Instant::now());
+        }
+        if self.tool_failed == Some(false) && memchr::memmem::find(piece, br#""isError":true"#).is_some() {
+            self.tool_failed = Some(true);
+        }
+    }
+
+    async fn send<D: Downstream>(&mut self, down: &mut D, ctx: &mut Ctx, piece: Bytes) -> Result<(), Error> {
+        ctx.bytes_out += piece.len() as u64;
+        down.send_body(piece).await?;
+        self.last_to_client = Instant::now();
+        Ok(())
+    }
+
+    /// The next moment at which something may be due.
+    fn wake(&self) -> Instant {
+        let mut wake = self.last_to_client + self.limits.keep_alive;
+        let deadlines = [
+            self.limits.idle.map(|idle| self.last_from_server + idle),
+            self.limits.total.map(|total| self.opened + total),
+            self.answered_at.map(|at| at + GRACE_AFTER_ANSWER),
+        ];
+        for deadline in deadlines.into_iter().flatten() {
+            wake = wake.min(deadline);
+        }
+        wake
+    }
+
+    /// Does what is due: ends the stream at a limit, or breaks the silence with a comment.
+    async fn tick<D: Downstream>(&mut self, down: &mut D, ctx: &mut Ctx) -> Result<Option<End>, Error> {
+        let now = Instant::now();
+        let over = |since: Instant, limit: Option<Duration>| limit.is_some_and(|limit| now >= since + limit);
+        if self.answered_at.is_some_and(|at| now >= at + GRACE_AFTER_ANSWER) {
+            return Ok(Some(End::Complete));
+        }
+        if over(self.last_from_server, self.limits.idle) || over(self.opened, self.limits.total) {
+            return Ok(Some(End::Timeout));
+        }
+        if now >= self.last_to_client + self.limits.keep_alive {
+            if self.scan.at_boundary() {
+                self.send(down, ctx, Bytes::from_static(KEEP_ALIVE)).await?;
+            } else {
+                // Inside of an event nothing of ours may stand; look again after the same time.
+                self.last_to_client = now;
+            }
+        }
+        Ok(None)
+    }
+
+    /// What a proper end of the server's stream means.
+    fn end_of_server(&self) -> End {
+        match self.kind {
+            Kind::Get => End::Complete,
+            Kind::Sse => End::UpstreamLost,
+            Kind::Post | Kind::Listen if self.owed.is_empty() => End::Complete,
+            // A server that gave the client a point to resume from may close on purpose; the
+            // client comes back with GET and Last-Event-ID.
+            Kind::Post if self.scan.event_id_seen() && self.scan.at_boundary() => End::Resumable,
+            Kind::Post | Kind::Listen => End::UpstreamLost,
+        }
+    }
+
+    /// Ends the response: first whatever the client is still owed, then the proper end.
+    async fn close<D: Downstream>(&mut self, down: &mut D, ctx: &mut Ctx, end: End) -> Result<(), Error> {
+        let tail = self.last_words(end);
+        if !tail.is_empty() {
+            self.send(down, ctx, tail.into()).await?;
+        }
+        down.finish().await
+    }
+
+    /// The events that tell the client what it would otherwise wait for.
+    fn last_words(&mut self, end: End) -> Vec<u8> {
+        let mut tail = Vec::new();
+        if end == End::Complete || end == End::Resumable {
+            return tail;
+        }
+        if !self.scan.at_boundary() {
+            self.scan.poison_partial(&mut tail);
+        }
+        let mut owed = std::mem::take(&mut self.owed);
+        if let Some(link) = self.link {
+            owed.extend(link.take());
+        }
+        for id in &owed {
+            let message = match (self.kind, end) {
+                // Clients take the result of a listen as the cue to open it again, an error not.
+                (Kind::Listen, _) => listen_result(id),
+                (_, End::Drain) => failure(id, Fault::Draining),
+                (_, End::Timeout) => failure(id, Fault::UpstreamTimeout),
+                (_, End::TooLarge) => failure(id, Fault::UpstreamMalformed),
+                _ => failure(id, Fault::UpstreamClosed),
+            };
+            write_message_event(&mut tail, &message);
+        }
+        tail
+    }
+}
+
+fn settle(owed: &mut Vec<RawId>, link: Option<&Link>, id: &RawId) {
+    owed.retain(|other| other != id);
+    if let Some(link) = link {
+        link.settle(id);
+    }
+}
+
+fn failure(id: &RawId, fault: Fault) -> Vec<u8> {
+    let row = fault.row();
+    answer::error(Some(id), row.code, row.message, row.data)
+}
+
+/// The graceful end of `subscriptions/listen` (2026-07-28).
+fn listen_result(id: &RawId) -> Vec<u8> {
+    let result = format!(
+        r#"{{"resultType":"complete","_meta":{{"io.modelcontextprotocol/subscriptionId":{}}}}}"#,
+        id.as_json()
+    );
+    answer::result(id, &result)
+}

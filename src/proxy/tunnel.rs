@@ -1,0 +1,160 @@
+//! WebSockets on MCP routes (subprotocol `mcp`): the connection is the session, pinned to one
+//! endpoint for its life.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy};
+use tokio::time::timeout;
+
+use super::Worker;
+use super::ctx::{Ctx, End};
+use super::fault::Fault;
+use super::finish;
+use super::intake::{self, Admitted};
+use super::retry::{self, Stage};
+use super::state::{Chore, PoolState, ending};
+use crate::mcp::{Retry, answer};
+use crate::pool::{Need, PickContext, SessionGuard};
+use crate::telemetry::{OpenStream, StreamKind};
+use crate::transport::tunnel::{Answer, TunnelEnd, carry, connect};
+use crate::transport::{ConnInfo, Edits, Error, Length, Outgoing, RequestHead};
+
+/// Serves an upgrade request on a connection of its own; the connection ends with it.
+pub async fn serve<C>(worker: &Worker, mut client: C, head: &impl RequestHead, info: &ConnInfo)
+where
+    C: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let snapshot = worker.shared.snapshot.load_full();
+    let mut ctx = Ctx::begin(snapshot, head, Instant::now());
+    let mut flight = worker.shared.flight.enter();
+    match open(worker, head, info, &mut ctx).await {
+        Ok((server, answer, session)) => {
+            ctx.answered(answer.status, Instant::now());
+            let sent = client.write_all(&answer.head).await.is_ok() && client.flush().await.is_ok();
+            if !sent {
+                ctx.end = End::ClientWrite;
+            } else if answer.status == 101 {
+                flight.becomes_stream();
+                tunnel(worker, client, server, &answer, &mut ctx).await;
+            } else {
+                pass_refusal(client, server, &answer).await;
+            }
+            drop(session);
+        }
+        Err(fault) => refuse(client, &mut ctx, fault).await,
+    }
+    finish::finish(&worker.shared, &ctx, info);
+}
+
+async fn tunnel<C>(worker: &Worker, client: C, server: tokio::net::TcpStream, answer: &Answer, ctx: &mut Ctx)
+where
+    C: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let counted = OpenStream::enter(StreamKind::Websocket);
+    let mut phase = worker.shared.phase.clone();
+    let carried = carry(client, server, &answer.rest, ending(&mut phase)).await;
+    ctx.bytes_in = carried.up;
+    ctx.bytes_out = carried.down;
+    ctx.end = match carried.end {
+        TunnelEnd::Client => End::ClientGone,
+        TunnelEnd::Server => End::Complete,
+        TunnelEnd::Told => End::Drain,
+    };
+    counted.end(ctx.end.of_stream());
+}
+
+async fn open(
+    worker: &Worker,
+    head: &impl RequestHead,
+    info: &ConnInfo,
+    ctx: &mut Ctx,
+) -> Result<(tokio::net::TcpStream, Answer, SessionGuard), Fault> {
+    let snapshot = Arc::clone(&ctx.snapshot);
+    let Admitted::Route(route) = intake::admit(&snapshot.config, head, info)? else {
+        return Err(Fault::Method("GET, HEAD"));
+    };
+    let pool = snapshot.pool(snapshot.config.routes[route.0].pool);
+    ctx.pool = Some(pool.pool.name().into());
+    let mut tried = Vec::new();
+    let mut attempts = 0;
+    loop {
+        let context = PickContext { key: None, exclude: &tried, need: Need::Any };
+        let endpoint = pool.pool.pick(&context, &mut fastrand::Rng::new()).map_err(|_| Fault::NoEndpoint)?;
+        attempts += 1;
+        ctx.endpoint = Some(endpoint.name().into());
+        let session = endpoint.session();
+        let error = match handshake(pool, head, endpoint.id(), endpoint.address()).await {
+            Ok((server, answer)) => return Ok((server, answer, session)),
+            Err(error) => error,
+        };
+        let (stage, fault) = match error {
+            Error::Refused | Error::Connect(_) | Error::ConnectTimeout => (Stage::Connect, Fault::Connect),
+            Error::Malformed(_) => (Stage::Answered, Fault::UpstreamMalformed),
+            Error::Closed | Error::WriteTimeout => (Stage::Sent { reused: false }, Fault::UpstreamClosed),
+        };
+        if stage == Stage::Connect && endpoint.suspect() {
+            worker.shared.chore(Chore::Suspect(Arc::clone(&endpoint)));
+        }
+        // Nothing has been said on the connection, so opening it elsewhere repeats nothing.
+        if !retry::may(Retry::Always, stage, true, false, attempts) {
+            return Err(fault);
+        }
+        tried.push(endpoint.id());
+    }
+}
+
+async fn handshake(
+    pool: &PoolState,
+    head: &impl RequestHead,
+    endpoint: u64,
+    address: Option<std::net::SocketAddr>,
+) -> Result<(tokio::net::TcpStream, Answer), Error> {
+    let address = address.ok_or_else(|| Error::Connect("no address".to_owned()))?;
+    let authority = pool.dial.get(&endpoint).map_or("", |dial| dial.authority.as_str());
+    let out = Outgoing {
+        head,
+        method: "GET",
+        target: head.target(),
+        authority,
+        edits: Edits { set: &[], drop: &["origin"] },
+        length: Length::None,
+    };
+    let timeouts = &pool.config.timeouts;
+    connect(address, timeouts.connect, timeouts.header, &out).await
+}
+
+/// Passes on what the endpoint said instead of upgrading, up to its end, within a few seconds.
+async fn pass_refusal<C>(mut client: C, mut server: tokio::net::TcpStream, answer: &Answer)
+where
+    C: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let passing = async {
+        client.write_all(&answer.rest).await?;
+        copy(&mut server, &mut client).await?;
+        client.shutdown().await
+    };
+    let _: Result<io::Result<()>, _> = timeout(std::time::Duration::from_secs(2), passing).await;
+}
+
+/// Answers a fault on the bare connection, since no HTTP session stands on it.
+async fn refuse<C>(mut client: C, ctx: &mut Ctx, fault: Fault)
+where
+    C: AsyncWrite + Unpin + Send,
+{
+    let row = fault.row();
+    ctx.fault = Some(row.label);
+    ctx.answered(row.status, Instant::now());
+    ctx.end = End::Local;
+    let body = answer::error(None, row.code, row.message, row.data);
+    let reason = http::StatusCode::from_u16(row.status).ok().and_then(|status| status.canonical_reason()).unwrap_or("");
+    let head = format!(
+        "HTTP/1.1 {} {reason}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        row.status,
+        body.len()
+    );
+    let _ = client.write_all(head.as_bytes()).await;
+    let _ = client.write_all(&body).await;
+    let _ = client.shutdown().await;
+}

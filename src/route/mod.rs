@@ -1,0 +1,73 @@
+//! Which route serves a request: the first whose host and path match, in the order of the file.
+//!
+//! A pure lookup in the checked configuration. It knows nothing of pools' health or of sessions,
+//! and it is the same for every kind of exchange, so that policy cannot be walked around by
+//! choosing another protocol version or transport.
+
+use crate::config::{Config, Route};
+
+/// Position of a route in the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RouteId(pub usize);
+
+/// Finds the first route for an authority (`host[:port]`, or none) and a path without its query.
+pub fn find<'a>(config: &'a Config, authority: Option<&str>, path: &str) -> Option<(RouteId, &'a Route)> {
+    let host = authority.map(|authority| host_of(authority).to_ascii_lowercase());
+    config
+        .routes
+        .iter()
+        .enumerate()
+        .find(|(_, route)| {
+            let host_fits = match (&route.host, host.as_deref()) {
+                (None, _) => true,
+                (Some(rule), Some(host)) => rule.matches(host),
+                (Some(_), None) => false,
+            };
+            host_fits && route.path.matches(path)
+        })
+        .map(|(index, route)| (RouteId(index), route))
+}
+
+/// The host part of an authority: without port, with the brackets of an IPv6 address removed.
+pub fn host_of(authority: &str) -> &str {
+    if let Some(rest) = authority.strip_prefix('[') {
+        return rest.split_once(']').map_or(rest, |(address, _)| address);
+    }
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
+        _ => authority,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(routes: &str) -> Config {
+        let text = format!(
+            "listeners: [{{ bind: 127.0.0.1:0 }}]\nroutes:\n{routes}\npools:\n  a: {{ endpoints: [127.0.0.1:1] }}\n  b: {{ endpoints: [127.0.0.1:2] }}\n"
+        );
+        crate::config::parse("test", &text).unwrap()
+    }
+
+    #[test]
+    fn the_first_match_wins() {
+        let config = config(
+            "  - { host: x.example, path: /mcp, pool: a }\n  - { path: /mcp, pool: b }\n  - { path_prefix: /t, pool: a }",
+        );
+        let at = |host: Option<&str>, path| find(&config, host, path).map(|(id, _)| id.0);
+        assert_eq!(at(Some("X.example:80"), "/mcp"), Some(0));
+        assert_eq!(at(Some("y.example"), "/mcp"), Some(1));
+        assert_eq!(at(None, "/mcp"), Some(1));
+        assert_eq!(at(None, "/t/deep"), Some(2));
+        assert_eq!(at(None, "/tt"), None);
+        assert_eq!(at(None, "/mcp/"), None);
+    }
+
+    #[test]
+    fn a_host_is_read_without_its_port() {
+        for (authority, host) in [("a:1", "a"), ("a", "a"), ("[::1]:8", "::1"), ("[::1]", "::1"), ("1.2.3.4:5", "1.2.3.4")] {
+            assert_eq!(host_of(authority), host);
+        }
+    }
+}

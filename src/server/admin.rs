@@ -1,0 +1,67 @@
+//! The admin address: health, readiness and metrics, apart from the traffic.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::connection::Handler;
+use crate::pool::HealthState;
+use crate::proxy::ctx::Ctx;
+use crate::proxy::fault::Fault;
+use crate::proxy::intake::Builtin;
+use crate::proxy::local;
+use crate::proxy::state::Shared;
+use crate::telemetry::{self, EndpointView};
+use crate::transport::{Downstream, Edits, Length, RequestHead};
+
+/// Serves the admin address.
+pub struct Admin {
+    shared: Arc<Shared>,
+}
+
+impl Admin {
+    /// A handler over the process's state.
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// The metrics, as Prometheus reads them.
+    pub fn metrics(&self) -> String {
+        let snapshot = self.shared.snapshot.load();
+        telemetry::set_sessions(self.shared.sessions.len());
+        let mut endpoints = snapshot.pools.iter().flat_map(|pool| {
+            pool.pool.endpoints().iter().map(|endpoint| EndpointView {
+                pool: pool.pool.name(),
+                endpoint: endpoint.name(),
+                healthy: endpoint.health() == HealthState::Up,
+                in_flight: u64::from(endpoint.in_flight()),
+                sessions: u64::from(endpoint.sessions()),
+            })
+        });
+        telemetry::render(&mut endpoints)
+    }
+}
+
+impl Handler for Admin {
+    async fn exchange<D: Downstream>(&self, down: &mut D) {
+        let mut ctx = Ctx::begin(self.shared.snapshot.load_full(), down.head(), Instant::now());
+        let path = down.head().path().to_owned();
+        match path.as_str() {
+            "/health" => local::builtin(&self.shared, down, &mut ctx, Builtin::Health).await,
+            "/ready" => local::builtin(&self.shared, down, &mut ctx, Builtin::Ready).await,
+            "/metrics" if down.head().method() == "GET" => {
+                let text = Bytes::from(self.metrics());
+                let set: [(&'static str, &[u8]); 1] = [("content-type", telemetry::CONTENT_TYPE.as_bytes())];
+                let edits = Edits { set: &set, drop: &[] };
+                let length = Length::Exact(text.len() as u64);
+                if down.send_head(200, None, edits, length).await.is_ok() && down.send_body(text).await.is_ok() {
+                    // A scraper that is gone needs no answer.
+                    let _ = down.finish().await;
+                }
+            }
+            "/metrics" => local::refuse(down, &mut ctx, Fault::Method("GET")).await,
+            _ => local::refuse(down, &mut ctx, Fault::NoRoute).await,
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Listening sockets: one per listener and thread, all on the same address, so that the kernel
+//! spreads connections and no thread waits for another.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+
+use crate::config::Listener;
+use crate::telemetry::{ActiveConnection, Limit, limit_hit};
+
+/// Connections waiting to be accepted; the kernel caps it by `net.core.somaxconn`.
+const BACKLOG: i32 = 65_535;
+/// Idle time before the kernel asks a silent peer whether it is still there. The only way to
+/// notice a client that lost its network under an open stream.
+const KEEPALIVE: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// One listener's socket on one thread.
+pub struct Bound {
+    /// The socket, not blocking.
+    pub socket: TcpListener,
+    /// The listener's name.
+    pub name: Arc<str>,
+    /// Counts connections over all threads.
+    pub gate: Arc<Gate>,
+}
+
+/// Binds a listener `threads` times.
+///
+/// # Errors
+/// The operating system's; also if another process already listens on the address, which
+/// SO_REUSEPORT alone would let pass and then share connections with.
+pub fn bind(listener: &Listener, threads: usize) -> io::Result<Vec<Bound>> {
+    let gate = Arc::new(Gate { open: AtomicUsize::new(0), max: listener.max_connections });
+    let name: Arc<str> = Arc::from(listener.name.as_str());
+    if listener.bind.port() != 0 {
+        drop(socket(listener.bind, false)?);
+    }
+    let mut address = listener.bind;
+    let mut bound = Vec::with_capacity(threads);
+    for _ in 0..threads {
+        let socket = socket(address, true)?;
+        // With port 0 the first socket gets a port and the others share it.
+        address = socket.local_addr()?;
+        bound.push(Bound { socket, name: Arc::clone(&name), gate: Arc::clone(&gate) });
+    }
+    Ok(bound)
+}
+
+/// A listening socket. Without `shared` it can only be had if nobody else listens there.
+pub fn socket(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4))?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Bounds the connections of a listener.
+pub struct Gate {
+    open: AtomicUsize,
+    max: usize,
+}
+
+/// One connection's place.
+pub struct Place {
+    gate: Arc<Gate>,
+    _active: ActiveConnection,
+}
+
+impl Gate {
+    /// A place for one more connection, if there is one. Refusals are counted.
+    pub fn enter(self: &Arc<Self>) -> Option<Place> {
+        if self.open.fetch_add(1, Ordering::Relaxed) >= self.max {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            limit_hit(Limit::Connections);
+            return None;
+        }
+        Some(Place { gate: Arc::clone(self), _active: ActiveConnection::enter() })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.gate.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listener(bind: SocketAddr) -> Listener {
+        Listener { name: "t".into(), bind, max_connections: 1 }
+    }
+
+    #[test]
+    fn all_threads_share_one_port_and_nobody_else_gets_it() {
+        let bound = bind(&listener("127.0.0.1:0".parse().unwrap()), 3).unwrap();
+        let address = bound[0].socket.local_addr().unwrap();
+        assert!(bound.iter().all(|b| b.socket.local_addr().unwrap() == address));
+        let error = bind(&listener(address), 1).err().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn a_full_listener_has_no_place() {
+        let gate = Arc::new(Gate { open: AtomicUsize::new(0), max: 1 });
+        let place = gate.enter();
+        assert!(place.is_some() && gate.enter().is_none());
+        drop(place);
+        assert!(gate.enter().is_some());
+    }
+}

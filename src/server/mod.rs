@@ -1,0 +1,285 @@
+//! The process: what exists once. Reads top to bottom as what happens at start.
+//!
+//! Pingora's `Server` runs the services, each on threads of its own: one worker per core with its
+//! own sockets, one thread for checks and sweeps, one for the admin address. Signals and the drain
+//! are ours, because Pingora's own stop is a fixed sleep after which streams are cut.
+
+mod admin;
+pub mod connection;
+mod drain;
+mod listeners;
+mod probe;
+mod state;
+mod tasks;
+mod worker;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::available_parallelism;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use pingora::server::configuration::ServerConf;
+use pingora::server::{ListenFds, RunArgs, Server, ShutdownWatch};
+use pingora::services::background::GenBackgroundService;
+use pingora::services::{ServiceReadyNotifier, ServiceWithDependents};
+use tokio::sync::{mpsc, watch};
+
+use crate::config::{self, Config};
+use crate::pool::PoolError;
+use crate::proxy::links::Links;
+use crate::proxy::state::{Flight, Phase, Shared, Snapshot};
+use crate::session::{Caps, KeyError, Table, load_or_create};
+use crate::telemetry::{AccessLog, Target, ToolNames};
+use admin::Admin;
+use connection::{Bounds, Handler, Surroundings};
+use drain::Signals;
+use listeners::Bound;
+use tasks::Tasks;
+use worker::WorkerService;
+
+/// Chores that may wait; more are dropped and counted.
+const CHORES_MAX: usize = 10_000;
+/// How long the first look-up of endpoints' names may hold up the start.
+const FIRST_RESOLVE: Duration = Duration::from_secs(2);
+/// Connections to the admin address.
+const ADMIN_CONNECTIONS_MAX: usize = 256;
+
+/// Why the process could not start. Nothing was started then.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener's address could not be had.
+    #[error("cannot listen on {address} ({what}): {error}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// The listener's name, or `admin.bind`.
+        what: String,
+        /// The reason.
+        error: io::Error,
+    },
+    /// The session keys could not be read or made.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// The access log could not be opened.
+    #[error("cannot open the access log: {0}")]
+    Log(io::Error),
+    /// The signals could not be taken hold of.
+    #[error("cannot handle signals: {0}")]
+    Signals(io::Error),
+    /// A pool could not be built.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+}
+
+/// Runs the gateway until it is told to stop. `hello` is called once everything is bound, before
+/// the first connection is accepted.
+///
+/// # Errors
+/// Whatever keeps it from starting.
+pub fn run(config: Config, hello: impl FnOnce()) -> Result<(), StartError> {
+    drain::hold_signals().map_err(StartError::Signals)?;
+    let threads = config.threads.map_or_else(cores, usize::from);
+    let bounds = bounds(&config);
+    let sockets = bind_all(&config, threads)?;
+    let admin = bind_admin(&config)?;
+    let (phase_sender, phase) = watch::channel(Phase::Running);
+    let (chores, waiting) = mpsc::channel(CHORES_MAX);
+    let tools = Arc::new(ToolNames::new());
+    let shared = Arc::new(shared(config, phase, chores, Arc::clone(&tools))?);
+    first_resolve(&shared.snapshot.load());
+    hello();
+
+    let (shutdown_sender, shutdown) = watch::channel(false);
+    let mut server = Server::new_with_opt_and_conf(None, server_conf());
+    server.bootstrap();
+    let tasks = Tasks::new(Arc::clone(&shared), tools, waiting);
+    server.add_service(GenBackgroundService::new("tasks".to_owned(), Arc::new(tasks)));
+    if let Some(bound) = admin {
+        let handler = Admin::new(Arc::clone(&shared));
+        server.add_service(Apart::new("admin", vec![(bound, handler)], &shared, bounds, shutdown.clone()));
+    }
+    for (index, bound) in sockets.into_iter().enumerate() {
+        let name = format!("worker-{index}");
+        server.add_service(WorkerService::new(name, bound, Arc::clone(&shared), bounds, shutdown.clone()));
+    }
+    let signals = Signals::new(Arc::clone(&shared), phase_sender, shutdown_sender);
+    server.run(RunArgs { shutdown_signal: Box::new(signals) });
+    shared.log.flush(Duration::from_secs(1));
+    Ok(())
+}
+
+fn cores() -> usize {
+    available_parallelism().map_or(1, usize::from)
+}
+
+fn bounds(config: &Config) -> Bounds {
+    Bounds {
+        head_timeout: config.limits.head_timeout,
+        idle_timeout: config.limits.idle_timeout,
+        head_max: config.limits.header_block,
+        fields_max: config.limits.headers,
+        write_timeout: Duration::from_secs(30),
+    }
+}
+
+/// Pingora's configuration, from ours alone.
+fn server_conf() -> ServerConf {
+    ServerConf { threads: 1, work_stealing: false, max_retries: 1, ..ServerConf::default() }
+}
+
+/// Binds every listener once per thread, and hands each thread its sockets.
+fn bind_all(config: &Config, threads: usize) -> Result<Vec<Vec<Bound>>, StartError> {
+    let mut per_thread: Vec<Vec<Bound>> = (0..threads).map(|_| Vec::new()).collect();
+    for listener in &config.listeners {
+        let bound = listeners::bind(listener, threads).map_err(|error| StartError::Bind {
+            address: listener.bind,
+            what: format!("listener {}", listener.name),
+            error,
+        })?;
+        for (thread, bound) in per_thread.iter_mut().zip(bound) {
+            thread.push(bound);
+        }
+    }
+    Ok(per_thread)
+}
+
+fn bind_admin(config: &Config) -> Result<Option<Bound>, StartError> {
+    let Some(address) = config.admin.bind else { return Ok(None) };
+    let listener = config::Listener {
+        name: "admin".to_owned(),
+        bind: address,
+        max_connections: ADMIN_CONNECTIONS_MAX,
+    };
+    let bound = listeners::bind(&listener, 1).map_err(|error| StartError::Bind {
+        address,
+        what: "admin.bind; give another address or \"off\"".to_owned(),
+        error,
+    })?;
+    Ok(bound.into_iter().next())
+}
+
+fn shared(
+    config: Config,
+    phase: watch::Receiver<Phase>,
+    chores: mpsc::Sender<crate::proxy::state::Chore>,
+    tools: Arc<ToolNames>,
+) -> Result<Shared, StartError> {
+    let state_dir = config.state_dir.clone().unwrap_or_else(state_dir);
+    let keys = load_or_create(&config.sessions.key_files, &state_dir)?;
+    for warning in &keys.warnings {
+        log::warn!("{warning}");
+    }
+    let log = AccessLog::start(target(&config)).map_err(StartError::Log)?;
+    let sessions = &config.sessions;
+    // Without authentication every client is the same principal, so it has no cap of its own.
+    let caps = Caps { total: sessions.max, per_pool: sessions.max_per_pool, per_principal: usize::MAX };
+    Ok(Shared {
+        keyring: keys.keyring,
+        sessions: Arc::new(Table::new(caps, Instant::now())),
+        links: Links::default(),
+        log,
+        tools,
+        phase,
+        chores,
+        flight: Arc::new(Flight::default()),
+        snapshot: ArcSwap::from_pointee(state::compile(config)?),
+    })
+}
+
+fn target(config: &Config) -> Target {
+    match &config.log.access {
+        config::AccessLog::Off => Target::Off,
+        config::AccessLog::Stdout => Target::Stdout,
+        config::AccessLog::Stderr => Target::Stderr,
+        config::AccessLog::File(path) => Target::File(path.clone()),
+    }
+}
+
+/// Where state lives when the configuration does not say: what systemd gives, else where a
+/// daemon's state belongs, else the user's own.
+fn state_dir() -> PathBuf {
+    let from_env = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(given) = from_env("STATE_DIRECTORY") {
+        return given;
+    }
+    let system = Path::new("/var/lib/tidegate");
+    let is_root = std::fs::metadata("/proc/self").is_ok_and(|meta| {
+        use std::os::unix::fs::MetadataExt;
+        meta.uid() == 0
+    });
+    if is_root {
+        return system.to_owned();
+    }
+    if let Some(state) = from_env("XDG_STATE_HOME") {
+        return state.join("tidegate");
+    }
+    from_env("HOME").map_or_else(|| system.to_owned(), |home| home.join(".local/state/tidegate"))
+}
+
+/// Looks up endpoints' names once before the first request, so that it need not fail.
+fn first_resolve(snapshot: &Arc<Snapshot>) {
+    let names: Vec<_> = snapshot
+        .pools
+        .iter()
+        .flat_map(|pool| pool.pool.endpoints().iter().zip(&pool.config.endpoints))
+        .filter(|(_, config)| config.address.ip().is_none())
+        .map(|(endpoint, config)| (Arc::clone(endpoint), config.address.clone()))
+        .collect();
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+    runtime.block_on(async {
+        let mut looking = tokio::task::JoinSet::new();
+        for (endpoint, name) in names {
+            looking.spawn(async move { tasks::resolve_once(&endpoint, &name).await });
+        }
+        let all = async { while looking.join_next().await.is_some() {} };
+        if tokio::time::timeout(FIRST_RESOLVE, all).await.is_err() {
+            log::warn!("names of endpoints are still being resolved");
+        }
+    });
+    runtime.shutdown_background();
+}
+
+/// Listeners beside the traffic, on one thread of their own.
+pub struct Apart<H> {
+    name: &'static str,
+    bound: Vec<(Bound, H)>,
+    phase: watch::Receiver<Phase>,
+    bounds: Bounds,
+    shutdown: ShutdownWatch,
+}
+
+impl<H: Handler> Apart<H> {
+    fn new(name: &'static str, bound: Vec<(Bound, H)>, shared: &Shared, bounds: Bounds, shutdown: ShutdownWatch) -> Self {
+        Self { name, bound, phase: shared.phase.clone(), bounds, shutdown }
+    }
+}
+
+#[async_trait]
+impl<H: Handler> ServiceWithDependents for Apart<H> {
+    async fn start_service(&mut self, _: Option<ListenFds>, _: ShutdownWatch, _: usize, ready: ServiceReadyNotifier) {
+        let mut accepting = tokio::task::JoinSet::new();
+        for (bound, handler) in self.bound.drain(..) {
+            let around = Arc::new(Surroundings {
+                handler: Arc::new(handler),
+                bounds: self.bounds,
+                phase: self.phase.clone(),
+                shutdown: self.shutdown.clone(),
+            });
+            accepting.spawn(worker::accept(bound, around));
+        }
+        ready.notify_ready();
+        while accepting.join_next().await.is_some() {}
+    }
+
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn threads(&self) -> Option<usize> {
+        Some(1)
+    }
+}

@@ -1,0 +1,496 @@
+//! Asking an endpoint whether it is well, in its own language, without leaving anything behind.
+//!
+//! The check `mcp` first finds out what a server speaks: `server/discover` for the stateless era,
+//! `initialize` for the session era. From then on it asks `server/discover` where that is known, and
+//! else `ping` on one session that is opened once, kept, and deleted in the end. Whatever session id a
+//! server shows in any answer, even in an error, is deleted again. On the way the check learns the
+//! tools' names, which bound a label of the metrics, and the answer that stands in for servers that
+//! are down.
+//!
+//! The checks `tcp` and `http` are Pingora's own.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora::{Error as PingoraError, ErrorType, Result as PingoraResult};
+use pingora_load_balancing::Backend;
+use pingora_load_balancing::health_check::{HealthCheck, HttpHealthCheck, TcpHealthCheck};
+use serde_json::Value;
+use tokio::time::timeout;
+
+use crate::config::{self, Check, Eras, Transport};
+use crate::mcp::headers::MCP_SESSION_ID;
+use crate::pool::{Endpoint, Fact};
+use crate::proxy::state::PoolState;
+use crate::telemetry::ToolNames;
+use crate::transport::dial::{Dialer, Target};
+use crate::transport::{Edits, Headers, Http, Length, Outgoing, RequestHead, Upstream};
+
+/// Bound on the answer to a probe; a longer one is cut off and counts as read.
+const ANSWER_MAX: usize = 512 * 1024;
+/// Pages of `tools/list` read to learn names.
+const TOOL_PAGES_MAX: usize = 5;
+const SESSION_REVISION: &str = "2025-11-25";
+const STATELESS_REVISION: &str = "2026-07-28";
+
+/// A check, and how it is ended.
+pub enum Checker {
+    /// One of Pingora's.
+    Stock(Box<dyn HealthCheck + Send + Sync>),
+    /// Ours, which may hold a session on the server.
+    Mcp(Box<McpCheck>),
+}
+
+impl Checker {
+    /// The check through Pingora's interface.
+    pub fn as_check(&self) -> &(dyn HealthCheck + Send + Sync) {
+        match self {
+            Self::Stock(check) => &**check,
+            Self::Mcp(check) => &**check,
+        }
+    }
+
+    /// Leaves nothing behind on the server.
+    pub async fn close(&self) {
+        if let Self::Mcp(check) = self
+            && let (Some(session), Some(address)) = (check.take_session(), check.endpoint.address())
+        {
+            check.delete(address, &session.id).await;
+        }
+    }
+}
+
+/// The check for an endpoint as its pool wants it; none if the pool is not checked.
+pub fn check_for(
+    pool: &Arc<PoolState>,
+    endpoint: &Arc<Endpoint>,
+    dialer: &Arc<Dialer>,
+    tools: &Arc<ToolNames>,
+) -> Option<Checker> {
+    let health = &pool.config.health;
+    match &health.check {
+        Check::None => None,
+        Check::Tcp => {
+            let mut check = TcpHealthCheck::new();
+            check.peer_template.options.connection_timeout = Some(health.timeout);
+            Some(Checker::Stock(check))
+        }
+        Check::Http { path } => {
+            let authority = pool.dial.get(&endpoint.id()).map_or("", |dial| dial.authority.as_str());
+            let mut check = HttpHealthCheck::new(authority, false);
+            check.peer_template.options.connection_timeout = Some(health.timeout);
+            check.peer_template.options.read_timeout = Some(health.timeout);
+            if let Ok(uri) = path.parse() {
+                check.req.set_uri(uri);
+            }
+            check.validator = Some(Box::new(|head| match head.status.as_u16() {
+                200..=399 => Ok(()),
+                _ => PingoraError::e_explain(ErrorType::HTTPStatus(head.status.as_u16()), "not well"),
+            }));
+            Some(Checker::Stock(Box::new(check)))
+        }
+        Check::Mcp { path, transport } => {
+            let check = McpCheck {
+                pool: Arc::clone(pool),
+                endpoint: Arc::clone(endpoint),
+                dialer: Arc::clone(dialer),
+                tools: Arc::clone(tools),
+                path: path.clone(),
+                transport: *transport,
+                session: Mutex::new(None),
+            };
+            Some(Checker::Mcp(Box::new(check)))
+        }
+    }
+}
+
+/// The check `mcp` of one endpoint.
+pub struct McpCheck {
+    pool: Arc<PoolState>,
+    endpoint: Arc<Endpoint>,
+    dialer: Arc<Dialer>,
+    tools: Arc<ToolNames>,
+    path: String,
+    transport: Transport,
+    /// The session that `ping` goes over, once one is open. Only one check runs at a time.
+    session: Mutex<Option<ProbeSession>>,
+}
+
+#[derive(Clone)]
+struct ProbeSession {
+    id: String,
+    revision: String,
+}
+
+/// An answer to a probe.
+struct Answer {
+    status: u16,
+    session: Option<String>,
+    /// The JSON-RPC message, if there was one.
+    message: Option<Value>,
+}
+
+impl Answer {
+    fn result(&self) -> Option<&Value> {
+        self.message.as_ref()?.get("result")
+    }
+
+    /// The server wants credentials that we do not have: it is alive, and that is all we can ask.
+    fn wants_credentials(&self) -> bool {
+        matches!(self.status, 401 | 403)
+    }
+}
+
+impl McpCheck {
+    fn health(&self) -> &config::Health {
+        &self.pool.config.health
+    }
+
+    fn take_session(&self) -> Option<ProbeSession> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn keep_session(&self, session: ProbeSession) {
+        *self.session.lock().unwrap_or_else(PoisonError::into_inner) = Some(session);
+    }
+
+    /// One check. The error text goes to the log when the endpoint changes its state.
+    async fn run(&self, address: SocketAddr) -> Result<(), String> {
+        if self.transport == Transport::Sse {
+            return self.open_stream(address).await;
+        }
+        let facts = &self.endpoint.facts;
+        if facts.speaks_stateless_era.get() == Fact::Unknown && self.pool.config.eras != Eras::Session {
+            return self.explore(address).await;
+        }
+        if facts.speaks_stateless_era.get() == Fact::Yes {
+            if facts.speaks_session_era.get() == Fact::Unknown && self.pool.config.eras != Eras::Stateless {
+                self.handshake(address).await?;
+            }
+            return self.discover(address).await.map(|_| ());
+        }
+        match self.take_session() {
+            Some(session) => self.ping(address, session).await,
+            None => self.handshake(address).await,
+        }
+    }
+
+    /// HTTP+SSE: a stream that begins is a server that lives; closing it ends its session.
+    async fn open_stream(&self, address: SocketAddr) -> Result<(), String> {
+        let answer = self.ask(address, "GET", &[], None).await?;
+        match answer.status {
+            200 | 401 | 403 => Ok(()),
+            status => Err(format!("the stream was answered with status {status}")),
+        }
+    }
+
+    /// First contact: what does this server speak?
+    async fn explore(&self, address: SocketAddr) -> Result<(), String> {
+        let facts = &self.endpoint.facts;
+        if self.discover(address).await? {
+            if self.pool.config.eras != Eras::Stateless {
+                self.handshake(address).await?;
+            } else {
+                facts.speaks_session_era.learn(false);
+            }
+            self.learn_tools(address, None).await;
+            return Ok(());
+        }
+        self.handshake(address).await
+    }
+
+    /// `server/discover`. True if the server speaks the stateless era.
+    async fn discover(&self, address: SocketAddr) -> Result<bool, String> {
+        let answer = self.stateless(address, "server/discover", "{}").await?;
+        self.delete_stray(address, &answer).await;
+        let facts = &self.endpoint.facts;
+        if answer.wants_credentials() {
+            return Ok(true);
+        }
+        if let Some(result) = answer.result() {
+            facts.speaks_stateless_era.learn(true);
+            let text = serde_json::json!({ "result": result }).to_string();
+            self.pool.remember_discover(text.as_bytes());
+            return Ok(true);
+        }
+        if answer.status >= 500 {
+            return Err(format!("server/discover was answered with status {}", answer.status));
+        }
+        if facts.speaks_stateless_era.get() == Fact::Yes {
+            return Err(format!("server/discover failed with status {}", answer.status));
+        }
+        facts.speaks_stateless_era.learn(false);
+        Ok(false)
+    }
+
+    /// `initialize`, and `ping` sessions from then on where the server issues session ids and
+    /// offers no cheaper question.
+    async fn handshake(&self, address: SocketAddr) -> Result<(), String> {
+        let body = format!(
+            r#"{{"jsonrpc":"2.0","id":"tidegate-probe","method":"initialize","params":{{"protocolVersion":"{SESSION_REVISION}","capabilities":{{}},"clientInfo":{{"name":"tidegate-probe","version":"{}"}}}}}}"#,
+            env!("CARGO_PKG_VERSION")
+        );
+        let answer = self.ask(address, "POST", &[], Some(body)).await?;
+        let facts = &self.endpoint.facts;
+        if answer.wants_credentials() {
+            return Ok(());
+        }
+        let Some(result) = answer.result() else {
+            self.delete_stray(address, &answer).await;
+            if answer.status < 500 && facts.speaks_stateless_era.get() == Fact::Yes {
+                facts.speaks_session_era.learn(false);
+                return Ok(());
+            }
+            return Err(format!("initialize was answered with status {} and no result", answer.status));
+        };
+        facts.speaks_session_era.learn(true);
+        facts.issues_sessions.learn(answer.session.is_some());
+        let revision = result.get("protocolVersion").and_then(Value::as_str).unwrap_or(SESSION_REVISION).to_owned();
+        let Some(id) = answer.session else { return Ok(()) };
+        let session = ProbeSession { id, revision };
+        let noted = self.in_session(address, &session, r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#).await;
+        if noted.is_ok() && facts.speaks_stateless_era.get() != Fact::Yes {
+            self.learn_tools(address, Some(&session)).await;
+            self.keep_session(session);
+        } else {
+            self.delete(address, &session.id).await;
+        }
+        Ok(())
+    }
+
+    /// `ping` on the session that was opened for it.
+    async fn ping(&self, address: SocketAddr, session: ProbeSession) -> Result<(), String> {
+        let answer = self.in_session(address, &session, r#"{"jsonrpc":"2.0","id":"tidegate-probe","method":"ping"}"#).await;
+        match answer {
+            Ok(answer) if answer.status == 200 => {
+                self.keep_session(session);
+                Ok(())
+            }
+            // It restarted, or let the session expire: it answers, and is asked anew.
+            Ok(answer) if answer.status == 404 || answer.status == 400 => {
+                self.endpoint.facts.forget();
+                self.explore(address).await
+            }
+            Ok(answer) => {
+                self.keep_session(session);
+                Err(format!("ping was answered with status {}", answer.status))
+            }
+            Err(error) => {
+                self.keep_session(session);
+                Err(error)
+            }
+        }
+    }
+
+    async fn learn_tools(&self, address: SocketAddr, session: Option<&ProbeSession>) {
+        let mut cursor: Option<String> = None;
+        for _ in 0..TOOL_PAGES_MAX {
+            let params = cursor.as_ref().map_or_else(|| "{}".to_owned(), |c| serde_json::json!({ "cursor": c }).to_string());
+            let answer = match session {
+                Some(session) => {
+                    let body = format!(r#"{{"jsonrpc":"2.0","id":"tidegate-probe","method":"tools/list","params":{params}}}"#);
+                    self.in_session(address, session, &body).await
+                }
+                None => self.stateless(address, "tools/list", &params).await,
+            };
+            let Ok(answer) = answer else { return };
+            let Some(result) = answer.result() else { return };
+            let tools = result.get("tools").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+            let names: Vec<&str> = tools.iter().filter_map(|tool| tool.get("name")?.as_str()).collect();
+            self.tools.learn(self.pool.pool.name(), names);
+            cursor = result.get("nextCursor").and_then(Value::as_str).map(str::to_owned);
+            if cursor.is_none() {
+                return;
+            }
+        }
+    }
+
+    async fn stateless(&self, address: SocketAddr, method: &str, params: &str) -> Result<Answer, String> {
+        let meta = format!(
+            r#""_meta":{{"io.modelcontextprotocol/protocolVersion":"{STATELESS_REVISION}","io.modelcontextprotocol/clientInfo":{{"name":"tidegate-probe","version":"{}"}},"io.modelcontextprotocol/clientCapabilities":{{}}}}"#,
+            env!("CARGO_PKG_VERSION")
+        );
+        let rest = params.trim_start_matches('{');
+        let comma = if rest == "}" { "" } else { "," };
+        let body = format!(r#"{{"jsonrpc":"2.0","id":"tidegate-probe","method":"{method}","params":{{{meta}{comma}{rest}}}"#);
+        let fields: [(&'static str, &[u8]); 2] =
+            [("mcp-protocol-version", STATELESS_REVISION.as_bytes()), ("mcp-method", method.as_bytes())];
+        self.ask(address, "POST", &fields, Some(body)).await
+    }
+
+    async fn in_session(&self, address: SocketAddr, session: &ProbeSession, body: &str) -> Result<Answer, String> {
+        let fields: [(&'static str, &[u8]); 2] =
+            [(MCP_SESSION_ID, session.id.as_bytes()), ("mcp-protocol-version", session.revision.as_bytes())];
+        self.ask(address, "POST", &fields, Some(body.to_owned())).await
+    }
+
+    /// Deletes a session that a server opened over a question that asked for none.
+    async fn delete_stray(&self, address: SocketAddr, answer: &Answer) {
+        if let Some(id) = &answer.session {
+            self.delete(address, id).await;
+        }
+    }
+
+    async fn delete(&self, address: SocketAddr, id: &str) {
+        let fields: [(&'static str, &[u8]); 2] =
+            [(MCP_SESSION_ID, id.as_bytes()), ("mcp-protocol-version", SESSION_REVISION.as_bytes())];
+        if let Err(error) = self.ask(address, "DELETE", &fields, None).await {
+            log::debug!(endpoint = self.endpoint.name(); "cannot delete a probe session: {error}");
+        }
+    }
+
+    async fn ask(&self, address: SocketAddr, method: &str, fields: &[(&'static str, &[u8])], body: Option<String>) -> Result<Answer, String> {
+        let limit = self.health().timeout;
+        let asking = ask(&self.pool, &self.endpoint, &self.dialer, address, &self.path, method, fields, body);
+        timeout(limit, asking).await.map_err(|_| format!("no answer within {limit:?}"))?
+    }
+}
+
+#[async_trait]
+impl HealthCheck for McpCheck {
+    async fn check(&self, target: &Backend) -> PingoraResult<()> {
+        let Some(address) = target.addr.as_inet() else {
+            return PingoraError::e_explain(ErrorType::ConnectError, "not an internet address");
+        };
+        self.run(*address).await.map_err(|why| PingoraError::explain(ErrorType::Custom("McpCheck"), why))
+    }
+
+    fn health_threshold(&self, success: bool) -> usize {
+        let health = self.health();
+        (if success { health.rise } else { health.fall }) as usize
+    }
+}
+
+/// The head of a request that comes from us.
+struct OwnHead;
+
+impl Headers for OwnHead {
+    fn get(&self, _: &str) -> Option<&[u8]> {
+        None
+    }
+    fn count(&self, _: &str) -> usize {
+        0
+    }
+    fn each<'a>(&'a self, _: &mut dyn FnMut(&'a str, &'a [u8])) {}
+}
+
+impl RequestHead for OwnHead {
+    fn method(&self) -> &str {
+        "POST"
+    }
+    fn target(&self) -> &str {
+        "/"
+    }
+    fn authority(&self) -> Option<&str> {
+        None
+    }
+    fn version(&self) -> Http {
+        Http::V11
+    }
+}
+
+/// One request of ours to an endpoint, and its answer.
+#[expect(clippy::too_many_arguments, reason = "the parts of a request, named one by one")]
+async fn ask(
+    pool: &PoolState,
+    endpoint: &Endpoint,
+    dialer: &Arc<Dialer>,
+    address: SocketAddr,
+    path: &str,
+    method: &str,
+    fields: &[(&'static str, &[u8])],
+    body: Option<String>,
+) -> Result<Answer, String> {
+    let facts = pool.dial.get(&endpoint.id()).ok_or("unknown endpoint")?;
+    let target = Target {
+        address,
+        group: &facts.group,
+        http2: facts.http2,
+        connect_timeout: pool.config.timeouts.connect,
+        write_timeout: Some(pool.config.timeouts.write),
+        idle: Duration::from_secs(1),
+        reuse: false,
+    };
+    let wrong = |error: crate::transport::Error| error.to_string();
+    let mut up = dialer.open(target).await.map_err(wrong)?;
+    let mut set: Vec<(&'static str, &[u8])> = vec![("accept", b"application/json, text/event-stream")];
+    if body.is_some() {
+        set.push(("content-type", b"application/json"));
+    }
+    set.extend_from_slice(fields);
+    let out = Outgoing {
+        head: &OwnHead,
+        method,
+        target: path,
+        authority: &facts.authority,
+        edits: Edits { set: &set, drop: &[] },
+        length: body.as_ref().map_or(Length::None, |body| Length::Exact(body.len() as u64)),
+    };
+    up.send_head(&out).await.map_err(wrong)?;
+    if let Some(body) = body {
+        up.send_body(body.into()).await.map_err(wrong)?;
+    }
+    up.finish().await.map_err(wrong)?;
+    up.read_head().await.map_err(wrong)?;
+    let head = up.head();
+    let status = head.status();
+    let text = |name: &str| head.get(name).map(|value| String::from_utf8_lossy(value).into_owned());
+    let session = text(MCP_SESSION_ID);
+    let events = text("content-type").is_some_and(|value| value.starts_with("text/event-stream"));
+    let mut bytes = Vec::new();
+    let mut message = None;
+    while bytes.len() < ANSWER_MAX {
+        match up.read_body().await.map_err(wrong)? {
+            Some(piece) => bytes.extend_from_slice(&piece),
+            None => break,
+        }
+        if events {
+            message = first_response(&bytes);
+            if message.is_some() || method == "GET" {
+                break;
+            }
+        }
+    }
+    if !events {
+        message = serde_json::from_slice(&bytes).ok();
+    }
+    Ok(Answer { status, session, message })
+}
+
+/// The first JSON-RPC response in an event stream, if it is complete.
+fn first_response(bytes: &[u8]) -> Option<Value> {
+    let text = String::from_utf8_lossy(bytes).replace("\r\n", "\n");
+    let (complete, _) = text.rsplit_once("\n\n")?;
+    complete.split("\n\n").find_map(|event| {
+        let data: String = event.lines().filter_map(|line| line.strip_prefix("data:")).map(str::trim_start).collect();
+        let value: Value = serde_json::from_str(&data).ok()?;
+        (value.get("result").is_some() || value.get("error").is_some()).then_some(value)
+    })
+}
+
+/// Deletes a session on a server on behalf of nobody; best effort, bounded in time.
+pub async fn delete_session(pool: &PoolState, endpoint: &Endpoint, dialer: &Arc<Dialer>, path: &str, server_id: &str) {
+    let Some(address) = endpoint.address() else { return };
+    let fields: [(&'static str, &[u8]); 2] =
+        [(MCP_SESSION_ID, server_id.as_bytes()), ("mcp-protocol-version", SESSION_REVISION.as_bytes())];
+    let asking = ask(pool, endpoint, dialer, address, path, "DELETE", &fields, None);
+    match timeout(Duration::from_secs(5), asking).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => log::debug!(endpoint = endpoint.name(); "cannot delete a session: {error}"),
+        Err(_) => log::debug!(endpoint = endpoint.name(); "a session was not deleted in time"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_response_is_found_among_events() {
+        let stream = b": hi\n\nid: 1\ndata:\n\nevent: message\r\ndata: {\"jsonrpc\":\"2.0\",\"id\":1,\r\ndata: \"result\":{}}\r\n\r\n";
+        assert!(first_response(stream).is_some());
+        assert!(first_response(&stream[..stream.len() - 3]).is_none());
+    }
+}

@@ -1,0 +1,69 @@
+//! From a checked configuration to the state that requests run on.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+
+use crate::config::{self, Check, Config, Eras};
+use crate::pool::{self, Endpoint, EndpointSpec, HealthState, PoolError};
+use crate::proxy::state::{DialFacts, PoolState, Snapshot};
+use crate::session::NameHash;
+
+/// Compiles a configuration.
+///
+/// # Errors
+/// A pool with more endpoints than the balancer can hold.
+pub fn compile(config: Config) -> Result<Snapshot, PoolError> {
+    let pools = config.pools.iter().map(|pool| compile_pool(pool).map(Arc::new)).collect::<Result<_, _>>()?;
+    Ok(Snapshot { config, pools })
+}
+
+fn compile_pool(config: &config::Pool) -> Result<PoolState, PoolError> {
+    let endpoints: Vec<Arc<Endpoint>> = config.endpoints.iter().map(|endpoint| compile_endpoint(config, endpoint)).collect();
+    let dial = endpoints
+        .iter()
+        .zip(&config.endpoints)
+        .map(|(endpoint, as_written)| {
+            let facts = DialFacts {
+                authority: as_written.address.to_string(),
+                group: format!("{}/{}", config.name, as_written.name),
+                http2: as_written.http2,
+            };
+            (endpoint.id(), facts)
+        })
+        .collect::<HashMap<_, _>>();
+    let balance = match config.balance {
+        config::Balance::LeastLoad => pool::Balance::LeastLoad,
+        config::Balance::RoundRobin => pool::Balance::RoundRobin,
+        config::Balance::ConsistentHash(_) => pool::Balance::ConsistentHash,
+    };
+    Ok(PoolState {
+        pool: pool::Pool::new(&config.name, balance, endpoints)?,
+        hash: NameHash::of(&config.name),
+        discover: ArcSwapOption::empty(),
+        dial,
+        config: config.clone(),
+    })
+}
+
+fn compile_endpoint(pool: &config::Pool, endpoint: &config::Endpoint) -> Arc<Endpoint> {
+    let health = match pool.health.check {
+        Check::None => HealthState::Up,
+        Check::Mcp { .. } | Check::Http { .. } | Check::Tcp => HealthState::Unchecked,
+    };
+    let compiled = Endpoint::new(EndpointSpec {
+        name: endpoint.name.clone(),
+        id: NameHash::of(&endpoint.name).get(),
+        weight: u32::from(endpoint.weight),
+        backup: endpoint.backup,
+        address: endpoint.address.socket_addr(),
+        health,
+    });
+    match pool.eras {
+        Eras::Auto | Eras::Both => {}
+        Eras::Session => compiled.facts.speaks_stateless_era.learn(false),
+        Eras::Stateless => compiled.facts.speaks_session_era.learn(false),
+    }
+    compiled
+}

@@ -1,0 +1,209 @@
+//! What runs beside the requests, on a thread of its own: health checks, name resolution, the
+//! sweep over idle sessions, deletions that requests leave behind.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use pingora::server::ShutdownWatch;
+use pingora::services::background::BackgroundService;
+use pingora_load_balancing::Backend;
+use tokio::sync::{Mutex, Notify, Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::probe::{Checker, check_for, delete_session};
+use crate::config::HostPort;
+use crate::pool::{Endpoint, Health, HealthState};
+use crate::proxy::state::{Chore, Orphan, Phase, PoolState, Shared};
+use crate::telemetry::{self, SessionEnd, ToolNames};
+use crate::transport::dial::Dialer;
+
+/// Deletions at once.
+const DELETIONS_MAX: usize = 16;
+/// Expired sessions taken in one sweep.
+const REAP_MAX: usize = 1000;
+/// Pause between sweeps.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// Wakes the check of an endpoint, by the endpoint's place in memory, which is unique while it lives.
+type Alarms = HashMap<usize, Arc<Notify>>;
+
+/// The background of the process.
+pub struct Tasks {
+    shared: Arc<Shared>,
+    tools: Arc<ToolNames>,
+    chores: Mutex<Option<mpsc::Receiver<Chore>>>,
+}
+
+impl Tasks {
+    /// Takes the receiving end of the chores.
+    pub fn new(shared: Arc<Shared>, tools: Arc<ToolNames>, chores: mpsc::Receiver<Chore>) -> Self {
+        Self { shared, tools, chores: Mutex::new(Some(chores)) }
+    }
+
+    async fn run(&self) {
+        let Some(chores) = self.chores.lock().await.take() else { return };
+        let dialer = Dialer::new();
+        let snapshot = self.shared.snapshot.load_full();
+        let mut running = JoinSet::new();
+        let mut alarms = Alarms::new();
+        for pool in &snapshot.pools {
+            for (endpoint, config) in pool.pool.endpoints().iter().zip(&pool.config.endpoints) {
+                if config.address.ip().is_none() {
+                    let every = pool.config.resolve_every;
+                    running.spawn(resolve(Arc::clone(endpoint), config.address.clone(), every));
+                }
+                if let Some(checker) = check_for(pool, endpoint, &dialer, &self.tools) {
+                    let phase = self.shared.phase.clone();
+                    let alarm = Arc::new(Notify::new());
+                    alarms.insert(Arc::as_ptr(endpoint).addr(), Arc::clone(&alarm));
+                    running.spawn(watch_endpoint(Arc::clone(pool), Arc::clone(endpoint), checker, alarm, phase));
+                }
+            }
+        }
+        running.spawn(sweep(Arc::clone(&self.shared)));
+        do_chores(chores, dialer, alarms, self.shared.phase.clone()).await;
+        // The checks end with the phase and delete their sessions.
+        let _ = tokio::time::timeout(Duration::from_secs(2), async {
+            while running.join_next().await.is_some() {}
+        })
+        .await;
+    }
+}
+
+#[async_trait]
+impl BackgroundService for Tasks {
+    async fn start(&self, _: ShutdownWatch) {
+        self.run().await;
+    }
+}
+
+/// Checks one endpoint for as long as the process serves.
+async fn watch_endpoint(
+    pool: Arc<PoolState>,
+    endpoint: Arc<Endpoint>,
+    checker: Checker,
+    alarm: Arc<Notify>,
+    mut phase: watch::Receiver<Phase>,
+) {
+    let config = &pool.config.health;
+    let mut health = Health::new(config.rise, config.fall, HealthState::Unchecked);
+    loop {
+        let outcome = check(&checker, &endpoint).await;
+        if let Some(change) = health.record(outcome.is_ok()) {
+            health.publish(&endpoint);
+            let (pool, endpoint) = (pool.pool.name(), endpoint.name());
+            match outcome {
+                Ok(()) => log::info!(pool = pool, endpoint = endpoint; "endpoint is {}", change.to.label()),
+                Err(why) => log::warn!(pool = pool, endpoint = endpoint; "endpoint is {}: {why}", change.to.label()),
+            }
+        }
+        let next = Instant::now() + health.next_check_in(config.interval, fastrand::f64());
+        tokio::select! {
+            () = wait(&endpoint, &mut health, &alarm, config.interval, next) => {}
+            _ = phase.wait_for(|phase| *phase == Phase::Ending) => break,
+        }
+    }
+    checker.close().await;
+}
+
+/// Waits for the next check; a suspicion of the request path brings it forward.
+async fn wait(endpoint: &Endpoint, health: &mut Health, alarm: &Notify, interval: Duration, next: Instant) {
+    let mut next = tokio::time::Instant::from_std(next);
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep_until(next) => return,
+            () = alarm.notified() => {
+                if endpoint.take_suspicion() {
+                    health.suspect();
+                    let soon = tokio::time::Instant::now() + health.next_check_in(interval, fastrand::f64());
+                    next = next.min(soon);
+                }
+            }
+        }
+    }
+}
+
+async fn check(checker: &Checker, endpoint: &Endpoint) -> Result<(), String> {
+    let address = endpoint.address().ok_or_else(|| "its name does not resolve".to_owned())?;
+    let backend = Backend::new(&address.to_string()).map_err(|error| error.to_string())?;
+    checker.as_check().check(&backend).await.map_err(|error| error.to_string())
+}
+
+/// Keeps an endpoint's address up with its name. An answer that still holds the address in use
+/// changes nothing; a failed look-up keeps the last address.
+async fn resolve(endpoint: Arc<Endpoint>, name: HostPort, every: Duration) {
+    loop {
+        tokio::time::sleep(every.mul_f64(0.9 + 0.2 * fastrand::f64())).await;
+        resolve_once(&endpoint, &name).await;
+    }
+}
+
+/// One look-up.
+pub async fn resolve_once(endpoint: &Endpoint, name: &HostPort) {
+    let found: Vec<SocketAddr> = match tokio::net::lookup_host((name.host.as_str(), name.port)).await {
+        Ok(found) => found.collect(),
+        Err(error) => return log::warn!(endpoint = endpoint.name(); "cannot resolve {}: {error}", name.host),
+    };
+    let current = endpoint.address();
+    if found.is_empty() || current.is_some_and(|address| found.contains(&address)) {
+        return;
+    }
+    endpoint.set_address(found.first().copied());
+    log::info!(endpoint = endpoint.name(); "{} is at {}", name.host, found[0]);
+}
+
+/// Ends sessions that nobody used for the idle time, here and on their servers.
+async fn sweep(shared: Arc<Shared>) {
+    let mut tick = tokio::time::interval(SWEEP);
+    loop {
+        tick.tick().await;
+        let now = Instant::now();
+        telemetry::tick(now);
+        telemetry::set_sessions(shared.sessions.len());
+        let idle = shared.snapshot.load().config.sessions.idle_ttl;
+        for live in shared.sessions.reap(now, idle, REAP_MAX) {
+            telemetry::session_ended(SessionEnd::Idle);
+            shared.chore(Chore::Delete(Orphan {
+                pool: live.guard.pool,
+                endpoint: live.guard.endpoint,
+                server_id: live.server_id.into_string(),
+                path: live.guard.path,
+            }));
+        }
+    }
+}
+
+async fn do_chores(
+    mut chores: mpsc::Receiver<Chore>,
+    dialer: Arc<Dialer>,
+    alarms: Alarms,
+    mut phase: watch::Receiver<Phase>,
+) {
+    let room = Arc::new(Semaphore::new(DELETIONS_MAX));
+    loop {
+        let chore = tokio::select! {
+            chore = chores.recv() => chore,
+            _ = phase.wait_for(|phase| *phase == Phase::Ending) => return,
+        };
+        match chore {
+            None => return,
+            Some(Chore::Suspect(endpoint)) => {
+                if let Some(alarm) = alarms.get(&Arc::as_ptr(&endpoint).addr()) {
+                    alarm.notify_one();
+                }
+            }
+            Some(Chore::Delete(orphan)) => {
+                let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+                let dialer = Arc::clone(&dialer);
+                tokio::spawn(async move {
+                    let Orphan { pool, endpoint, server_id, path } = orphan;
+                    delete_session(&pool, &endpoint, &dialer, &path, &server_id).await;
+                    drop(place);
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,427 @@
+//! The sessions known to be alive, bounded.
+//!
+//! Sealed ids carry the affinity, so this table decides nothing about where a request goes. It
+//! answers the questions that an id cannot: how many sessions does an endpoint hold, which have
+//! been idle for too long, who holds too many, which are lost with this endpoint. After a restart
+//! it is empty and fills again as requests arrive ([`Table::touch`]). A session that finds no room
+//! is served all the same and is merely not counted.
+//!
+//! An open stream is activity: a client that listens for hours sends nothing, and is not idle.
+//!
+//! The table stores an opaque guard with each session and drops or returns it with the session. It
+//! does not know what the guard releases, nor any clock: time comes in as `now`.
+//!
+//! Locks: 64 shards by key, so that threads rarely meet. A shard's lock is taken before those of
+//! the ledger of counts, never the other way, and no caller's code runs under any of them except the
+//! closures of [`Table::with`] and [`Table::list`].
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::hash::{NameHash, PrincipalHash, session_digest};
+
+mod ledger;
+mod live;
+
+use ledger::Ledger;
+pub use ledger::{Cap, Caps, Refused};
+pub use live::{Live, NewSession, Revision};
+
+/// Shards of the table.
+const SHARDS: usize = 64;
+/// Sessions that one [`Table::reap`] looks at before it stops, to the end of a shard.
+pub const REAP_SCAN_MAX: usize = 32 * 1024;
+
+/// Names a session in the table: a stable hash of its pool, its endpoint and the server's id.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key(u128);
+
+impl Key {
+    /// The key of the session that `endpoint` of `pool` calls `server_id`.
+    pub fn of(pool: NameHash, endpoint: NameHash, server_id: &str) -> Self {
+        Self(session_digest(pool, endpoint, server_id))
+    }
+
+    /// The top bits choose the shard, the low 64 the place in its map.
+    const fn shard(self) -> usize {
+        (self.0 >> 64) as usize % SHARDS
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0 as u64);
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({:032x})", self.0)
+    }
+}
+
+/// A [`Key`] is a hash already; hashing it again would be waste.
+#[derive(Default)]
+struct AsIs(u64);
+
+impl Hasher for AsIs {
+    fn write(&mut self, bytes: &[u8]) {
+        // Not reached for a `Key`, and still a hash if it ever is.
+        for byte in bytes {
+            self.0 = (self.0.rotate_left(8) ^ u64::from(*byte)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        }
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = value;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// What [`Table::touch`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Touched {
+    /// The session was in the table.
+    Known,
+    /// It was not, and is now: the table was lost, or another process had the session until now.
+    Adopted,
+    /// It was not, and a cap leaves no room. Serve it all the same.
+    Untracked(Refused),
+}
+
+type Shard<T> = HashMap<Key, Live<T>, BuildHasherDefault<AsIs>>;
+
+/// The bounded table of live sessions. `T` is what the caller keeps with each.
+pub struct Table<T> {
+    shards: Box<[Mutex<Shard<T>>]>,
+    ledger: Ledger,
+    /// The number of the next session, so that a stream of a closed session is never counted
+    /// against a later one of the same key.
+    next_serial: AtomicU64,
+    /// When the table was made. `shown` counts from here.
+    base: Instant,
+    /// The latest time that [`Self::reap`] or [`Self::stream`] was shown, in nanoseconds since
+    /// `base`: what a [`StreamGuard`] that is simply dropped takes for the end of its stream.
+    shown: AtomicU64,
+    /// The shard where the next [`Self::reap`] begins.
+    cursor: AtomicUsize,
+}
+
+impl<T: Send> Table<T> {
+    /// An empty table.
+    pub fn new(caps: Caps, now: Instant) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            ledger: Ledger::new(caps),
+            next_serial: AtomicU64::new(0),
+            base: now,
+            shown: AtomicU64::new(0),
+            cursor: AtomicUsize::new(0),
+        }
+    }
+
+    /// Sets new caps, as a reload does. Sessions above a lowered cap stay; new ones are refused.
+    pub fn set_caps(&self, caps: Caps) {
+        self.ledger.set_caps(caps);
+    }
+
+    /// Would a new session find room now? Asked before an `initialize` goes upstream, because a
+    /// session that is refused afterwards has to be deleted there again. Reserves nothing.
+    pub fn room(&self, pool: NameHash, principal: PrincipalHash) -> Result<(), Refused> {
+        self.ledger.room(pool, principal)
+    }
+
+    /// Enters the session that a 2xx answer to `initialize` has begun.
+    ///
+    /// A session of the same key is replaced: the server has given out its id anew. If a cap leaves
+    /// no room, `new` is dropped, guard and all.
+    pub fn open(&self, key: Key, new: NewSession<T>, now: Instant) -> Result<(), Refused> {
+        let old; // Dropped after the lock, like everything that holds a caller's guard.
+        let result;
+        {
+            let mut shard = self.shard(key);
+            old = self.remove(&mut shard, key);
+            result = self.insert(&mut shard, key, new, now);
+        }
+        drop(old);
+        result.map_err(|(refused, _new)| refused)
+    }
+
+    /// Notes activity of a session, entering it with `adopt` if it is not here.
+    ///
+    /// `adopt` runs without any lock and its guard is dropped again if there is no room.
+    pub fn touch(&self, key: Key, now: Instant, adopt: impl FnOnce() -> NewSession<T>) -> Touched {
+        if let Some(live) = self.shard(key).get_mut(&key) {
+            live.last_used = live.last_used.max(now);
+            return Touched::Known;
+        }
+        let new = adopt();
+        let mut shard = self.shard(key);
+        if let Some(live) = shard.get_mut(&key) {
+            // Another request of the session was quicker.
+            live.last_used = live.last_used.max(now);
+            drop(shard);
+            return Touched::Known;
+        }
+        let result = self.insert(&mut shard, key, new, now);
+        drop(shard);
+        match result {
+            Ok(()) => Touched::Adopted,
+            Err((refused, _new)) => Touched::Untracked(refused),
+        }
+    }
+
+    /// Counts a stream of the session as open until the guard is dropped. `None` if the session is
+    /// not in the table: nothing expires it then.
+    pub fn stream(self: &Arc<Self>, key: Key, now: Instant) -> Option<StreamGuard<T>> {
+        self.show(now);
+        let mut shard = self.shard(key);
+        let live = shard.get_mut(&key)?;
+        live.last_used = live.last_used.max(now);
+        live.open_streams += 1;
+        Some(StreamGuard {
+            table: Arc::clone(self),
+            key,
+            serial: live.serial,
+            ended: None,
+        })
+    }
+
+    /// Takes a session out: the client sent DELETE, or the server said 404.
+    pub fn close(&self, key: Key) -> Option<Live<T>> {
+        let mut shard = self.shard(key);
+        self.remove(&mut shard, key)
+    }
+
+    /// Takes out every session of an endpoint that is lost, removed or drained to its deadline.
+    ///
+    /// Walks the whole table, one shard's lock at a time, unless the endpoint has no
+    /// session: about 20 ms at a million. Not
+    /// for a thread that serves requests.
+    pub fn close_endpoint(&self, pool: NameHash, endpoint: NameHash) -> Vec<Live<T>> {
+        let count = self.endpoint_len(pool, endpoint);
+        if count == 0 {
+            return Vec::new(); // Asked again and again while clients of a lost endpoint come back.
+        }
+        let mut closed = Vec::with_capacity(count);
+        for shard in &self.shards {
+            let mut shard = lock(shard);
+            let from = closed.len();
+            let lost = |_: &Key, live: &mut Live<T>| live.endpoint == endpoint && live.pool == pool;
+            closed.extend(shard.extract_if(lost).map(|(_, live)| live));
+            self.forget(&mut shard, &closed[from..]);
+        }
+        closed
+    }
+
+    /// Takes out at most `max` sessions that have had no request for `idle_ttl` and have no open
+    /// stream. The caller sends DELETE upstream for each.
+    ///
+    /// To be called every second or so. Each call looks at [`REAP_SCAN_MAX`] sessions, to the end
+    /// of a shard, some 2 ms, and the next one goes on from there: a table of a million is walked
+    /// in half a minute, a small one at every call.
+    pub fn reap(&self, now: Instant, idle_ttl: Duration, max: usize) -> Vec<Live<T>> {
+        self.show(now);
+        let (mut reaped, mut seen) = (Vec::new(), 0);
+        for _ in 0..SHARDS {
+            if reaped.len() >= max || seen >= REAP_SCAN_MAX {
+                break;
+            }
+            let at = self.cursor.load(Relaxed) % SHARDS;
+            let mut shard = lock(&self.shards[at]);
+            seen += shard.len();
+            let (from, room) = (reaped.len(), max - reaped.len());
+            let idle = |_: &Key, live: &mut Live<T>| live.is_idle(now, idle_ttl);
+            reaped.extend(shard.extract_if(idle).take(room).map(|(_, live)| live));
+            self.forget(&mut shard, &reaped[from..]);
+            if reaped.len() < max {
+                // Otherwise this shard may hold more, and is the next call's first.
+                self.cursor.store(at + 1, Relaxed);
+            }
+        }
+        reaped
+    }
+
+    /// Runs `f` on a session's guard, under the lock of its shard: `f` is short and does not call
+    /// the table.
+    pub fn with<R>(&self, key: Key, f: impl FnOnce(&mut T) -> R) -> Option<R> {
+        self.shard(key).get_mut(&key).map(|live| f(&mut live.guard))
+    }
+
+    /// Up to `max` sessions that `keep` accepts, in no order, for the status page. `keep` runs
+    /// under a lock and does not call the table.
+    pub fn list(&self, max: usize, mut keep: impl FnMut(&Live<T>) -> bool) -> Vec<Live<()>> {
+        let mut listed = Vec::new();
+        for shard in &self.shards {
+            let shard = lock(shard);
+            let room = max - listed.len();
+            listed.extend(
+                shard
+                    .values()
+                    .filter(|live| keep(live))
+                    .take(room)
+                    .map(Live::without_guard),
+            );
+            if listed.len() == max {
+                break;
+            }
+        }
+        listed
+    }
+
+    /// Sessions in the table.
+    pub fn len(&self) -> usize {
+        self.ledger.total()
+    }
+
+    /// Is there none?
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Sessions of a pool.
+    pub fn pool_len(&self, pool: NameHash) -> usize {
+        self.ledger.pool(pool)
+    }
+
+    /// Sessions of an endpoint.
+    pub fn endpoint_len(&self, pool: NameHash, endpoint: NameHash) -> usize {
+        self.ledger.endpoint(pool, endpoint)
+    }
+
+    /// Sessions of a principal. Always 0 for [`PrincipalHash::ANONYMOUS`], which is not counted.
+    pub fn principal_len(&self, principal: PrincipalHash) -> usize {
+        self.ledger.principal(principal)
+    }
+
+    /// Asserts that every count equals what the shards hold. Takes all locks: for tests, the
+    /// simulation and the fuzzers.
+    ///
+    /// # Panics
+    ///
+    /// If a count is wrong, which is a bug of this module.
+    pub fn check_invariants(&self) {
+        let shards: Vec<_> = self.shards.iter().map(lock).collect();
+        for (at, shard) in shards.iter().enumerate() {
+            for (key, live) in shard.iter() {
+                assert_eq!(key.shard(), at, "{key:?} lies in the wrong shard");
+                assert_eq!(*key, live.key, "a session carries another session's key");
+                assert!(
+                    live.last_used >= live.created,
+                    "{key:?} was used before it began"
+                );
+            }
+        }
+        self.ledger
+            .check_invariants(shards.iter().flat_map(|shard| shard.values()));
+    }
+
+    fn insert(
+        &self,
+        shard: &mut Shard<T>,
+        key: Key,
+        new: NewSession<T>,
+        now: Instant,
+    ) -> Result<(), (Refused, NewSession<T>)> {
+        if let Err(refused) = self.ledger.enter(new.pool, new.endpoint, new.principal) {
+            return Err((refused, new));
+        }
+        let serial = self.next_serial.fetch_add(1, Relaxed);
+        let replaced = shard.insert(key, Live::new(key, serial, new, now));
+        debug_assert!(replaced.is_none(), "the caller looked under the same lock");
+        Ok(())
+    }
+
+    fn remove(&self, shard: &mut Shard<T>, key: Key) -> Option<Live<T>> {
+        let live = shard.remove(&key)?;
+        self.ledger.leave(live.pool, live.endpoint, live.principal);
+        Some(live)
+    }
+
+    /// Settles the ledger for sessions that were just taken out of `shard`, and gives memory back
+    /// when most of a shard has gone.
+    fn forget(&self, shard: &mut Shard<T>, gone: &[Live<T>]) {
+        for live in gone {
+            self.ledger.leave(live.pool, live.endpoint, live.principal);
+        }
+        if !gone.is_empty() && shard.capacity() / 4 > shard.len() {
+            shard.shrink_to(shard.len() * 2);
+        }
+    }
+
+    fn shard(&self, key: Key) -> MutexGuard<'_, Shard<T>> {
+        lock(&self.shards[key.shard()])
+    }
+
+    fn show(&self, now: Instant) {
+        let nanos = now.saturating_duration_since(self.base).as_nanos();
+        self.shown
+            .fetch_max(u64::try_from(nanos).unwrap_or(u64::MAX), Relaxed);
+    }
+}
+
+impl<T> Table<T> {
+    /// `ended` is `None` if whoever held the stream did not say when.
+    fn stream_closed(&self, key: Key, serial: u64, ended: Option<Instant>) {
+        let shown = || self.base + Duration::from_nanos(self.shown.load(Relaxed));
+        let ended = ended.unwrap_or_else(shown);
+        let mut shard = lock(&self.shards[key.shard()]);
+        let Some(live) = shard.get_mut(&key).filter(|live| live.serial == serial) else {
+            return; // The session ended before its stream.
+        };
+        debug_assert!(live.open_streams > 0, "each guard was counted once");
+        live.open_streams = live.open_streams.saturating_sub(1);
+        live.last_used = live.last_used.max(ended);
+    }
+}
+
+impl<T> fmt::Debug for Table<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Table({} sessions)", self.ledger.total())
+    }
+}
+
+/// One open stream of a session, which keeps the session from being idle. Made by
+/// [`Table::stream`].
+pub struct StreamGuard<T> {
+    table: Arc<Table<T>>,
+    key: Key,
+    serial: u64,
+    ended: Option<Instant>,
+}
+
+impl<T> StreamGuard<T> {
+    /// Ends the stream at a known time. A guard that is dropped instead takes the latest time that
+    /// [`Table::reap`] or [`Table::stream`] was shown, which is off by as much as their interval.
+    pub fn end(mut self, now: Instant) {
+        self.ended = Some(now);
+    }
+}
+
+impl<T> Drop for StreamGuard<T> {
+    fn drop(&mut self) {
+        self.table.stream_closed(self.key, self.serial, self.ended);
+    }
+}
+
+impl<T> fmt::Debug for StreamGuard<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StreamGuard({:?})", self.key)
+    }
+}
+
+/// A shard is valid between any two statements, so a panic elsewhere under its lock is no reason to
+/// stop serving.
+fn lock<V>(mutex: &Mutex<V>) -> MutexGuard<'_, V> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,132 @@
+//! What is known of one session.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use super::Key;
+use crate::session::hash::{NameHash, PrincipalHash};
+
+/// The protocol revision that a session negotiated, as text. Revisions are dates of 10 bytes; at
+/// most [`Revision::MAX`] bytes are kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Revision {
+    len: u8,
+    bytes: [u8; Self::MAX],
+}
+
+impl Revision {
+    /// Most bytes of a revision.
+    pub const MAX: usize = 16;
+    /// Not known: the session was adopted, or the server did not say.
+    pub const UNKNOWN: Self = Self {
+        len: 0,
+        bytes: [0; Self::MAX],
+    };
+
+    /// Keeps `text`, or [`Self::UNKNOWN`] if it is longer than [`Self::MAX`] or not visible ASCII.
+    pub fn of(text: &str) -> Self {
+        if text.len() > Self::MAX || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Self::UNKNOWN;
+        }
+        let mut bytes = [0; Self::MAX];
+        bytes[..text.len()].copy_from_slice(text.as_bytes());
+        Self {
+            len: text.len() as u8,
+            bytes,
+        }
+    }
+
+    /// The text, empty if unknown.
+    pub fn as_str(&self) -> &str {
+        str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Revision({})", self.as_str())
+    }
+}
+
+/// A session that is to enter the table.
+#[derive(Debug)]
+pub struct NewSession<T> {
+    /// The pool it belongs to.
+    pub pool: NameHash,
+    /// The endpoint that owns it.
+    pub endpoint: NameHash,
+    /// The server's own id, as bounded by [`crate::session::IdKind::server_id_max`].
+    pub server_id: String,
+    /// Who began it.
+    pub principal: PrincipalHash,
+    /// The revision it speaks.
+    pub revision: Revision,
+    /// What the caller wants released when the session leaves the table.
+    pub guard: T,
+}
+
+/// A session in the table, or just taken out of it.
+#[derive(Debug)]
+pub struct Live<T> {
+    /// Its key in the table.
+    pub key: Key,
+    /// The pool it belongs to.
+    pub pool: NameHash,
+    /// The endpoint that owns it.
+    pub endpoint: NameHash,
+    /// The server's own id, for the DELETE that ends it upstream.
+    pub server_id: Box<str>,
+    /// Who began it.
+    pub principal: PrincipalHash,
+    /// The revision it speaks.
+    pub revision: Revision,
+    /// When it entered this table; for an adopted session later than its `initialize`.
+    pub created: Instant,
+    /// Its latest request, or the end of its latest stream.
+    pub last_used: Instant,
+    /// Streams that are open now. Raised by `Table::stream`, lowered by `StreamGuard`.
+    pub open_streams: u32,
+    /// What the caller stored with it.
+    pub guard: T,
+    /// Tells this session from an earlier one of the same key.
+    pub(super) serial: u64,
+}
+
+impl<T> Live<T> {
+    pub(super) fn new(key: Key, serial: u64, new: NewSession<T>, now: Instant) -> Self {
+        Self {
+            key,
+            pool: new.pool,
+            endpoint: new.endpoint,
+            server_id: new.server_id.into_boxed_str(),
+            principal: new.principal,
+            revision: new.revision,
+            created: now,
+            last_used: now,
+            open_streams: 0,
+            guard: new.guard,
+            serial,
+        }
+    }
+
+    /// Has it been without request and stream for `idle_ttl`?
+    pub fn is_idle(&self, now: Instant, idle_ttl: Duration) -> bool {
+        self.open_streams == 0 && now.saturating_duration_since(self.last_used) >= idle_ttl
+    }
+
+    pub(super) fn without_guard(&self) -> Live<()> {
+        Live {
+            key: self.key,
+            pool: self.pool,
+            endpoint: self.endpoint,
+            server_id: self.server_id.clone(),
+            principal: self.principal,
+            revision: self.revision,
+            created: self.created,
+            last_used: self.last_used,
+            open_streams: self.open_streams,
+            guard: (),
+            serial: self.serial,
+        }
+    }
+}

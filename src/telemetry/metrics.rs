@@ -1,0 +1,475 @@
+//! Every metric there is, in one table, and the few calls that move them.
+//!
+//! The registry is the one global of the process: a number is recorded from any thread, and
+//! passing a handle through every signature would say nothing that the name of the call does not.
+//!
+//! The `mcp_` families have names, types and labels that dashboards and alert rules for MCP
+//! gateways already use; they are an interface and do not change. Our own start with `tidegate_`,
+//! and the figures of the process have the names that every Prometheus client library gives them.
+//!
+//! **Zero traffic.** Scripts grep the exposition for a family right after the start, and a series
+//! that appears with its first increment hides that increment from `rate()`. So every family has a
+//! sample from the beginning. Where the labels are closed sets, all combinations are there at 0.
+//! Where they are not, one stands in: `method="initialize"`, `status="200"`, and an empty
+//! `tool_name`, `server_name` or `pool`. The exception is what is known only per endpoint
+//! (`mcp_server_healthy`, `tidegate_endpoint_*`): a stand-in at 0 would raise the alert for an
+//! unhealthy server and one at 1 would be a lie, so without endpoints there is a heading only.
+//!
+//! `mcp_context_size_bytes` is deliberately missing: its label is a session, which has no bound.
+//!
+//! **Requests and streams.** See [`RequestRecord`] for what counts as the duration of a request.
+
+mod process;
+mod record;
+mod scrape;
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use once_cell::sync::Lazy;
+use prometheus::core::Collector;
+use prometheus::{
+    Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
+};
+
+pub use self::record::{RequestRecord, record_request};
+use self::scrape::RateWindow;
+pub use self::scrape::{CONTENT_TYPE, EndpointView, render};
+use super::labels::{
+    Limit, RefusedId, RetryOutcome, SessionEnd, StreamEnd, StreamKind, ToolOutcome,
+};
+
+/// The type of a family, as the exposition names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only ever rises.
+    Counter,
+    /// Rises and falls.
+    Gauge,
+    /// Counts per bucket of an upper bound.
+    Histogram,
+}
+
+impl Kind {
+    /// The word after `# TYPE`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// One row of the table: a metric family.
+#[derive(Debug)]
+pub struct Family {
+    /// Name, with its unit at the end where it has one.
+    pub name: &'static str,
+    /// Type.
+    pub kind: Kind,
+    /// Names of the labels, in the order in which values are given.
+    pub labels: &'static [&'static str],
+    /// The text of `# HELP`.
+    pub help: &'static str,
+}
+
+/// Writes the table once, and from it both the named rows and the list of all of them.
+macro_rules! table {
+    ($($row:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)+) => {
+        $(pub(crate) static $row: Family = Family {
+            name: $name,
+            kind: Kind::$kind,
+            labels: &[$($label),*],
+            help: $help,
+        };)+
+
+        /// Every family this process can expose.
+        pub static FAMILIES: &[&Family] = &[$(&$row),+];
+    };
+}
+
+table! {
+    REQUESTS = Counter "mcp_requests_total" ["method", "tool_name", "status"]
+        "Requests answered, by MCP method (empty: not MCP), tool and HTTP status.";
+    TOOL_CALLS = Counter "mcp_tool_calls_total" ["tool_name", "server_name", "status"]
+        "Tool calls, by tool, endpoint and outcome (success or error).";
+    REQUEST_DURATION = Histogram "mcp_request_duration_seconds" ["method", "tool_name"]
+        "Seconds to the whole reply, or to the first byte of it when it is a stream.";
+    TOOL_DURATION = Histogram "mcp_tool_execution_duration_seconds" ["tool_name", "server_name"]
+        "Seconds from a tool call to the end of its reply.";
+    ACTIVE_CONNECTIONS = Gauge "mcp_active_connections" []
+        "Client connections open now.";
+    SERVER_HEALTHY = Gauge "mcp_server_healthy" ["server_name"]
+        "1 when the endpoint can be given calls, 0 when it cannot.";
+    REQUESTS_PER_SECOND = Gauge "mcp_requests_per_second" []
+        "Requests answered per second, over the last minute.";
+
+    SESSIONS = Gauge "tidegate_sessions" []
+        "Sessions in the table of live sessions.";
+    SESSIONS_OPENED = Counter "tidegate_sessions_opened_total" []
+        "Sessions opened by an initialize that succeeded.";
+    SESSIONS_ENDED = Counter "tidegate_sessions_ended_total" ["reason"]
+        "Sessions that left the table of live sessions.";
+    STREAMS = Gauge "tidegate_streams" ["kind"]
+        "Streams open now.";
+    STREAMS_ENDED = Counter "tidegate_streams_ended_total" ["kind", "reason"]
+        "Streams ended, by what carried them and why they ended.";
+    REFUSED_IDS = Counter "tidegate_refused_ids_total" ["reason"]
+        "Session ids that were answered as unknown.";
+    LIMITS_HIT = Counter "tidegate_limits_hit_total" ["limit"]
+        "Times a limit refused or cut something.";
+    RETRIES = Counter "tidegate_retries_total" ["pool", "outcome"]
+        "Times a call failed in a way that made a second attempt worth considering.";
+    LABEL_OVERFLOW = Counter "tidegate_label_overflow_total" []
+        "Tool calls labelled other, because no catalog names the tool or the label table is full.";
+    LOG_LINES_DROPPED = Counter "tidegate_log_lines_dropped_total" []
+        "Access log lines lost to a full queue or to a file that could not be written.";
+    BUILD_INFO = Gauge "tidegate_build_info" ["version"]
+        "Always 1; the label tells the version.";
+
+    ENDPOINT_UP = Gauge "tidegate_endpoint_up" ["pool", "endpoint"]
+        "1 when the endpoint can be given calls, 0 when it cannot.";
+    ENDPOINT_IN_FLIGHT = Gauge "tidegate_endpoint_in_flight" ["pool", "endpoint"]
+        "Calls in flight on the endpoint.";
+    ENDPOINT_SESSIONS = Gauge "tidegate_endpoint_sessions" ["pool", "endpoint"]
+        "Live sessions on the endpoint.";
+
+    PROCESS_CPU = Counter "process_cpu_seconds_total" []
+        "CPU seconds spent in user and kernel mode.";
+    PROCESS_OPEN_FDS = Gauge "process_open_fds" []
+        "Open file descriptors.";
+    PROCESS_MAX_FDS = Gauge "process_max_fds" []
+        "Soft limit of open file descriptors.";
+    PROCESS_RESIDENT = Gauge "process_resident_memory_bytes" []
+        "Resident memory in bytes.";
+    PROCESS_THREADS = Gauge "process_threads" []
+        "Threads of the process.";
+    PROCESS_START = Gauge "process_start_time_seconds" []
+        "Start of the process in seconds since the epoch.";
+}
+
+/// Upper bounds in seconds. 0.01 is what a proxy is expected to stay under, and 1 is the threshold
+/// of the usual latency alert, which can only be exact at a bound.
+const REQUEST_BUCKETS: &[f64] = &[
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+    60.0,
+];
+
+/// Upper bounds in seconds. Tools may work for minutes.
+const TOOL_BUCKETS: &[f64] = &[
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
+];
+
+/// The registered families. Children of closed sets are resolved here once, and found by index.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    request_duration: HistogramVec,
+    tool_calls: IntCounterVec,
+    tool_duration: HistogramVec,
+    active_connections: IntGauge,
+    requests_per_second: Gauge,
+    sessions: IntGauge,
+    sessions_opened: IntCounter,
+    sessions_ended: Vec<IntCounter>,
+    streams: Vec<IntGauge>,
+    /// By kind, then by reason.
+    streams_ended: Vec<Vec<IntCounter>>,
+    refused_ids: Vec<IntCounter>,
+    limits_hit: Vec<IntCounter>,
+    retries: IntCounterVec,
+    label_overflow: IntCounter,
+    log_lines_dropped: IntCounter,
+    /// All requests, whatever their labels; the numerator of `mcp_requests_per_second`.
+    answered: AtomicU64,
+    /// Locked by `tick` and by a scrape, never by a request.
+    rate: Mutex<RateWindow>,
+}
+
+static METRICS: Lazy<Metrics> = Lazy::new(Metrics::new);
+
+impl Metrics {
+    fn new() -> Self {
+        let registry = Registry::new();
+        let requests = counters(&registry, &REQUESTS);
+        let request_duration = histograms(&registry, &REQUEST_DURATION, REQUEST_BUCKETS);
+        let tool_calls = counters(&registry, &TOOL_CALLS);
+        let tool_duration = histograms(&registry, &TOOL_DURATION, TOOL_BUCKETS);
+        let retries = counters(&registry, &RETRIES);
+        let streams = gauges(&registry, &STREAMS);
+        let streams_ended = counters(&registry, &STREAMS_ENDED);
+
+        requests.with_label_values(&["initialize", "", "200"]);
+        request_duration.with_label_values(&["initialize", ""]);
+        tool_duration.with_label_values(&["", ""]);
+        for outcome in ToolOutcome::ALL {
+            tool_calls.with_label_values(&["", "", outcome.as_str()]);
+        }
+        for outcome in RetryOutcome::ALL {
+            retries.with_label_values(&["", outcome.as_str()]);
+        }
+        gauges(&registry, &BUILD_INFO)
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1);
+
+        let ended = |kind: &StreamKind| {
+            let child =
+                |end: &StreamEnd| streams_ended.with_label_values(&[kind.as_str(), end.as_str()]);
+            StreamEnd::ALL.iter().map(child).collect()
+        };
+        Self {
+            requests,
+            request_duration,
+            tool_calls,
+            tool_duration,
+            active_connections: gauge(&registry, &ACTIVE_CONNECTIONS),
+            requests_per_second: float_gauge(&registry, &REQUESTS_PER_SECOND),
+            sessions: gauge(&registry, &SESSIONS),
+            sessions_opened: counter(&registry, &SESSIONS_OPENED),
+            sessions_ended: one_each(
+                &registry,
+                &SESSIONS_ENDED,
+                SessionEnd::ALL.iter().map(|end| end.as_str()),
+            ),
+            streams: StreamKind::ALL
+                .iter()
+                .map(|kind| streams.with_label_values(&[kind.as_str()]))
+                .collect(),
+            streams_ended: StreamKind::ALL.iter().map(ended).collect(),
+            refused_ids: one_each(
+                &registry,
+                &REFUSED_IDS,
+                RefusedId::ALL.iter().map(|reason| reason.as_str()),
+            ),
+            limits_hit: one_each(
+                &registry,
+                &LIMITS_HIT,
+                Limit::ALL.iter().map(|limit| limit.as_str()),
+            ),
+            retries,
+            label_overflow: counter(&registry, &LABEL_OVERFLOW),
+            log_lines_dropped: counter(&registry, &LOG_LINES_DROPPED),
+            answered: AtomicU64::new(0),
+            rate: Mutex::new(RateWindow::default()),
+            registry,
+        }
+    }
+}
+
+/// Counts a session opened by an `initialize` that a server accepted.
+pub fn session_opened() {
+    METRICS.sessions_opened.inc();
+}
+
+/// Counts a session that left the table of live sessions.
+pub fn session_ended(reason: SessionEnd) {
+    METRICS.sessions_ended[reason as usize].inc();
+}
+
+/// Sets the number of live sessions to the length of the table.
+///
+/// It is not derived from openings and endings: a session sealed before a restart enters the table
+/// without being opened here.
+pub fn set_sessions(live: usize) {
+    METRICS
+        .sessions
+        .set(i64::try_from(live).unwrap_or(i64::MAX));
+}
+
+/// Counts a session id that was answered as unknown.
+pub fn id_refused(reason: RefusedId) {
+    METRICS.refused_ids[reason as usize].inc();
+}
+
+/// Counts a limit that refused or cut something.
+pub fn limit_hit(limit: Limit) {
+    METRICS.limits_hit[limit as usize].inc();
+}
+
+/// Counts what came of a call for which a second attempt was considered. `pool` is a name from the
+/// configuration.
+pub fn retried(pool: &str, outcome: RetryOutcome) {
+    METRICS
+        .retries
+        .with_label_values(&[pool, outcome.as_str()])
+        .inc();
+}
+
+/// Counts a tool call whose name became `other`.
+pub(super) fn label_overflowed() {
+    METRICS.label_overflow.inc();
+}
+
+/// Counts access log lines that will not be written.
+pub(super) fn log_lines_dropped(lines: u64) {
+    METRICS.log_lines_dropped.inc_by(lines);
+}
+
+/// Moves the window of `mcp_requests_per_second`.
+///
+/// To be called about once a second by a background task; calls closer than a second together are
+/// ignored. Without it the window reaches back to the last scrape that is a minute old.
+pub fn tick(now: Instant) {
+    METRICS.sample_rate(now);
+}
+
+impl Metrics {
+    /// Takes a sample of the number of requests and returns their rate per second.
+    fn sample_rate(&self, now: Instant) -> f64 {
+        let answered = self.answered.load(Ordering::Relaxed);
+        let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
+        rate.sample(now, answered)
+    }
+}
+
+/// One client connection, counted in `mcp_active_connections` until dropped.
+#[derive(Debug)]
+#[must_use = "the connection is counted only as long as the guard lives"]
+pub struct ActiveConnection(&'static Metrics);
+
+impl ActiveConnection {
+    /// Counts a connection that was accepted.
+    pub fn enter() -> Self {
+        Self::enter_in(&METRICS)
+    }
+
+    fn enter_in(metrics: &'static Metrics) -> Self {
+        metrics.active_connections.inc();
+        Self(metrics)
+    }
+}
+
+impl Drop for ActiveConnection {
+    fn drop(&mut self) {
+        self.0.active_connections.dec();
+    }
+}
+
+/// One open stream, counted in `tidegate_streams` until it ends.
+///
+/// Dropped without [`end`](Self::end) it counts as [`StreamEnd::Aborted`].
+#[derive(Debug)]
+#[must_use = "the stream is counted only as long as the guard lives"]
+pub struct OpenStream {
+    kind: StreamKind,
+    reason: StreamEnd,
+    metrics: &'static Metrics,
+}
+
+impl OpenStream {
+    /// Counts a stream whose head went out to the client.
+    pub fn enter(kind: StreamKind) -> Self {
+        Self::enter_in(&METRICS, kind)
+    }
+
+    fn enter_in(metrics: &'static Metrics, kind: StreamKind) -> Self {
+        metrics.streams[kind as usize].inc();
+        Self {
+            kind,
+            reason: StreamEnd::Aborted,
+            metrics,
+        }
+    }
+
+    /// What carries the stream.
+    pub fn kind(&self) -> StreamKind {
+        self.kind
+    }
+
+    /// Counts the end of the stream.
+    pub fn end(mut self, reason: StreamEnd) {
+        self.reason = reason;
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        let kind = self.kind as usize;
+        self.metrics.streams[kind].dec();
+        self.metrics.streams_ended[kind][self.reason as usize].inc();
+    }
+}
+
+// Making a collector out of a row. What can fail is a row that is not valid or stands twice, which
+// is a property of the table above and is covered by a test.
+
+const SOUND: &str = "rows of the table are valid and distinct";
+
+fn registered<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    row: &Family,
+    kind: Kind,
+    made: prometheus::Result<C>,
+) -> C {
+    debug_assert_eq!(row.kind, kind, "{}", row.name);
+    let collector = made.expect(SOUND);
+    registry.register(Box::new(collector.clone())).expect(SOUND);
+    collector
+}
+
+fn opts(row: &Family) -> Opts {
+    Opts::new(row.name, row.help)
+}
+
+fn counter(registry: &Registry, row: &Family) -> IntCounter {
+    registered(
+        registry,
+        row,
+        Kind::Counter,
+        IntCounter::with_opts(opts(row)),
+    )
+}
+
+fn counters(registry: &Registry, row: &Family) -> IntCounterVec {
+    registered(
+        registry,
+        row,
+        Kind::Counter,
+        IntCounterVec::new(opts(row), row.labels),
+    )
+}
+
+fn gauge(registry: &Registry, row: &Family) -> IntGauge {
+    registered(registry, row, Kind::Gauge, IntGauge::with_opts(opts(row)))
+}
+
+fn float_gauge(registry: &Registry, row: &Family) -> Gauge {
+    registered(registry, row, Kind::Gauge, Gauge::with_opts(opts(row)))
+}
+
+fn gauges(registry: &Registry, row: &Family) -> IntGaugeVec {
+    registered(
+        registry,
+        row,
+        Kind::Gauge,
+        IntGaugeVec::new(opts(row), row.labels),
+    )
+}
+
+fn histograms(registry: &Registry, row: &Family, buckets: &[f64]) -> HistogramVec {
+    let opts = HistogramOpts::new(row.name, row.help).buckets(buckets.to_vec());
+    registered(
+        registry,
+        row,
+        Kind::Histogram,
+        HistogramVec::new(opts, row.labels),
+    )
+}
+
+/// Registers a family with one closed label, and resolves its children in the order of `values`.
+fn one_each(
+    registry: &Registry,
+    row: &Family,
+    values: impl Iterator<Item = &'static str>,
+) -> Vec<IntCounter> {
+    let family = counters(registry, row);
+    values
+        .map(|value| family.with_label_values(&[value]))
+        .collect()
+}

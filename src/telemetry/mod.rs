@@ -1,0 +1,26 @@
+//! What happened: numbers for Prometheus and one line per request.
+//!
+//! A gateway that thousands of clients pass through is judged by what can be read off it at three
+//! in the morning. Two things make that hard here. Clients choose tool names, and a label whose
+//! values a client chooses grows until the monitoring falls over, so every label comes from a
+//! closed set or from a bounded catalog ([`labels`]). And both the numbers and the log stand on
+//! the path of every request, so recording allocates nothing, takes no process-wide lock and never
+//! waits for a disk ([`metrics`], [`access_log`]).
+//!
+//! This module imports nothing of the project: callers pass plain values. It does not know what a
+//! pool, a session or a route is beyond the words it prints, and it is the only place that knows
+//! the names of metrics and log fields.
+
+pub mod access_log;
+pub mod labels;
+pub mod metrics;
+
+pub use access_log::{AccessLog, Entry, SessionTag, Target};
+pub use labels::{
+    Limit, RefusedId, RetryOutcome, SessionEnd, StreamEnd, StreamKind, ToolLabel, ToolNames,
+    ToolOutcome,
+};
+pub use metrics::{
+    ActiveConnection, CONTENT_TYPE, EndpointView, OpenStream, RequestRecord, id_refused, limit_hit,
+    record_request, render, retried, session_ended, session_opened, set_sessions, tick,
+};

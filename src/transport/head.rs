@@ -1,0 +1,333 @@
+//! The head of an HTTP/1 request: finding its end, parsing it, and refusing what is ambiguous.
+//!
+//! Whatever two parsers could read differently is refused here, before any other code sees the
+//! request (RFC 9112 sections 2.2, 3, 5 and 6): a request that is smuggled past this point would
+//! be smuggled past every policy above it. The parser is `httparse`; the refusals are ours.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::{Headers, Http, RequestHead};
+
+/// Header fields that the parser can hold; the configured limit is at most this.
+pub const FIELDS_MAX: usize = 256;
+
+/// Why a request head was refused. Every one of them is answered and the connection closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Not HTTP/1: the parser's view.
+    #[error("malformed request head: {0}")]
+    Syntax(&'static str),
+    /// More fields than allowed.
+    #[error("too many header fields")]
+    TooManyFields,
+    /// Framing that two servers could understand differently.
+    #[error("ambiguous framing: {0}")]
+    Framing(&'static str),
+    /// `Host` missing, repeated or not matching the target (RFC 9112 section 3.2).
+    #[error("bad host: {0}")]
+    Host(&'static str),
+    /// A target that is neither a path nor an absolute `http` URI.
+    #[error("bad request target: {0}")]
+    Target(&'static str),
+}
+
+/// Length of the head in `bytes` including its empty line, if it is complete.
+///
+/// Only CR LF ends a line; a bare LF is left to the parser, which refuses it.
+pub fn end_of_head(bytes: &[u8]) -> Option<usize> {
+    memchr::memmem::find(bytes, b"\r\n\r\n").map(|at| at + 4)
+}
+
+/// A parsed HTTP/1 request head. Owns one copy of the bytes; fields are ranges into it.
+#[derive(Debug, Clone)]
+pub struct Head {
+    bytes: Bytes,
+    method: Range<usize>,
+    target: Range<usize>,
+    authority: Option<Range<usize>>,
+    version: Http,
+    fields: Vec<(Range<usize>, Range<usize>)>,
+}
+
+impl Head {
+    /// Parses exactly one head, `bytes` ending with its empty line.
+    ///
+    /// # Errors
+    /// Everything in [`Refusal`]. `fields_max` bounds the number of field lines.
+    pub fn parse(bytes: &[u8], fields_max: usize) -> Result<Self, Refusal> {
+        refuse_bare_line_ends(bytes)?;
+        let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
+        let mut request = httparse::Request::new(&mut fields[..fields_max.min(FIELDS_MAX)]);
+        match request.parse(bytes) {
+            Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
+            Ok(_) => return Err(Refusal::Syntax("the head does not end where its lines end")),
+            Err(httparse::Error::TooManyHeaders) => return Err(Refusal::TooManyFields),
+            Err(error) => return Err(Refusal::Syntax(syntax(error))),
+        }
+        let base = bytes.as_ptr() as usize;
+        let range = |part: &[u8]| {
+            let start = part.as_ptr() as usize - base;
+            start..start + part.len()
+        };
+        let method = request.method.unwrap_or_default();
+        let target = request.path.unwrap_or_default();
+        let mut head = Self {
+            bytes: Bytes::copy_from_slice(bytes),
+            method: range(method.as_bytes()),
+            target: range(target.as_bytes()),
+            authority: None,
+            version: if request.version == Some(0) { Http::V10 } else { Http::V11 },
+            fields: request
+                .headers
+                .iter()
+                .map(|field| (range(field.name.as_bytes()), range(field.value)))
+                .collect(),
+        };
+        head.refuse_ambiguous_framing()?;
+        head.settle_target()?;
+        Ok(head)
+    }
+
+    /// Whether this request asks for an upgrade to WebSocket (RFC 6455 section 4.1).
+    pub fn wants_websocket(&self) -> bool {
+        self.method() == "GET"
+            && self.get("upgrade").is_some_and(|value| value.eq_ignore_ascii_case(b"websocket"))
+            && super::is_nominated(self, "upgrade")
+    }
+
+    /// The framing rules of RFC 9112 section 6, with every leniency removed.
+    fn refuse_ambiguous_framing(&self) -> Result<(), Refusal> {
+        let lengths = self.count("content-length");
+        let codings = self.count("transfer-encoding");
+        if lengths > 0 && codings > 0 {
+            return Err(Refusal::Framing("both Content-Length and Transfer-Encoding"));
+        }
+        if lengths > 1 || codings > 1 {
+            return Err(Refusal::Framing("repeated Content-Length or Transfer-Encoding"));
+        }
+        if let Some(value) = self.get("content-length")
+            && (value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit))
+        {
+            return Err(Refusal::Framing("Content-Length is not a number"));
+        }
+        if let Some(value) = self.get("transfer-encoding") {
+            if self.version == Http::V10 {
+                return Err(Refusal::Framing("Transfer-Encoding in HTTP/1.0"));
+            }
+            if !value.eq_ignore_ascii_case(b"chunked") {
+                return Err(Refusal::Framing("Transfer-Encoding other than chunked"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the target to origin form and finds the authority (RFC 9112 section 3.2).
+    fn settle_target(&mut self) -> Result<(), Refusal> {
+        let hosts = self.count("host");
+        if hosts > 1 {
+            return Err(Refusal::Host("repeated"));
+        }
+        if hosts == 0 && self.version == Http::V11 {
+            return Err(Refusal::Host("missing"));
+        }
+        let host = self
+            .fields
+            .iter()
+            .find(|(name, _)| self.bytes[name.clone()].eq_ignore_ascii_case(b"host"))
+            .map(|(_, value)| value.clone());
+        self.authority = host.filter(|range| !range.is_empty());
+        if let Some(range) = &self.authority
+            && !self.bytes[range.clone()].iter().all(|b| is_authority_byte(*b))
+        {
+            return Err(Refusal::Host("not a host name"));
+        }
+        let target = &self.bytes[self.target.clone()];
+        if target.iter().any(|b| *b <= b' ' || *b == 0x7f || *b == b'#' || *b >= 0x80) {
+            return Err(Refusal::Target("control, space, non-ASCII or fragment in the target"));
+        }
+        if target.first() == Some(&b'/') || (target == b"*" && self.method() == "OPTIONS") {
+            return Ok(());
+        }
+        self.settle_absolute_target()
+    }
+
+    /// An absolute-form target must name the same authority as `Host`; the path is what follows.
+    fn settle_absolute_target(&mut self) -> Result<(), Refusal> {
+        let start = self.target.start;
+        let target = &self.bytes[self.target.clone()];
+        let scheme = if target.get(..7).is_some_and(|s| s.eq_ignore_ascii_case(b"http://")) {
+            7
+        } else if target.get(..8).is_some_and(|s| s.eq_ignore_ascii_case(b"https://")) {
+            8
+        } else {
+            return Err(Refusal::Target("neither a path nor an absolute URI"));
+        };
+        let Some(slash) = memchr::memchr(b'/', &target[scheme..]) else {
+            return Err(Refusal::Target("an absolute URI without a path"));
+        };
+        let named = start + scheme..start + scheme + slash;
+        if let Some(host) = &self.authority
+            && !self.bytes[host.clone()].eq_ignore_ascii_case(&self.bytes[named.clone()])
+        {
+            return Err(Refusal::Host("differs from the absolute target"));
+        }
+        if named.is_empty() || !self.bytes[named.clone()].iter().all(|b| is_authority_byte(*b)) {
+            return Err(Refusal::Host("not a host name"));
+        }
+        self.target = named.end..self.target.end;
+        self.authority = Some(named);
+        Ok(())
+    }
+
+    fn text(&self, range: &Range<usize>) -> &str {
+        std::str::from_utf8(&self.bytes[range.clone()]).unwrap_or_default()
+    }
+}
+
+/// Bytes that may stand in a `Host` value: a name, an address, brackets, a port.
+fn is_authority_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']' | b'%' | b'~')
+}
+
+/// httparse takes a bare LF for a line end and Pingora's parser with it; others do not. A CR that
+/// no LF follows, and a folded line, are the same kind of trap.
+fn refuse_bare_line_ends(bytes: &[u8]) -> Result<(), Refusal> {
+    for at in memchr::memchr2_iter(b'\n', b'\r', bytes) {
+        let crlf = match bytes[at] {
+            b'\n' => at > 0 && bytes[at - 1] == b'\r',
+            _ => bytes.get(at + 1) == Some(&b'\n'),
+        };
+        if !crlf {
+            return Err(Refusal::Syntax("bare CR or LF"));
+        }
+        if bytes[at] == b'\n' && matches!(bytes.get(at + 1), Some(b' ' | b'\t')) {
+            return Err(Refusal::Syntax("folded header line"));
+        }
+    }
+    Ok(())
+}
+
+fn syntax(error: httparse::Error) -> &'static str {
+    match error {
+        httparse::Error::HeaderName => "header name",
+        httparse::Error::HeaderValue => "header value",
+        httparse::Error::NewLine => "line end",
+        httparse::Error::Status => "status",
+        httparse::Error::Token => "method or target",
+        httparse::Error::TooManyHeaders => "too many header fields",
+        httparse::Error::Version => "HTTP version",
+    }
+}
+
+impl Headers for Head {
+    fn get(&self, name: &str) -> Option<&[u8]> {
+        self.fields
+            .iter()
+            .find(|(field, _)| self.bytes[field.clone()].eq_ignore_ascii_case(name.as_bytes()))
+            .map(|(_, value)| &self.bytes[value.clone()])
+    }
+
+    fn count(&self, name: &str) -> usize {
+        self.fields
+            .iter()
+            .filter(|(field, _)| self.bytes[field.clone()].eq_ignore_ascii_case(name.as_bytes()))
+            .count()
+    }
+
+    fn each<'a>(&'a self, f: &mut dyn FnMut(&'a str, &'a [u8])) {
+        for (name, value) in &self.fields {
+            f(self.text(name), &self.bytes[value.clone()]);
+        }
+    }
+}
+
+impl RequestHead for Head {
+    fn method(&self) -> &str {
+        self.text(&self.method)
+    }
+
+    fn target(&self) -> &str {
+        self.text(&self.target)
+    }
+
+    fn authority(&self) -> Option<&str> {
+        self.authority.as_ref().map(|range| self.text(range))
+    }
+
+    fn version(&self) -> Http {
+        self.version
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Head, Refusal> {
+        Head::parse(text.as_bytes(), 100)
+    }
+
+    #[test]
+    fn a_plain_head_is_read() {
+        let head = parse("POST /mcp?a=b HTTP/1.1\r\nHost: h:1\r\nX-A: 1\r\nx-a: 2\r\n\r\n").unwrap();
+        assert_eq!(head.method(), "POST");
+        assert_eq!(head.path(), "/mcp");
+        assert_eq!(head.query(), Some("a=b"));
+        assert_eq!(head.authority(), Some("h:1"));
+        assert_eq!(head.get("x-a"), Some(&b"1"[..]));
+        assert_eq!(head.count("x-a"), 2);
+        assert_eq!(head.version(), Http::V11);
+    }
+
+    #[test]
+    fn an_absolute_target_becomes_its_path() {
+        let head = parse("GET http://H/x HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+        assert_eq!((head.target(), head.authority()), ("/x", Some("H")));
+    }
+
+    #[test]
+    fn what_two_parsers_could_read_differently_is_refused() {
+        let cases = [
+            ("length and coding", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"),
+            ("two lengths", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n"),
+            ("list of lengths", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1, 1\r\n\r\n"),
+            ("signed length", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: +1\r\n\r\n"),
+            ("two codings", "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n"),
+            ("other coding", "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: xchunked\r\n\r\n"),
+            ("coding list", "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked\r\n\r\n"),
+            ("coding in 1.0", "POST / HTTP/1.0\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"),
+            ("space before colon", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length : 1\r\n\r\n"),
+            ("folded line", "POST / HTTP/1.1\r\nHost: h\r\nX: a\r\n b\r\n\r\n"),
+            ("bare LF", "POST / HTTP/1.1\nHost: h\r\n\r\n"),
+            ("bare CR", "POST / HTTP/1.1\r\nHost: h\r\nX: a\rb\r\n\r\n"),
+            ("no host", "GET / HTTP/1.1\r\n\r\n"),
+            ("two hosts", "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n"),
+            ("host differs", "GET http://a/ HTTP/1.1\r\nHost: b\r\n\r\n"),
+            ("odd host", "GET / HTTP/1.1\r\nHost: a/b\r\n\r\n"),
+            ("fragment", "GET /#x HTTP/1.1\r\nHost: a\r\n\r\n"),
+            ("authority form", "CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n"),
+            ("nul in value", "GET / HTTP/1.1\r\nHost: a\r\nX: \0\r\n\r\n"),
+        ];
+        for (what, text) in cases {
+            assert!(parse(text).is_err(), "{what} was accepted");
+        }
+    }
+
+    #[test]
+    fn the_field_limit_holds() {
+        let fields: String = (0..11).map(|n| format!("X-{n}: 1\r\n")).collect();
+        let text = format!("GET / HTTP/1.0\r\n{fields}\r\n");
+        assert_eq!(Head::parse(text.as_bytes(), 10).unwrap_err(), Refusal::TooManyFields);
+        assert!(Head::parse(text.as_bytes(), 11).is_ok());
+    }
+
+    #[test]
+    fn an_upgrade_needs_both_fields() {
+        let with = |fields: &str| parse(&format!("GET / HTTP/1.1\r\nHost: h\r\n{fields}\r\n")).unwrap().wants_websocket();
+        assert!(with("Upgrade: WebSocket\r\nConnection: keep-alive, Upgrade\r\n"));
+        assert!(!with("Connection: upgrade\r\n"));
+        assert!(!with("Upgrade: websocket\r\n"));
+    }
+}

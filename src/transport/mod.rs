@@ -1,0 +1,256 @@
+//! Bytes in, bytes out: one interface, several wires.
+//!
+//! The rest of the proxy sees an exchange through two small traits, [`Downstream`] (the client's
+//! side) and [`Upstream`] (the endpoint's side), and through heads that can be read but have no
+//! concrete type. [`sessions`] implements both over Pingora's HTTP/1.1 and HTTP/2 sessions; a
+//! leaner HTTP/1.1 can take its place without a change above this module.
+//!
+//! What this module knows: framing, keep-alive, hop-by-hop headers, connecting. What it does not
+//! know: MCP, routes, pools, policy.
+
+pub mod dial;
+pub mod head;
+pub mod sessions;
+pub mod tunnel;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+/// What went wrong on a wire, told apart as far as the proxy acts on the difference.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The endpoint refused the connection: nothing listens there.
+    #[error("connection refused")]
+    Refused,
+    /// No connection could be made for another reason; no byte was sent.
+    #[error("cannot connect: {0}")]
+    Connect(String),
+    /// The connection was not made in time; no byte was sent.
+    #[error("connect timed out")]
+    ConnectTimeout,
+    /// The other side closed or reset the connection.
+    #[error("connection closed by the other side")]
+    Closed,
+    /// The other side sent something that is not valid HTTP.
+    #[error("malformed message: {0}")]
+    Malformed(String),
+    /// A write made no progress in time: the reader is too slow or gone.
+    #[error("write timed out")]
+    WriteTimeout,
+}
+
+/// How a byte arrives here: the facts about a connection that policy and logs need.
+#[derive(Debug, Clone)]
+pub struct ConnInfo {
+    /// The client's address as the socket tells it.
+    pub client: SocketAddr,
+    /// Our own address on this connection; tells loopback connections from others.
+    pub local: SocketAddr,
+    /// The listener's name from the config.
+    pub listener: Arc<str>,
+}
+
+/// The protocol version of an exchange, for the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Http {
+    /// HTTP/1.0
+    V10,
+    /// HTTP/1.1
+    V11,
+    /// HTTP/2
+    V2,
+}
+
+impl Http {
+    /// The version as it stands in a log line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::V10 => "1.0",
+            Self::V11 => "1.1",
+            Self::V2 => "2",
+        }
+    }
+}
+
+/// Header fields that can be read. Names are given in lower case and compared without case.
+pub trait Headers {
+    /// The first value under `name`.
+    fn get(&self, name: &str) -> Option<&[u8]>;
+    /// How many field lines carry `name`.
+    fn count(&self, name: &str) -> usize;
+    /// Calls `f` with every field line in the order received.
+    fn each<'a>(&'a self, f: &mut dyn FnMut(&'a str, &'a [u8]));
+}
+
+/// The head of a request.
+pub trait RequestHead: Headers + Send + Sync {
+    /// The method, as sent.
+    fn method(&self) -> &str;
+    /// The request target in origin form: path and query.
+    fn target(&self) -> &str;
+    /// The authority the client asked for: `Host`, or `:authority` on HTTP/2.
+    fn authority(&self) -> Option<&str>;
+    /// The protocol version.
+    fn version(&self) -> Http;
+
+    /// The target's path, without the query.
+    fn path(&self) -> &str {
+        let target = self.target();
+        target.split_once('?').map_or(target, |(path, _)| path)
+    }
+
+    /// The target's query, without the question mark.
+    fn query(&self) -> Option<&str> {
+        self.target().split_once('?').map(|(_, query)| query)
+    }
+}
+
+/// The head of a response.
+pub trait ResponseHead: Headers + Send + Sync {
+    /// The status code.
+    fn status(&self) -> u16;
+}
+
+/// What changes in a head between reading and sending it on.
+///
+/// Hop-by-hop fields (RFC 9110 section 7.6.1), those that `Connection` names, and the framing
+/// fields are always left behind by the transport and need not be listed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Edits<'a> {
+    /// Fields to set, replacing whatever was there under the name.
+    pub set: &'a [(&'static str, &'a [u8])],
+    /// Fields to leave out.
+    pub drop: &'a [&'static str],
+}
+
+impl Edits<'_> {
+    /// Whether a field that was read is sent on as it is.
+    pub fn keeps(&self, name: &str) -> bool {
+        !self.drop.contains(&name) && !self.set.iter().any(|(set, _)| *set == name)
+    }
+}
+
+/// How the length of a body is told to the other side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    /// There is no body.
+    None,
+    /// Exactly so many bytes.
+    Exact(u64),
+    /// It ends when it ends: chunked on HTTP/1.1, END_STREAM on HTTP/2.
+    Unknown,
+}
+
+/// A request as it is sent to an endpoint.
+pub struct Outgoing<'a> {
+    /// The head it is made from.
+    pub head: &'a dyn RequestHead,
+    /// Method to send.
+    pub method: &'a str,
+    /// Target to send, in origin form.
+    pub target: &'a str,
+    /// The authority to send as `Host` or `:authority`.
+    pub authority: &'a str,
+    /// Changes to the fields.
+    pub edits: Edits<'a>,
+    /// The body's length.
+    pub length: Length,
+}
+
+/// The client's side of one exchange.
+///
+/// Order of use: read the head and the body, then `send_head` once, `send_body` any number of
+/// times, `finish` once. Dropping it before `finish` ends the response visibly incomplete.
+pub trait Downstream: Send {
+    /// The request head's type.
+    type Head: RequestHead;
+
+    /// The request head.
+    fn head(&self) -> &Self::Head;
+    /// Facts about the connection.
+    fn info(&self) -> &ConnInfo;
+    /// True when no byte of a request body is to come.
+    fn body_ended(&mut self) -> bool;
+    /// The next piece of the request body; `None` at its end.
+    fn read_body(&mut self) -> impl Future<Output = Result<Option<Bytes>, Error>> + Send;
+    /// Sends the response head: the fields of `from`, if any, with `edits`.
+    fn send_head(
+        &mut self,
+        status: u16,
+        from: Option<&(dyn ResponseHead + '_)>,
+        edits: Edits<'_>,
+        length: Length,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+    /// Sends and flushes a piece of the response body.
+    fn send_body(&mut self, data: Bytes) -> impl Future<Output = Result<(), Error>> + Send;
+    /// Ends the response properly.
+    fn finish(&mut self) -> impl Future<Output = Result<(), Error>> + Send;
+    /// Ends the response so that the client can tell that it is incomplete.
+    fn abort(&mut self) -> impl Future<Output = ()> + Send;
+    /// Resolves when the client has gone away. May be dropped and called again; only to be used
+    /// once the request body was read to its end.
+    fn gone(&mut self) -> impl Future<Output = ()> + Send;
+    /// The connection must not carry another request after this exchange.
+    fn close_after(&mut self);
+}
+
+/// The endpoint's side of one exchange. Dropping it unfinished cancels: the connection is closed,
+/// or the HTTP/2 stream reset.
+pub trait Upstream: Send {
+    /// Sends the request head.
+    fn send_head(&mut self, out: &Outgoing<'_>) -> impl Future<Output = Result<(), Error>> + Send;
+    /// Sends a piece of the request body.
+    fn send_body(&mut self, data: Bytes) -> impl Future<Output = Result<(), Error>> + Send;
+    /// Ends the request.
+    fn finish(&mut self) -> impl Future<Output = Result<(), Error>> + Send;
+    /// Reads the final response head; informational ones (1xx) are passed over. May be dropped
+    /// and called again.
+    fn read_head(&mut self) -> impl Future<Output = Result<(), Error>> + Send;
+    /// The response head that was read.
+    fn head(&self) -> &dyn ResponseHead;
+    /// The next piece of the response body; `None` at its proper end. May be dropped and called
+    /// again.
+    fn read_body(&mut self) -> impl Future<Output = Result<Option<Bytes>, Error>> + Send;
+    /// The length the response head announced.
+    fn length(&self) -> Length;
+    /// Whether the connection had served another exchange before this one.
+    fn reused(&self) -> bool;
+    /// Gives a connection whose response was read to its end back for reuse.
+    fn release(self) -> impl Future<Output = ()> + Send;
+}
+
+/// True for fields that belong to one connection and are never sent on (RFC 9110 section 7.6.1),
+/// and for the framing fields that the transport writes itself. `name` is in lower case.
+pub fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "content-length"
+            | "http2-settings"
+            | "expect"
+    )
+}
+
+/// True if one of the `Connection` field lines nominates `name` as hop-by-hop.
+pub fn is_nominated(headers: &(impl Headers + ?Sized), name: &str) -> bool {
+    let mut found = false;
+    headers.each(&mut |field, value| {
+        if field.eq_ignore_ascii_case("connection") {
+            found |= value
+                .split(|b| *b == b',')
+                .any(|token| token.trim_ascii().eq_ignore_ascii_case(name.as_bytes()));
+        }
+    });
+    found
+}

@@ -1,0 +1,444 @@
+//! Pingora's HTTP/1.1 and HTTP/2 sessions behind the [`Downstream`] and [`Upstream`] traits.
+//!
+//! The only place, with [`super::dial`], that knows Pingora's session types. Heads are copied into
+//! Pingora's own when they are written; the fields that belong to one connection stay behind.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::client::HttpSession as ClientSession;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error as PingoraError, ErrorType};
+
+use super::dial::Dialer;
+use super::{
+    ConnInfo, Downstream, Edits, Error, Headers, Http, Length, Outgoing, RequestHead, ResponseHead,
+    Upstream, is_hop_by_hop, is_nominated,
+};
+
+/// Header fields held in an `http::HeaderMap`.
+impl Headers for HeaderMap {
+    fn get(&self, name: &str) -> Option<&[u8]> {
+        Self::get(self, name).map(HeaderValue::as_bytes)
+    }
+
+    fn count(&self, name: &str) -> usize {
+        self.get_all(name).iter().count()
+    }
+
+    fn each<'a>(&'a self, f: &mut dyn FnMut(&'a str, &'a [u8])) {
+        for (name, value) in self {
+            f(name.as_str(), value.as_bytes());
+        }
+    }
+}
+
+/// A request head as Pingora read it: that of HTTP/2, and of plain routes.
+#[derive(Debug, Clone)]
+pub struct PingoraHead {
+    parts: RequestHeader,
+    target: String,
+}
+
+impl PingoraHead {
+    /// Takes a copy of Pingora's request head.
+    pub fn new(parts: &RequestHeader) -> Self {
+        let target = parts.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
+        Self { parts: parts.clone(), target }
+    }
+}
+
+impl Headers for PingoraHead {
+    fn get(&self, name: &str) -> Option<&[u8]> {
+        Headers::get(&self.parts.headers, name)
+    }
+
+    fn count(&self, name: &str) -> usize {
+        self.parts.headers.count(name)
+    }
+
+    fn each<'a>(&'a self, f: &mut dyn FnMut(&'a str, &'a [u8])) {
+        self.parts.headers.each(f);
+    }
+}
+
+impl RequestHead for PingoraHead {
+    fn method(&self) -> &str {
+        self.parts.method.as_str()
+    }
+
+    fn target(&self) -> &str {
+        &self.target
+    }
+
+    fn authority(&self) -> Option<&str> {
+        let host = || Headers::get(self, "host").and_then(|host| std::str::from_utf8(host).ok());
+        self.parts.uri.authority().map(|authority| authority.as_str()).or_else(host)
+    }
+
+    fn version(&self) -> Http {
+        match self.parts.version {
+            http::Version::HTTP_2 => Http::V2,
+            http::Version::HTTP_10 | http::Version::HTTP_09 => Http::V10,
+            _ => Http::V11,
+        }
+    }
+}
+
+/// A client's exchange over one of Pingora's server sessions.
+pub struct SessionDown<H> {
+    session: ServerSession,
+    head: H,
+    info: Arc<ConnInfo>,
+    finished: bool,
+    expects_continue: bool,
+}
+
+impl<H: RequestHead> SessionDown<H> {
+    /// Wraps a session whose request head Pingora has read already.
+    ///
+    /// `body_timeout` bounds each wait for a piece of the request body and `write_timeout` each
+    /// write that makes no progress.
+    pub fn new(
+        mut session: ServerSession,
+        head: H,
+        info: Arc<ConnInfo>,
+        body_timeout: Duration,
+        write_timeout: Option<Duration>,
+    ) -> Self {
+        session.set_read_timeout(Some(body_timeout));
+        session.set_write_timeout(write_timeout);
+        session.set_total_drain_timeout(Some(Duration::from_secs(5)));
+        let expects_continue = head.version() == Http::V11
+            && head.get("expect").is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
+        Self { session, head, info, finished: false, expects_continue }
+    }
+
+    /// The session and whether the response was ended properly.
+    pub fn into_session(self) -> (ServerSession, bool) {
+        (self.session, self.finished)
+    }
+}
+
+/// Reads a Pingora error as what it means to the proxy.
+fn translate(error: &PingoraError) -> Error {
+    match error.etype() {
+        ErrorType::ConnectRefused => Error::Refused,
+        ErrorType::ConnectTimedout => Error::ConnectTimeout,
+        ErrorType::ConnectNoRoute | ErrorType::ConnectError | ErrorType::SocketError => {
+            Error::Connect(error.to_string())
+        }
+        ErrorType::WriteTimedout | ErrorType::ReadTimedout => Error::WriteTimeout,
+        ErrorType::InvalidHTTPHeader => Error::Malformed(error.to_string()),
+        ErrorType::Custom(what) if what.starts_with("Invalid") => Error::Malformed((*what).to_owned()),
+        _ => Error::Closed,
+    }
+}
+
+/// Pingora returns boxed errors.
+pub(super) fn wire_error(error: Box<PingoraError>) -> Error {
+    translate(&error)
+}
+
+/// Copies the fields of a head that are sent on into `put`, then those that are set.
+fn copy_fields<F>(from: Option<&dyn Headers>, edits: Edits<'_>, mut put: F)
+where
+    F: FnMut(HeaderName, HeaderValue),
+{
+    if let Some(headers) = from {
+        let nominated = headers.count("connection") > 0;
+        headers.each(&mut |name, value| {
+            let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { return };
+            if is_hop_by_hop(name.as_str()) || !edits.keeps(name.as_str()) {
+                return;
+            }
+            if nominated && is_nominated(headers, name.as_str()) {
+                return;
+            }
+            if let Ok(value) = HeaderValue::from_bytes(value) {
+                put(name, value);
+            }
+        });
+    }
+    for (name, value) in edits.set {
+        if let Ok(value) = HeaderValue::from_bytes(value) {
+            put(HeaderName::from_static(name), value);
+        }
+    }
+}
+
+impl<H: RequestHead> Downstream for SessionDown<H> {
+    type Head = H;
+
+    fn head(&self) -> &H {
+        &self.head
+    }
+
+    fn info(&self) -> &ConnInfo {
+        &self.info
+    }
+
+    fn body_ended(&mut self) -> bool {
+        self.session.is_body_empty() || self.session.is_body_done()
+    }
+
+    async fn read_body(&mut self) -> Result<Option<Bytes>, Error> {
+        if self.body_ended() {
+            return Ok(None);
+        }
+        if std::mem::take(&mut self.expects_continue)
+            && let ServerSession::H1(session) = &mut self.session
+        {
+            session.write_continue_response().await.map_err(wire_error)?;
+        }
+        self.session.read_request_body().await.map_err(wire_error)
+    }
+
+    async fn send_head(
+        &mut self,
+        status: u16,
+        from: Option<&(dyn ResponseHead + '_)>,
+        edits: Edits<'_>,
+        length: Length,
+    ) -> Result<(), Error> {
+        let mut head = ResponseHeader::build_no_case(status, Some(16)).map_err(wire_error)?;
+        copy_fields(from.map(|from| from as &dyn Headers), edits, |name, value| {
+            let _ = head.append_header(name, value);
+        });
+        match length {
+            // RFC 9110 section 8.6: neither 1xx, 204 nor 304 carries a length.
+            Length::None if status >= 200 && status != 204 && status != 304 => {
+                head.insert_header(http::header::CONTENT_LENGTH, "0").map_err(wire_error)?;
+            }
+            Length::None => {}
+            Length::Exact(bytes) => {
+                let text = bytes.to_string();
+                head.insert_header(http::header::CONTENT_LENGTH, text).map_err(wire_error)?;
+            }
+            Length::Unknown if self.head.version() == Http::V11 => {
+                head.insert_header(http::header::TRANSFER_ENCODING, "chunked").map_err(wire_error)?;
+            }
+            Length::Unknown => {}
+        }
+        self.session.write_response_header(Box::new(head)).await.map_err(wire_error)
+    }
+
+    async fn send_body(&mut self, data: Bytes) -> Result<(), Error> {
+        self.session.write_response_body(data, false).await.map_err(wire_error)
+    }
+
+    async fn finish(&mut self) -> Result<(), Error> {
+        self.session.finish_body().await.map_err(wire_error)?;
+        self.finished = true;
+        Ok(())
+    }
+
+    async fn abort(&mut self) {
+        self.session.set_keepalive(None);
+        self.session.shutdown().await;
+    }
+
+    async fn gone(&mut self) {
+        // Any return means that the client closed, reset or broke the protocol.
+        let _ = self.session.read_body_or_idle(true).await;
+    }
+
+    fn close_after(&mut self) {
+        self.session.set_keepalive(None);
+    }
+}
+
+/// An exchange with an endpoint over one of Pingora's client sessions.
+pub struct SessionUp {
+    /// `None` only once released.
+    session: Option<ClientSession>,
+    peer: HttpPeer,
+    dialer: Arc<Dialer>,
+    idle: Duration,
+    reused: bool,
+}
+
+/// Stands where a response head is asked for before one was read.
+static NO_HEAD: NoHead = NoHead;
+struct NoHead;
+
+impl Headers for NoHead {
+    fn get(&self, _: &str) -> Option<&[u8]> {
+        None
+    }
+    fn count(&self, _: &str) -> usize {
+        0
+    }
+    fn each<'a>(&'a self, _: &mut dyn FnMut(&'a str, &'a [u8])) {}
+}
+
+impl ResponseHead for NoHead {
+    fn status(&self) -> u16 {
+        0
+    }
+}
+
+impl Headers for ResponseHeader {
+    fn get(&self, name: &str) -> Option<&[u8]> {
+        Headers::get(&self.headers, name)
+    }
+    fn count(&self, name: &str) -> usize {
+        self.headers.count(name)
+    }
+    fn each<'a>(&'a self, f: &mut dyn FnMut(&'a str, &'a [u8])) {
+        self.headers.each(f);
+    }
+}
+
+impl ResponseHead for ResponseHeader {
+    fn status(&self) -> u16 {
+        self.status.as_u16()
+    }
+}
+
+impl SessionUp {
+    /// Wraps a fresh or reused client session. `idle` is how long the connection may wait in the
+    /// pool after [`Upstream::release`].
+    pub(super) fn new(
+        session: ClientSession,
+        reused: bool,
+        peer: HttpPeer,
+        dialer: Arc<Dialer>,
+        idle: Duration,
+        write_timeout: Option<Duration>,
+    ) -> Self {
+        let mut up = Self { session: Some(session), peer, dialer, idle, reused };
+        up.session().set_write_timeout(write_timeout);
+        up
+    }
+
+    fn session(&mut self) -> &mut ClientSession {
+        self.session.as_mut().expect("a session is taken only by release, which consumes self")
+    }
+
+    fn response(&self) -> Option<&ResponseHeader> {
+        self.session.as_ref().and_then(ClientSession::response_header)
+    }
+
+    fn request(&self, out: &Outgoing<'_>) -> Result<RequestHeader, Error> {
+        let malformed = |what: &str| Error::Malformed(what.to_owned());
+        let method = Method::from_bytes(out.method.as_bytes()).map_err(|_| malformed("method"))?;
+        let mut head = RequestHeader::build_no_case(method, out.target.as_bytes(), Some(16)).map_err(wire_error)?;
+        copy_fields(Some(out.head), out.edits, |name, value| {
+            if name != http::header::HOST {
+                let _ = head.append_header(name, value);
+            }
+        });
+        if matches!(self.session, Some(ClientSession::H2(_))) {
+            let uri = http::Uri::builder()
+                .scheme("http")
+                .authority(out.authority)
+                .path_and_query(out.target)
+                .build()
+                .map_err(|_| malformed("target"))?;
+            head.set_uri(uri);
+            head.set_version(http::Version::HTTP_2);
+        } else {
+            head.insert_header(http::header::HOST, out.authority.to_owned()).map_err(wire_error)?;
+        }
+        match out.length {
+            Length::None if out.method == "POST" => {
+                head.insert_header(http::header::CONTENT_LENGTH, "0").map_err(wire_error)?;
+            }
+            Length::None => {}
+            Length::Exact(bytes) => {
+                head.insert_header(http::header::CONTENT_LENGTH, bytes.to_string()).map_err(wire_error)?;
+            }
+            Length::Unknown if matches!(self.session, Some(ClientSession::H1(_))) => {
+                head.insert_header(http::header::TRANSFER_ENCODING, "chunked").map_err(wire_error)?;
+            }
+            Length::Unknown => {}
+        }
+        Ok(head)
+    }
+}
+
+impl Upstream for SessionUp {
+    async fn send_head(&mut self, out: &Outgoing<'_>) -> Result<(), Error> {
+        let head = self.request(out)?;
+        self.session().write_request_header(Box::new(head)).await.map_err(wire_error)
+    }
+
+    async fn send_body(&mut self, data: Bytes) -> Result<(), Error> {
+        self.session().write_request_body(data, false).await.map_err(wire_error)
+    }
+
+    async fn finish(&mut self) -> Result<(), Error> {
+        self.session().finish_request_body().await.map_err(wire_error)
+    }
+
+    async fn read_head(&mut self) -> Result<(), Error> {
+        loop {
+            self.session().read_response_header().await.map_err(wire_error)?;
+            if self.head().status() >= 200 {
+                if let ClientSession::H1(session) = self.session() {
+                    session.respect_keepalive();
+                }
+                return Ok(());
+            }
+            if self.head().status() == 101 {
+                return Err(Error::Malformed("101 without an upgrade request".to_owned()));
+            }
+        }
+    }
+
+    fn head(&self) -> &dyn ResponseHead {
+        match self.response() {
+            Some(head) => head,
+            None => &NO_HEAD,
+        }
+    }
+
+    async fn read_body(&mut self) -> Result<Option<Bytes>, Error> {
+        let session = self.session();
+        // Pingora calls a response done when its framing says so and reports a cut one as an error.
+        if session.response_done() {
+            return Ok(None);
+        }
+        session.read_response_body().await.map_err(wire_error)
+    }
+
+    fn length(&self) -> Length {
+        let Some(head) = self.response() else { return Length::None };
+        if head.status == 204 || head.status == 304 {
+            return Length::None;
+        }
+        let announced = Headers::get(&head.headers, "content-length")
+            .and_then(|value| std::str::from_utf8(value).ok())
+            .and_then(|value| value.trim().parse().ok());
+        match announced {
+            Some(0) => Length::None,
+            Some(bytes) => Length::Exact(bytes),
+            None => Length::Unknown,
+        }
+    }
+
+    fn reused(&self) -> bool {
+        self.reused
+    }
+
+    async fn release(mut self) {
+        if let Some(session) = self.session.take() {
+            self.dialer.release(session, &self.peer, self.idle).await;
+        }
+    }
+}
+
+impl Drop for SessionUp {
+    /// An HTTP/2 stream dropped while the response is open is reset with CANCEL by its transport;
+    /// an HTTP/1.1 connection is closed with its socket. Nothing else would tell the server.
+    fn drop(&mut self) {
+        if let Some(ClientSession::H2(session)) = &mut self.session {
+            session.shutdown();
+        }
+    }
+}

@@ -1,0 +1,248 @@
+"""Starts and stops what the tests run: fixture servers, Tidegate, the broken proxy."""
+
+import atexit
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+
+HERE = pathlib.Path(__file__).resolve().parent
+CACHE = pathlib.Path(os.environ.get("TIDEGATE_TEST_CACHE") or HERE.parent.parent / ".cache" / "sdk").resolve()
+NODE = str(CACHE / "js/node_modules/.bin/node")
+CONFORMANCE = str(CACHE / "js/node_modules/.bin/conformance")
+PYTHON = str(CACHE / "py/bin/python")
+PYTHON_1 = str(CACHE / "py1/bin/python")
+
+SERVERS = {
+    "ts": [NODE, "server_ts.mjs"],
+    "py": [PYTHON, "server_py.py"],
+    "sse": [PYTHON, "server_py_sse.py"],
+    "ws": [PYTHON_1, "server_py_ws.py"],
+}
+
+# A slow machine may need a while to start three Python servers at once.
+START_SECONDS = 30
+STOP_SECONDS = 10
+
+
+class Failed(Exception):
+    """A run that could not be made, as opposed to one whose result is bad."""
+
+
+class Budget:
+    """The time the whole run may take. Every wait is cut to what is left of it."""
+
+    def __init__(self, seconds):
+        self.end = time.monotonic() + seconds
+
+    def cut(self, seconds):
+        left = self.end - time.monotonic()
+        if left <= 0:
+            raise Failed("the time budget is used up")
+        return min(seconds, left)
+
+
+BUDGET = Budget(3600)
+
+
+class Process:
+    """One child in a folder of the tests, its output in a file; stopped by its own id."""
+
+    live = set()
+    lock = threading.Lock()
+
+    def __init__(self, argv, log):
+        self.log = pathlib.Path(log)
+        with self.log.open("wb") as out:
+            self.child = subprocess.Popen(
+                argv, cwd=HERE, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        with Process.lock:
+            Process.live.add(self)
+
+    def text(self):
+        return self.log.read_text(errors="replace")
+
+    def listening(self):
+        """Waits for the line `listening PORT` and returns the port."""
+        end = time.monotonic() + BUDGET.cut(START_SECONDS)
+        while time.monotonic() < end:
+            for line in self.text().splitlines():
+                if line.startswith("listening "):
+                    return int(line.split()[1])
+            if self.child.poll() is not None:
+                raise Failed(f"{self.log.name} ended at once: {self.text()[-400:]}")
+            time.sleep(0.02)
+        raise Failed(f"{self.log.name} did not start: {self.text()[-400:]}")
+
+    def stop(self):
+        with Process.lock:
+            Process.live.discard(self)
+        if self.child.poll() is None:
+            self.child.terminate()
+            try:
+                self.child.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.child.kill()
+                self.child.wait()
+        return self.child.returncode
+
+    @classmethod
+    def stop_all(cls):
+        for process in list(cls.live):
+            process.stop()
+
+
+atexit.register(Process.stop_all)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
+class Work:
+    """A folder for one run; it stays when the run failed."""
+
+    def __init__(self):
+        self.path = pathlib.Path(tempfile.mkdtemp(prefix="tidegate-sdk-"))
+        self.lock = threading.Lock()
+        self.number = 0
+
+    def file(self, name):
+        with self.lock:
+            self.number += 1
+            return self.path / f"{self.number:03}-{name}"
+
+    def remove(self):
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def free_ports(count):
+    """Ports that were free a moment ago, for programs that cannot tell which one they took."""
+    with contextlib.ExitStack() as stack:
+        taken = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in taken:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in taken]
+
+
+class Servers:
+    """Copies of one fixture server."""
+
+    def __init__(self, work, kind, copies, own_keys=False, options=()):
+        for attempt in range(3):
+            self.processes = []
+            self.ports = free_ports(copies)
+            try:
+                self.start(work, kind, own_keys, options)
+                return
+            except Failed:
+                self.stop()
+                if attempt == 2:
+                    raise
+
+    def start(self, work, kind, own_keys, options):
+        for number, port in enumerate(self.ports):
+            argv = [*SERVERS[kind], "--port", str(port), "--name", f"{kind}{number}", *options]
+            if kind in ("ts", "py"):
+                others = ",".join(str(other) for other in self.ports if other != port)
+                argv += ["--peers", others]
+                if own_keys:
+                    argv += ["--state-key", f"a key of replica {number} that no other replica has"]
+            self.processes.append(Process(argv, work.file(f"{kind}{number}.log")))
+        for process in self.processes:
+            process.listening()
+
+    def sessions(self):
+        """Live sessions on all copies together."""
+        return sum(int(get(f"http://127.0.0.1:{port}/_sessions")) for port in self.ports)
+
+    def stop(self):
+        for process in self.processes:
+            process.stop()
+
+
+class Tidegate:
+    """Tidegate in front of `ports`, listening on a free port of 127.0.0.1."""
+
+    def __init__(self, work, binary, ports, path="/mcp"):
+        self.port = free_ports(1)[0]
+        state = work.file("state")
+        state.mkdir()
+        config = work.file("tidegate.yaml")
+        config.write_text(
+            f"listeners:\n"
+            f"  - bind: 127.0.0.1:{self.port}\n"
+            f"routes:\n"
+            f"  - path: {path}\n"
+            f"    pool: p\n"
+            f"pools:\n"
+            f"  p:\n"
+            f"    endpoints: [{', '.join(f'127.0.0.1:{port}' for port in ports)}]\n"
+            f'admin: {{ bind: "off" }}\n'
+            f"state_dir: {state}\n"
+            f'log: {{ access: "off" }}\n'
+        )
+        self.process = Process([str(binary), "-c", str(config)], work.file("tidegate.log"))
+        self.wait_ready()
+
+    def wait_ready(self):
+        end = time.monotonic() + BUDGET.cut(START_SECONDS)
+        while time.monotonic() < end:
+            if self.process.child.poll() is not None:
+                raise Failed(f"Tidegate ended at once: {self.process.text()[-800:]}")
+            try:
+                get(f"http://127.0.0.1:{self.port}/ready")
+                return
+            except OSError:
+                time.sleep(0.05)
+        raise Failed(f"Tidegate was not ready in time: {self.process.text()[-800:]}")
+
+    def stop(self):
+        self.process.stop()
+
+
+class Broken:
+    """The broken proxy in front of `ports`."""
+
+    def __init__(self, work, fault, ports):
+        upstreams = ",".join(str(port) for port in ports)
+        argv = [sys.executable, "broken_proxy.py", "--fault", fault, "--upstreams", upstreams]
+        self.process = Process(argv, work.file(f"broken-{fault}.log"))
+        self.port = self.process.listening()
+
+    def stop(self):
+        self.process.stop()
+
+
+def get(url):
+    with urllib.request.urlopen(url, timeout=5) as reply:
+        return reply.read().decode()
+
+
+def run(argv, seconds, log):
+    """Runs a program to its end. Returns its exit status and its standard output."""
+    process = Process(argv, log)
+    try:
+        status = process.child.wait(BUDGET.cut(seconds))
+    except subprocess.TimeoutExpired:
+        raise Failed(f"{pathlib.Path(argv[-1]).name}: no end after {seconds} s") from None
+    finally:
+        process.stop()
+    return status, process.text()
+
+
+def last_json(text):
+    """The last line of a program's output that is a JSON object."""
+    for line in reversed(text.splitlines()):
+        if line.startswith("{"):
+            return json.loads(line)
+    raise Failed(f"no report: {text[-400:]}")
