@@ -10,7 +10,12 @@ use crate::config::{self, Config};
 use crate::server;
 
 #[derive(Debug, Parser)]
-#[command(name = "tidegate", version, about, args_conflicts_with_subcommands = true)]
+#[command(
+    name = "tidegate",
+    version,
+    about,
+    args_conflicts_with_subcommands = true
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -76,8 +81,19 @@ fn with_file(run: &Run) -> ExitCode {
 
 fn serve(config: Config, path: &Path) -> ExitCode {
     start_log(config.log.level.as_str());
-    let addresses: Vec<String> = config.listeners.iter().map(|listener| listener.bind.to_string()).collect();
-    let hello = || log::info!("tidegate {} serves {} on {}", env!("CARGO_PKG_VERSION"), path.display(), addresses.join(", "));
+    let addresses: Vec<String> = config
+        .listeners
+        .iter()
+        .map(|listener| listener.bind.to_string())
+        .collect();
+    let hello = || {
+        log::info!(
+            "tidegate {} serves {} on {}",
+            env!("CARGO_PKG_VERSION"),
+            path.display(),
+            addresses.join(", ")
+        )
+    };
     exit(server::run(config, hello))
 }
 
@@ -95,7 +111,10 @@ fn exit(result: Result<(), server::StartError>) -> ExitCode {
 /// down: what they tell is told better in the access log.
 fn start_log(level: &str) {
     let filter = format!("{level},pingora=error,pingora_core=error,pingora_proxy=error,h2=error");
-    let _ = env_logger::Builder::new().parse_filters(&filter).format_timestamp_millis().try_init();
+    let _ = env_logger::Builder::new()
+        .parse_filters(&filter)
+        .format_timestamp_millis()
+        .try_init();
 }
 
 fn print(text: &str) -> ExitCode {

@@ -1,8 +1,9 @@
-//! The protocol's HTTP headers: their names, and how values that are not plain ASCII travel in them.
+//! The protocol's HTTP headers: their names, and how values that are not plain ASCII travel in
+//! them.
 //!
-//! A tool may be called `größe`, a header may not carry that. The stateless era therefore wraps such
-//! values: `=?base64?` + standard Base64 of the UTF-8 text + `?=`. A sender may also wrap a value that
-//! did not need it, so names are compared after decoding and never as raw bytes.
+//! A tool may be called `größe`, a header may not carry that. The stateless era therefore wraps
+//! such values: `=?base64?` + standard Base64 of the UTF-8 text + `?=`. A sender may also wrap a
+//! value that did not need it, so names are compared after decoding and never as raw bytes.
 
 use std::borrow::Cow;
 
@@ -55,7 +56,8 @@ pub fn decode_value(value: &[u8]) -> Result<Cow<'_, str>, HeaderValueError> {
     if !is_wrapped(text) {
         return Ok(Cow::Borrowed(text));
     }
-    // In `=?base64?=` the marks share a byte. Readers disagree on what it means, so it means nothing.
+    // In `=?base64?=` the marks share a byte. Readers disagree on what it means, so it means
+    // nothing.
     let inner = text
         .strip_prefix(OPEN)
         .and_then(|rest| rest.strip_suffix(CLOSE))

@@ -1,7 +1,7 @@
 //! What was found in one JSON-RPC message: enough to route it, judge it and answer it, and no more.
 //!
-//! A [`Message`] never holds a body. It holds the few members that the balancer acts on, each with a
-//! bound, and flags for those whose mere presence matters.
+//! A [`Message`] never holds a body. It holds the few members that the balancer acts on, each with
+//! a bound, and flags for those whose mere presence matters.
 
 use std::borrow::Cow;
 use std::hash::{Hash, Hasher};
@@ -118,7 +118,8 @@ impl Message {
     }
 }
 
-/// A request id as JSON text, exactly as it was sent: a number, a string with its quotes, or `null`.
+/// A request id as JSON text, exactly as it was sent: a number, a string with its quotes, or
+/// `null`.
 ///
 /// Two ids are equal when a client would take one for the other: strings by their decoded value,
 /// numbers by their text, and `1` is never `"1"`.
@@ -126,8 +127,8 @@ impl Message {
 pub struct RawId(Box<str>);
 
 impl RawId {
-    /// The id of a JSON text, if the text is a number, a string or `null`, has nothing around it, and
-    /// is no longer than [`ID_BYTES_MAX`].
+    /// The id of a JSON text, if the text is a number, a string or `null`, has nothing around it,
+    /// and is no longer than [`ID_BYTES_MAX`].
     pub fn parse(json: &str) -> Option<Self> {
         let mut peek = super::peek::Peek::new();
         peek.feed(b"{\"id\":").ok()?;

@@ -1,9 +1,10 @@
-//! The Model Context Protocol as bytes: its revisions, methods, headers, messages, events and errors.
+//! The Model Context Protocol as bytes: its revisions, methods, headers, messages, events and
+//! errors.
 //!
 //! A balancer has to know a surprising amount of a protocol it mostly forwards. Which era does a
-//! request belong to? Which tool does it name? What is its id, so that a failure can be answered in a
-//! shape the client is waiting for? Is this the place in an event stream where a comment of ours may
-//! stand? This module answers those questions, and writes the few messages that come from us.
+//! request belong to? Which tool does it name? What is its id, so that a failure can be answered in
+//! a shape the client is waiting for? Is this the place in an event stream where a comment of ours
+//! may stand? This module answers those questions, and writes the few messages that come from us.
 //!
 //! What it does not know: sockets, time, configuration, pools, or any other module of ours. Every
 //! function is a pure one, and every state machine takes its bytes in whatever pieces they arrive.
@@ -17,7 +18,7 @@
 //! | [`peek`] | how to find it in one pass, in any split of the bytes, without keeping the body? |
 //! | [`sse`] | where do events begin and end, and what do they carry? |
 //! | [`answer`] | how is a JSON-RPC answer of ours written? |
-//! | [`classify`] | which rules does this request follow? |
+//! | [`mod@classify`] | which rules does this request follow? |
 
 pub mod answer;
 pub mod classify;

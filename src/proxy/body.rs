@@ -31,7 +31,14 @@ pub struct Body {
 impl Body {
     /// The body of a request that has none.
     pub fn empty() -> Self {
-        Self { chunks: Vec::new(), ended: true, peek: Peek::new(), read: 0, length: Length::None, limit: 0 }
+        Self {
+            chunks: Vec::new(),
+            ended: true,
+            peek: Peek::new(),
+            read: 0,
+            length: Length::None,
+            limit: 0,
+        }
     }
 
     /// Reads until the scan is settled, or the body ends, or `window` bytes were read.
@@ -39,7 +46,11 @@ impl Body {
     /// # Errors
     /// [`Fault::BodyTooLarge`], [`Fault::SlowBody`], [`Fault::ClientGone`], [`Fault::Parse`] and
     /// [`Fault::Invalid`] for what the scan refuses.
-    pub async fn peek<D: Downstream>(down: &mut D, limits: &Limits, window: usize) -> Result<Self, Fault> {
+    pub async fn peek<D: Downstream>(
+        down: &mut D,
+        limits: &Limits,
+        window: usize,
+    ) -> Result<Self, Fault> {
         let limit = limits.body as u64;
         let announced = down
             .head()
@@ -50,7 +61,14 @@ impl Body {
             return Err(Fault::BodyTooLarge);
         }
         let length = announced.map_or(Length::Unknown, Length::Exact);
-        let mut body = Self { chunks: Vec::new(), ended: false, peek: Peek::new(), read: 0, length, limit };
+        let mut body = Self {
+            chunks: Vec::new(),
+            ended: false,
+            peek: Peek::new(),
+            read: 0,
+            length,
+            limit,
+        };
         while !body.ended {
             match body.next(down).await? {
                 Some(chunk) => body.chunks.push(chunk),

@@ -5,7 +5,9 @@ use super::body::Body;
 use super::ctx::Ctx;
 use super::fault::Fault;
 use crate::config::Limits;
-use crate::mcp::headers::{MCP_METHOD, MCP_NAME, MCP_PROTOCOL_VERSION, MCP_SESSION_ID, decode_value};
+use crate::mcp::headers::{
+    MCP_METHOD, MCP_NAME, MCP_PROTOCOL_VERSION, MCP_SESSION_ID, decode_value,
+};
 use crate::mcp::{self, Class, Era, HttpMethod, RawId, Refusal, Seen, Verdict};
 use crate::transport::{Downstream, RequestHead};
 
@@ -44,7 +46,10 @@ impl Call {
     pub fn retry(&self) -> mcp::Retry {
         match self.http {
             HttpMethod::Get => mcp::Retry::Always,
-            _ => self.method.as_deref().map_or(mcp::Retry::BeforeSend, mcp::method::retry),
+            _ => self
+                .method
+                .as_deref()
+                .map_or(mcp::Retry::BeforeSend, mcp::method::retry),
         }
     }
 }
@@ -54,7 +59,11 @@ impl Call {
 ///
 /// # Errors
 /// Whatever makes the request one that is answered here.
-pub async fn understand<D: Downstream>(down: &mut D, ctx: &mut Ctx, limits: &Limits) -> Result<Call, Fault> {
+pub async fn understand<D: Downstream>(
+    down: &mut D,
+    ctx: &mut Ctx,
+    limits: &Limits,
+) -> Result<Call, Fault> {
     let http = match down.head().method() {
         "GET" => HttpMethod::Get,
         "POST" => HttpMethod::Post,
@@ -79,19 +88,38 @@ pub async fn understand<D: Downstream>(down: &mut D, ctx: &mut Ctx, limits: &Lim
         Verdict::NeedBody => return Err(Fault::BodyTooLarge),
         Verdict::Refuse(Refusal::HeaderMismatch(why)) => return Err(Fault::HeaderMismatch(why)),
         Verdict::Refuse(Refusal::UnsupportedVersion) => return Err(Fault::UnsupportedVersion),
-        Verdict::Refuse(Refusal::UnsupportedVersionLegacy) => return Err(Fault::UnsupportedVersionLegacy),
+        Verdict::Refuse(Refusal::UnsupportedVersionLegacy) => {
+            return Err(Fault::UnsupportedVersionLegacy);
+        }
     };
-    let method = message.method.clone().or_else(|| method_header(down.head(), rules));
-    ctx.era = Some(if rules == Rules::Stateless { Era::Stateless } else { Era::Session });
+    let method = message
+        .method
+        .clone()
+        .or_else(|| method_header(down.head(), rules));
+    ctx.era = Some(if rules == Rules::Stateless {
+        Era::Stateless
+    } else {
+        Era::Session
+    });
     ctx.mcp_method = method.as_deref().map_or("", mcp::label);
     if method.as_deref() == Some("tools/call") {
-        ctx.tool = message.name.clone().or_else(|| name_header(down.head())).map(String::into_boxed_str);
+        ctx.tool = message
+            .name
+            .clone()
+            .or_else(|| name_header(down.head()))
+            .map(String::into_boxed_str);
     }
     if known && http == HttpMethod::Post && message.class() == Class::Invalid {
         return Err(Fault::Invalid("the body is not a JSON-RPC message"));
     }
     let owed = owed(message);
-    Ok(Call { rules, http, method, owed, body })
+    Ok(Call {
+        rules,
+        http,
+        method,
+        owed,
+        body,
+    })
 }
 
 async fn read_body<D: Downstream>(
@@ -102,10 +130,18 @@ async fn read_body<D: Downstream>(
     first: Verdict,
 ) -> Result<Body, Fault> {
     if http != HttpMethod::Post {
-        return if down.body_ended() { Ok(Body::empty()) } else { Err(Fault::Invalid("a body is not expected")) };
+        return if down.body_ended() {
+            Ok(Body::empty())
+        } else {
+            Err(Fault::Invalid("a body is not expected"))
+        };
     }
     // Only where the head routes may the body be longer than the look at it.
-    let window = if first == Verdict::Stateless { limits.peek } else { limits.body };
+    let window = if first == Verdict::Stateless {
+        limits.peek
+    } else {
+        limits.body
+    };
     let body = Body::peek(down, limits, window).await?;
     ctx.bytes_in = body.read;
     ctx.id = body.peek.message().id.clone();
@@ -129,7 +165,9 @@ fn method_header(head: &impl RequestHead, rules: Rules) -> Option<String> {
 }
 
 fn name_header(head: &impl RequestHead) -> Option<String> {
-    decode_value(head.get(MCP_NAME)?).ok().map(std::borrow::Cow::into_owned)
+    decode_value(head.get(MCP_NAME)?)
+        .ok()
+        .map(std::borrow::Cow::into_owned)
 }
 
 /// The ids of the requests in a body, whose responses the client will wait for.
@@ -148,7 +186,17 @@ fn owed(message: &mcp::Message) -> Vec<RawId> {
 
 /// Servers answer another content type with various codes, and one opens a session over it.
 fn check_content_type(head: &impl RequestHead) -> Result<(), Fault> {
-    let Some(value) = head.get("content-type") else { return Err(Fault::MediaType) };
-    let essence = value.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
-    if essence.eq_ignore_ascii_case(b"application/json") { Ok(()) } else { Err(Fault::MediaType) }
+    let Some(value) = head.get("content-type") else {
+        return Err(Fault::MediaType);
+    };
+    let essence = value
+        .split(|b| *b == b';')
+        .next()
+        .unwrap_or_default()
+        .trim_ascii();
+    if essence.eq_ignore_ascii_case(b"application/json") {
+        Ok(())
+    } else {
+        Err(Fault::MediaType)
+    }
 }

@@ -157,4 +157,3 @@ impl Ctx {
         self.first_byte = Some(now.saturating_duration_since(self.started));
     }
 }
-

@@ -15,11 +15,11 @@ use super::fault::Fault;
 use super::state::{Held, PoolState, Shared};
 use crate::config::HashOn;
 use crate::mcp::HttpMethod;
-use crate::mcp::headers::MCP_SESSION_ID;
 use crate::mcp::headers::MCP_PROTOCOL_VERSION;
+use crate::mcp::headers::MCP_SESSION_ID;
 use crate::pool::{Endpoint, Fact, HealthState, Need};
 use crate::session::{Claims, IdKind, Key, NameHash, NewSession, Reason, Revision, Touched};
-use crate::telemetry::{self, Limit, RefusedId, SessionEnd};
+use crate::telemetry::{self, Limit, RefusedId};
 use crate::transport::{ConnInfo, RequestHead};
 
 /// Where a call goes.
@@ -65,14 +65,20 @@ pub fn decide(
             if !pool.speaks_stateless_era() {
                 return Err(Fault::OnlySessionEra);
             }
-            Ok(Aim::Any { need: Need::StatelessEra, key: hash_key(pool, head, info) })
+            Ok(Aim::Any {
+                need: Need::StatelessEra,
+                key: hash_key(pool, head, info),
+            })
         }
         Rules::Handshake => {
             if !pool.speaks_session_era() {
                 return Err(Fault::OnlyStatelessEra);
             }
             room(shared, pool, ctx)?;
-            Ok(Aim::Any { need: Need::SessionEra, key: hash_key(pool, head, info) })
+            Ok(Aim::Any {
+                need: Need::SessionEra,
+                key: hash_key(pool, head, info),
+            })
         }
         Rules::Session => within_session(shared, pool, call, head, info, ctx, now),
     }
@@ -89,7 +95,7 @@ fn within_session(
 ) -> Result<Aim, Fault> {
     if let Some(id) = head.get(MCP_SESSION_ID) {
         let bound = open(shared, pool, id, IdKind::Session, ctx)?;
-        alive(shared, pool, &bound)?;
+        alive(&bound)?;
         touch(shared, pool, &bound, head, now);
         return Ok(Aim::Bound(bound));
     }
@@ -100,7 +106,12 @@ fn within_session(
         return Err(Fault::OnlyStatelessEra);
     }
     match pool.issues_sessions() {
-        Fact::No => Ok(Aim::Any { need: Need::SessionEra, key: hash_key(pool, head, info) }),
+        Fact::No => Ok(Aim::Any {
+            need: Need::SessionEra,
+            key: hash_key(pool, head, info),
+        }),
+        // With every server down nothing is known, and the client is not to blame.
+        Fact::Unknown if !pool.is_usable() => Err(Fault::NoEndpoint),
         Fact::Yes | Fact::Unknown => Err(Fault::SessionRequired),
     }
 }
@@ -136,24 +147,34 @@ pub fn open(
     let sealed = String::from_utf8_lossy(id).into_owned();
     let key = Key::of(claims.pool, claims.endpoint, &claims.server_id);
     ctx.session = Some(crate::telemetry::SessionTag::of(&sealed));
-    Ok(Bound { endpoint, claims, key, sealed })
+    Ok(Bound {
+        endpoint,
+        claims,
+        key,
+        sealed,
+    })
 }
 
 /// A session whose endpoint is down is lost: the client is told so and can start over. One whose
 /// endpoint merely failed once is not, and its request is tried.
-pub fn alive(shared: &Shared, pool: &PoolState, bound: &Bound) -> Result<(), Fault> {
-    if bound.endpoint.health() != HealthState::Down {
-        return Ok(());
+pub fn alive(bound: &Bound) -> Result<(), Fault> {
+    match bound.endpoint.health() {
+        HealthState::Down => Err(Fault::SessionUnknown),
+        HealthState::Up | HealthState::Unchecked => Ok(()),
     }
-    for _ in shared.sessions.close_endpoint(pool.hash, bound.claims.endpoint) {
-        telemetry::session_ended(SessionEnd::Lost);
-    }
-    Err(Fault::SessionUnknown)
 }
 
 /// Notes activity, taking in a session that another process, or this one before a restart, opened.
-pub fn touch(shared: &Shared, pool: &Arc<PoolState>, bound: &Bound, head: &dyn RequestHead, now: Instant) {
-    let touched = shared.sessions.touch(bound.key, now, || new_session(pool, &bound.endpoint, &bound.claims, head));
+pub fn touch(
+    shared: &Shared,
+    pool: &Arc<PoolState>,
+    bound: &Bound,
+    head: &dyn RequestHead,
+    now: Instant,
+) {
+    let touched = shared.sessions.touch(bound.key, now, || {
+        new_session(pool, &bound.endpoint, &bound.claims, head)
+    });
     if matches!(touched, Touched::Untracked(_)) {
         telemetry::limit_hit(Limit::Sessions);
     }
@@ -166,7 +187,9 @@ pub fn new_session(
     claims: &Claims,
     head: &dyn RequestHead,
 ) -> NewSession<Held> {
-    let revision = head.get(MCP_PROTOCOL_VERSION).and_then(|value| std::str::from_utf8(value).ok());
+    let revision = head
+        .get(MCP_PROTOCOL_VERSION)
+        .and_then(|value| std::str::from_utf8(value).ok());
     NewSession {
         pool: claims.pool,
         endpoint: claims.endpoint,

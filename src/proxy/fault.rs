@@ -83,53 +83,121 @@ impl Fault {
     /// The row of the table for this fault.
     pub const fn row(self) -> Row {
         match self {
-            Self::Parse => row(400, code::PARSE_ERROR, "the body is not valid JSON", "parse"),
+            Self::Parse => row(
+                400,
+                code::PARSE_ERROR,
+                "the body is not valid JSON",
+                "parse",
+            ),
             Self::Invalid(why) => row(400, code::INVALID_REQUEST, why, "invalid"),
             Self::HeaderMismatch(why) => row(400, code::HEADER_MISMATCH, why, "header_mismatch"),
             Self::UnsupportedVersion => Row {
                 data: Some(SUPPORTED),
-                ..row(400, code::UNSUPPORTED_VERSION, "unsupported protocol version", "version")
+                ..row(
+                    400,
+                    code::UNSUPPORTED_VERSION,
+                    "unsupported protocol version",
+                    "version",
+                )
             },
-            Self::UnsupportedVersionLegacy => {
-                row(400, code::INVALID_REQUEST, "unsupported protocol version", "version")
-            }
+            Self::UnsupportedVersionLegacy => row(
+                400,
+                code::INVALID_REQUEST,
+                "unsupported protocol version",
+                "version",
+            ),
             Self::Origin => row(403, code::INVALID_REQUEST, "origin not allowed", "origin"),
             Self::Host => row(403, code::INVALID_REQUEST, "host not allowed", "host"),
-            Self::NoRoute => row(404, code::INVALID_REQUEST, "nothing is served at this path", "no_route"),
+            Self::NoRoute => row(
+                404,
+                code::INVALID_REQUEST,
+                "nothing is served at this path",
+                "no_route",
+            ),
             Self::Method(allow) => Row {
                 field: Some(("allow", allow)),
                 ..row(405, code::INVALID_REQUEST, "method not allowed", "method")
             },
-            Self::MediaType => {
-                row(415, code::INVALID_REQUEST, "content type must be application/json", "media_type")
-            }
-            Self::BodyTooLarge => row(413, code::INVALID_REQUEST, "request body too large", "body_size"),
-            Self::HeadTooLarge => row(431, code::INVALID_REQUEST, "request header too large", "head_size"),
-            Self::SlowBody => row(408, code::INVALID_REQUEST, "request body did not arrive in time", "slow_body"),
-            Self::SessionRequired => {
-                row(400, code::INVALID_REQUEST, "Mcp-Session-Id header is required", "no_session")
-            }
-            Self::SessionUnknown => row(404, code::SESSION_NOT_FOUND, "Session not found", "unknown_session"),
+            Self::MediaType => row(
+                415,
+                code::INVALID_REQUEST,
+                "content type must be application/json",
+                "media_type",
+            ),
+            Self::BodyTooLarge => row(
+                413,
+                code::INVALID_REQUEST,
+                "request body too large",
+                "body_size",
+            ),
+            Self::HeadTooLarge => row(
+                431,
+                code::INVALID_REQUEST,
+                "request header too large",
+                "head_size",
+            ),
+            Self::SlowBody => row(
+                408,
+                code::INVALID_REQUEST,
+                "request body did not arrive in time",
+                "slow_body",
+            ),
+            Self::SessionRequired => row(
+                400,
+                code::INVALID_REQUEST,
+                "Mcp-Session-Id header is required",
+                "no_session",
+            ),
+            Self::SessionUnknown => row(
+                404,
+                code::SESSION_NOT_FOUND,
+                "Session not found",
+                "unknown_session",
+            ),
             // Clients of every SDK read exactly this answer to a probe as "speak the session era".
-            Self::OnlySessionEra => {
-                row(400, code::METHOD_NOT_FOUND, "this server speaks the session era only", "era")
-            }
+            Self::OnlySessionEra => row(
+                400,
+                code::METHOD_NOT_FOUND,
+                "this server speaks the session era only",
+                "era",
+            ),
             Self::OnlyStatelessEra => Row {
                 data: Some(SUPPORTED),
-                ..row(400, code::UNSUPPORTED_VERSION, "this server speaks protocol version 2026-07-28 only", "era")
+                ..row(
+                    400,
+                    code::UNSUPPORTED_VERSION,
+                    "this server speaks protocol version 2026-07-28 only",
+                    "era",
+                )
             },
             Self::NoEndpoint => Row {
                 field: Some(("retry-after", "2")),
                 ..row(503, code::INTERNAL, "no server is available", "no_endpoint")
             },
-            Self::Connect => row(502, code::INTERNAL, "the server cannot be reached", "connect"),
-            Self::UpstreamClosed => row(502, code::INTERNAL, "upstream connection lost", "upstream_closed"),
-            Self::UpstreamMalformed => {
-                row(502, code::INTERNAL, "the server sent an invalid answer", "upstream_malformed")
-            }
-            Self::UpstreamTimeout => {
-                row(504, code::INTERNAL, "the server did not answer in time", "upstream_timeout")
-            }
+            Self::Connect => row(
+                502,
+                code::INTERNAL,
+                "the server cannot be reached",
+                "connect",
+            ),
+            Self::UpstreamClosed => row(
+                502,
+                code::INTERNAL,
+                "upstream connection lost",
+                "upstream_closed",
+            ),
+            Self::UpstreamMalformed => row(
+                502,
+                code::INTERNAL,
+                "the server sent an invalid answer",
+                "upstream_malformed",
+            ),
+            Self::UpstreamTimeout => row(
+                504,
+                code::INTERNAL,
+                "the server did not answer in time",
+                "upstream_timeout",
+            ),
             Self::Draining => Row {
                 field: Some(("retry-after", "1")),
                 ..row(503, code::INTERNAL, "shutting down", "draining")
@@ -141,7 +209,14 @@ impl Fault {
 }
 
 const fn row(status: u16, code: i64, message: &'static str, label: &'static str) -> Row {
-    Row { status, code, message, data: None, field: None, label }
+    Row {
+        status,
+        code,
+        message,
+        data: None,
+        field: None,
+        label,
+    }
 }
 
 #[cfg(test)]
@@ -189,7 +264,10 @@ mod tests {
     fn a_404_from_us_only_says_that_a_session_or_a_path_is_gone() {
         for (fault, ..) in TABLE {
             let row = fault.row();
-            assert_eq!(row.status == 404, matches!(fault, Fault::SessionUnknown | Fault::NoRoute));
+            assert_eq!(
+                row.status == 404,
+                matches!(fault, Fault::SessionUnknown | Fault::NoRoute)
+            );
         }
     }
 }

@@ -11,7 +11,10 @@ use crate::transport::ConnInfo;
 /// Records a request that is over.
 pub fn finish(shared: &Shared, ctx: &Ctx, info: &ConnInfo) {
     let duration = Instant::now().saturating_duration_since(ctx.started);
-    let tool = ctx.tool.as_deref().map_or(ToolLabel::NONE, |name| shared.tools.label(name));
+    let tool = ctx
+        .tool
+        .as_deref()
+        .map_or(ToolLabel::NONE, |name| shared.tools.label(name));
     record_request(&RequestRecord {
         method: ctx.mcp_method,
         tool,

@@ -68,7 +68,11 @@ pub async fn forward<D: Downstream>(
         let endpoint = match aim {
             Aim::Bound(bound) => Arc::clone(&bound.endpoint),
             Aim::Any { need, key } => {
-                let context = PickContext { key: *key, exclude: &tried, need: *need };
+                let context = PickContext {
+                    key: *key,
+                    exclude: &tried,
+                    need: *need,
+                };
                 let picked = pool.pool.pick(&context, &mut fastrand::Rng::new());
                 picked.map_err(|_| last.unwrap_or(Fault::NoEndpoint))?
             }
@@ -91,7 +95,13 @@ pub async fn forward<D: Downstream>(
             worker.shared.chore(Chore::Suspect(Arc::clone(&endpoint)));
         }
         let bound = matches!(aim, Aim::Bound(_));
-        if !retry::may(call.retry(), failed.stage, whole || failed.stage == Stage::Connect, bound, attempts) {
+        if !retry::may(
+            call.retry(),
+            failed.stage,
+            whole || failed.stage == Stage::Connect,
+            bound,
+            attempts,
+        ) {
             return Err(failed.fault);
         }
         last = Some(failed.fault);
@@ -112,9 +122,15 @@ async fn attempt<D: Downstream>(
     aim: &Aim,
     endpoint: &Arc<Endpoint>,
 ) -> Result<SessionUp, Failed> {
-    let before = |fault| Failed { fault, stage: Stage::Connect };
+    let before = |fault| Failed {
+        fault,
+        stage: Stage::Connect,
+    };
     let address = endpoint.address().ok_or_else(|| before(Fault::Connect))?;
-    let facts = pool.dial.get(&endpoint.id()).ok_or_else(|| before(Fault::Connect))?;
+    let facts = pool
+        .dial
+        .get(&endpoint.id())
+        .ok_or_else(|| before(Fault::Connect))?;
     let target = Target {
         address,
         group: &facts.group,
@@ -129,10 +145,18 @@ async fn attempt<D: Downstream>(
         before(Fault::Connect)
     })?;
     let reused = up.reused();
-    let sent = |fault| Failed { fault, stage: Stage::Sent { reused } };
+    let sent = |fault| Failed {
+        fault,
+        stage: Stage::Sent { reused },
+    };
     match send(down, call, aim, &facts.authority, &mut up).await {
         Ok(()) => {}
-        Err(Sending::Client(fault)) => return Err(Failed { fault, stage: Stage::Answered }),
+        Err(Sending::Client(fault)) => {
+            return Err(Failed {
+                fault,
+                stage: Stage::Answered,
+            });
+        }
         // It may have answered early and closed: that answer is what the client should see.
         Err(Sending::Server) => {
             return match timeout(EARLY_ANSWER, up.read_head()).await {
@@ -145,16 +169,25 @@ async fn attempt<D: Downstream>(
     if ctx.id.is_none() {
         ctx.id.clone_from(&call.body.peek.message().id);
     }
-    await_head(worker, down, &mut up, head_timeout(pool, call)).await.map_err(|fault| match fault {
-        Fault::UpstreamClosed => sent(fault),
-        _ => Failed { fault, stage: Stage::Answered },
-    })?;
+    await_head(worker, down, &mut up, head_timeout(pool, call))
+        .await
+        .map_err(|fault| match fault {
+            Fault::UpstreamClosed => sent(fault),
+            _ => Failed {
+                fault,
+                stage: Stage::Answered,
+            },
+        })?;
     Ok(up)
 }
 
 fn head_timeout(pool: &PoolState, call: &Call) -> Duration {
     let header = pool.config.timeouts.header;
-    if call.http == HttpMethod::Post { header } else { header.min(QUICK_HEAD) }
+    if call.http == HttpMethod::Post {
+        header
+    } else {
+        header.min(QUICK_HEAD)
+    }
 }
 
 /// Which side a request could not be sent because of.
@@ -170,9 +203,13 @@ async fn send<D: Downstream>(
     authority: &str,
     up: &mut SessionUp,
 ) -> Result<(), Sending> {
-    send_head(down.head(), call, aim, authority, up).await.map_err(|_| Sending::Server)?;
+    send_head(down.head(), call, aim, authority, up)
+        .await
+        .map_err(|_| Sending::Server)?;
     for chunk in &call.body.chunks {
-        up.send_body(chunk.clone()).await.map_err(|_| Sending::Server)?;
+        up.send_body(chunk.clone())
+            .await
+            .map_err(|_| Sending::Server)?;
     }
     while !call.body.ended {
         match call.body.next(down).await.map_err(Sending::Client)? {
@@ -183,10 +220,14 @@ async fn send<D: Downstream>(
     }
     // What streamed past was scanned too: a message that changed its meaning is cut off here,
     // before the server has seen its end.
-    call.body.peek.finish().or_else(|error| match call.http {
-        HttpMethod::Post => Err(error),
-        _ => Ok(()),
-    }).map_err(|_| Sending::Client(Fault::Parse))?;
+    call.body
+        .peek
+        .finish()
+        .or_else(|error| match call.http {
+            HttpMethod::Post => Err(error),
+            _ => Ok(()),
+        })
+        .map_err(|_| Sending::Client(Fault::Parse))?;
     up.finish().await.map_err(|_| Sending::Server)
 }
 
@@ -213,7 +254,10 @@ async fn send_head(
         method: head.method(),
         target: head.target(),
         authority,
-        edits: Edits { set: bound.as_slice(), drop },
+        edits: Edits {
+            set: bound.as_slice(),
+            drop,
+        },
         length: call.body.outgoing_length(),
     };
     up.send_head(&out).await

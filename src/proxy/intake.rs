@@ -8,7 +8,9 @@ use std::net::IpAddr;
 
 use super::fault::Fault;
 use crate::config::{Config, Origins, PoolKind, Route};
-use crate::mcp::headers::{LAST_EVENT_ID, MCP_METHOD, MCP_NAME, MCP_PARAM_PREFIX, MCP_PROTOCOL_VERSION, MCP_SESSION_ID};
+use crate::mcp::headers::{
+    LAST_EVENT_ID, MCP_METHOD, MCP_NAME, MCP_PARAM_PREFIX, MCP_PROTOCOL_VERSION, MCP_SESSION_ID,
+};
 use crate::route::{self, RouteId, host_of};
 use crate::transport::{ConnInfo, RequestHead};
 
@@ -87,12 +89,20 @@ fn check_fields(head: &dyn RequestHead, fields_max: usize, bytes_max: usize) -> 
         fields += 1;
         bytes += name.len() + value.len() + 4;
         let prefix = name.as_bytes().get(..MCP_PARAM_PREFIX.len());
-        params += usize::from(prefix.is_some_and(|p| p.eq_ignore_ascii_case(MCP_PARAM_PREFIX.as_bytes())));
+        params += usize::from(
+            prefix.is_some_and(|p| p.eq_ignore_ascii_case(MCP_PARAM_PREFIX.as_bytes())),
+        );
     });
     if fields > fields_max || bytes > bytes_max || params > PARAM_FIELDS_MAX {
         return Err(Fault::HeadTooLarge);
     }
-    for name in [MCP_SESSION_ID, MCP_PROTOCOL_VERSION, MCP_METHOD, MCP_NAME, LAST_EVENT_ID] {
+    for name in [
+        MCP_SESSION_ID,
+        MCP_PROTOCOL_VERSION,
+        MCP_METHOD,
+        MCP_NAME,
+        LAST_EVENT_ID,
+    ] {
         if head.count(name) > 1 {
             return Err(Fault::HeaderMismatch("a routing header is repeated"));
         }
@@ -102,8 +112,14 @@ fn check_fields(head: &dyn RequestHead, fields_max: usize, bytes_max: usize) -> 
 
 /// On a loopback connection the name asked for must be a loopback name, or the route's own host:
 /// a page that points a name of its own at 127.0.0.1 must not reach servers of this machine.
-fn check_host(route: Option<&Route>, authority: Option<&str>, info: &ConnInfo) -> Result<(), Fault> {
-    if !info.local.ip().to_canonical().is_loopback() || route.is_some_and(|route| route.host.is_some()) {
+fn check_host(
+    route: Option<&Route>,
+    authority: Option<&str>,
+    info: &ConnInfo,
+) -> Result<(), Fault> {
+    if !info.local.ip().to_canonical().is_loopback()
+        || route.is_some_and(|route| route.host.is_some())
+    {
         return Ok(());
     }
     match authority {
@@ -115,15 +131,25 @@ fn check_host(route: Option<&Route>, authority: Option<&str>, info: &ConnInfo) -
 /// An `Origin` that is there must be allowed: listed by the route; or, without a list, the same
 /// site as the route's own host, or a loopback page on a loopback connection.
 fn check_origin(route: &Route, head: &dyn RequestHead, info: &ConnInfo) -> Result<(), Fault> {
-    let Some(origin) = head.get("origin") else { return Ok(()) };
-    let Ok(origin) = std::str::from_utf8(origin) else { return Err(Fault::Origin) };
+    let Some(origin) = head.get("origin") else {
+        return Ok(());
+    };
+    let Ok(origin) = std::str::from_utf8(origin) else {
+        return Err(Fault::Origin);
+    };
     let allowed = match &route.origins {
         Origins::Any => true,
-        Origins::List(list) => list.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)),
+        Origins::List(list) => list
+            .iter()
+            .any(|allowed| allowed.eq_ignore_ascii_case(origin)),
         Origins::Unset => {
-            let host = origin.split_once("://").map_or("", |(_, authority)| host_of(authority));
+            let host = origin
+                .split_once("://")
+                .map_or("", |(_, authority)| host_of(authority));
             let same_site = route.host.as_ref().is_some_and(|rule| rule.matches(host))
-                && head.authority().is_some_and(|authority| host_of(authority).eq_ignore_ascii_case(host));
+                && head
+                    .authority()
+                    .is_some_and(|authority| host_of(authority).eq_ignore_ascii_case(host));
             same_site || (info.local.ip().to_canonical().is_loopback() && is_loopback_name(host))
         }
     };
@@ -133,7 +159,9 @@ fn check_origin(route: &Route, head: &dyn RequestHead, info: &ConnInfo) -> Resul
 fn is_loopback_name(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost")
         || host.to_ascii_lowercase().ends_with(".localhost")
-        || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+        || host
+            .parse::<IpAddr>()
+            .is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
 #[cfg(test)]
@@ -166,8 +194,24 @@ mod tests {
     #[test]
     fn a_rebound_name_does_not_reach_a_loopback_listener() {
         let config = config("");
-        assert_eq!(ask(&config, HERE, "evil.example", "Origin: http://evil.example\r\n"), Err(Fault::Host));
-        assert_eq!(ask(&config, HERE, "localhost:8080", "Origin: http://localhost:8080\r\n"), OK);
+        assert_eq!(
+            ask(
+                &config,
+                HERE,
+                "evil.example",
+                "Origin: http://evil.example\r\n"
+            ),
+            Err(Fault::Host)
+        );
+        assert_eq!(
+            ask(
+                &config,
+                HERE,
+                "localhost:8080",
+                "Origin: http://localhost:8080\r\n"
+            ),
+            OK
+        );
         assert_eq!(ask(&config, HERE, "127.0.0.1", ""), OK);
         assert_eq!(ask(&config, HERE, "[::1]:8080", ""), OK);
         assert_eq!(ask(&config, THERE, "any.example", ""), OK);
@@ -176,23 +220,56 @@ mod tests {
     #[test]
     fn an_origin_is_refused_unless_allowed() {
         let unset = config("");
-        assert_eq!(ask(&unset, THERE, "a.example", "Origin: http://a.example\r\n"), Err(Fault::Origin));
-        assert_eq!(ask(&unset, THERE, "a.example", "Origin: http://localhost\r\n"), Err(Fault::Origin));
-        assert_eq!(ask(&unset, HERE, "localhost", "Origin: null\r\n"), Err(Fault::Origin));
+        assert_eq!(
+            ask(&unset, THERE, "a.example", "Origin: http://a.example\r\n"),
+            Err(Fault::Origin)
+        );
+        assert_eq!(
+            ask(&unset, THERE, "a.example", "Origin: http://localhost\r\n"),
+            Err(Fault::Origin)
+        );
+        assert_eq!(
+            ask(&unset, HERE, "localhost", "Origin: null\r\n"),
+            Err(Fault::Origin)
+        );
         let own = config(", host: a.example");
-        assert_eq!(ask(&own, THERE, "a.example", "Origin: https://a.example\r\n"), OK);
-        assert_eq!(ask(&own, THERE, "a.example", "Origin: https://b.example\r\n"), Err(Fault::Origin));
+        assert_eq!(
+            ask(&own, THERE, "a.example", "Origin: https://a.example\r\n"),
+            OK
+        );
+        assert_eq!(
+            ask(&own, THERE, "a.example", "Origin: https://b.example\r\n"),
+            Err(Fault::Origin)
+        );
         let list = config(", origins: [\"https://app.example\"]");
-        assert_eq!(ask(&list, THERE, "a.example", "Origin: https://app.example\r\n"), OK);
-        assert_eq!(ask(&list, THERE, "a.example", "Origin: http://app.example\r\n"), Err(Fault::Origin));
+        assert_eq!(
+            ask(&list, THERE, "a.example", "Origin: https://app.example\r\n"),
+            OK
+        );
+        assert_eq!(
+            ask(&list, THERE, "a.example", "Origin: http://app.example\r\n"),
+            Err(Fault::Origin)
+        );
     }
 
     #[test]
     fn a_repeated_routing_header_is_refused() {
         let config = config("");
-        for name in ["Mcp-Method", "mcp-name", "MCP-Protocol-Version", "Mcp-Session-Id", "Last-Event-ID"] {
+        for name in [
+            "Mcp-Method",
+            "mcp-name",
+            "MCP-Protocol-Version",
+            "Mcp-Session-Id",
+            "Last-Event-ID",
+        ] {
             let fields = format!("{name}: a\r\n{name}: a\r\n");
-            assert!(matches!(ask(&config, THERE, "h", &fields), Err(Fault::HeaderMismatch(_))), "{name}");
+            assert!(
+                matches!(
+                    ask(&config, THERE, "h", &fields),
+                    Err(Fault::HeaderMismatch(_))
+                ),
+                "{name}"
+            );
         }
     }
 

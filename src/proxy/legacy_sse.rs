@@ -71,7 +71,10 @@ async fn open<D: Downstream>(
     flight: &mut InFlight,
     pool: &Arc<PoolState>,
 ) -> Result<(), Fault> {
-    let aim = Aim::Any { need: Need::Any, key: None };
+    let aim = Aim::Any {
+        need: Need::Any,
+        key: None,
+    };
     let mut call = Call {
         rules: Rules::Session,
         http: HttpMethod::Get,
@@ -86,11 +89,19 @@ async fn open<D: Downstream>(
     let limits = Limits::new(Kind::Sse, &ctx.snapshot.config.streams, None, None);
     let first = first_event(pool, &mut reply).await?;
     let claims = claims(pool, ctx, &reply, first.uri(down.head(), pool, &reply)?);
-    let sealed = worker.shared.keyring.seal(&claims, fresh_nonce()).map_err(|_| Fault::UpstreamMalformed)?;
+    let sealed = worker
+        .shared
+        .keyring
+        .seal(&claims, fresh_nonce())
+        .map_err(|_| Fault::UpstreamMalformed)?;
     ctx.session = Some(telemetry::SessionTag::of(&sealed));
     let key = Key::of(claims.pool, claims.endpoint, &claims.server_id);
     let new = decide::new_session(pool, reply.endpoint(), &claims, down.head());
-    let tracked = worker.shared.sessions.open(key, new, Instant::now()).is_ok();
+    let tracked = worker
+        .shared
+        .sessions
+        .open(key, new, Instant::now())
+        .is_ok();
     telemetry::session_opened();
     flight.becomes_stream();
     let counted = OpenStream::enter(StreamKind::Sse);
@@ -99,7 +110,9 @@ async fn open<D: Downstream>(
 
     let begin = first.rewritten(down.head().path(), &sealed);
     ctx.end = End::ClientWrite;
-    if send_stream_head(down, ctx, &reply, None).await.is_ok() && down.send_body(begin).await.is_ok() {
+    if send_stream_head(down, ctx, &reply, None).await.is_ok()
+        && down.send_body(begin).await.is_ok()
+    {
         let mut phase = worker.shared.phase.clone();
         let mut stream = Relay::new(Kind::Sse, Vec::new(), Some(&linked.link), limits);
         let end = stream.run(down, &mut reply.up, ctx, &mut phase).await;
@@ -122,7 +135,9 @@ fn claims(pool: &PoolState, ctx: &Ctx, reply: &Reply, uri: String) -> Claims {
         pool: pool.hash,
         endpoint: NameHash::from_u64(reply.endpoint().id()),
         server_id: uri,
-        minted_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs()),
+        minted_at: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |age| age.as_secs()),
         principal: ctx.principal,
     }
 }
@@ -144,8 +159,12 @@ async fn first_event(pool: &PoolState, reply: &mut Reply) -> Result<First, Fault
     let mut events_end = 0;
     while found.is_none() {
         let piece = timeout(pool.config.timeouts.header, reply.up.read_body()).await;
-        let piece = piece.map_err(|_| Fault::UpstreamTimeout)?.map_err(|_| Fault::UpstreamClosed)?;
-        let Some(piece) = piece else { return Err(Fault::UpstreamClosed) };
+        let piece = piece
+            .map_err(|_| Fault::UpstreamTimeout)?
+            .map_err(|_| Fault::UpstreamClosed)?;
+        let Some(piece) = piece else {
+            return Err(Fault::UpstreamClosed);
+        };
         let base = bytes.len();
         bytes.extend_from_slice(&piece);
         scan.feed(&piece, &mut |event| {
@@ -168,8 +187,16 @@ async fn first_event(pool: &PoolState, reply: &mut Reply) -> Result<First, Fault
 impl First {
     /// The address for POSTs as a target on the endpoint. An address on another host is refused:
     /// it would send the client's messages where the operator did not.
-    fn uri(&self, head: &impl RequestHead, pool: &PoolState, reply: &Reply) -> Result<String, Fault> {
-        let authority = pool.dial.get(&reply.endpoint().id()).map_or("", |dial| dial.authority.as_str());
+    fn uri(
+        &self,
+        head: &impl RequestHead,
+        pool: &PoolState,
+        reply: &Reply,
+    ) -> Result<String, Fault> {
+        let authority = pool
+            .dial
+            .get(&reply.endpoint().id())
+            .map_or("", |dial| dial.authority.as_str());
         resolve(&self.uri, head.path(), authority).ok_or_else(|| {
             log::warn!(endpoint = reply.endpoint().name(); "an endpoint event names another host");
             Fault::UpstreamMalformed
@@ -193,11 +220,21 @@ fn resolve(uri: &str, base: &str, authority: &str) -> Option<String> {
     if uri.is_empty() || uri.bytes().any(|b| b <= b' ' || b == 0x7f || b == b'#') {
         return None;
     }
-    if let Some(rest) = uri.strip_prefix("http://").or_else(|| uri.strip_prefix("https://")) {
+    if let Some(rest) = uri
+        .strip_prefix("http://")
+        .or_else(|| uri.strip_prefix("https://"))
+    {
         let slash = rest.find('/')?;
-        return rest[..slash].eq_ignore_ascii_case(authority).then(|| rest[slash..].to_owned());
+        return rest[..slash]
+            .eq_ignore_ascii_case(authority)
+            .then(|| rest[slash..].to_owned());
     }
-    if uri.starts_with("//") || uri.split(['/', '?']).next().is_some_and(|first| first.contains(':')) {
+    if uri.starts_with("//")
+        || uri
+            .split(['/', '?'])
+            .next()
+            .is_some_and(|first| first.contains(':'))
+    {
         return None;
     }
     if uri.starts_with('/') {
@@ -235,17 +272,25 @@ async fn post<D: Downstream>(
         ctx.tool = message.name.clone().map(String::into_boxed_str);
     }
     let bound = decide::open(&worker.shared, pool, sealed.as_bytes(), IdKind::Sse, ctx)?;
-    decide::alive(&worker.shared, pool, &bound)?;
+    decide::alive(&bound)?;
     let link = worker.shared.links.find(bound.key);
     if let Some(link) = &link
         && !link.owe(&owed)
     {
         return Err(Fault::Invalid("too many requests wait for their answers"));
     }
-    let mut call = Call { rules: Rules::Session, http: HttpMethod::Post, method, owed: owed.clone(), body };
+    let mut call = Call {
+        rules: Rules::Session,
+        http: HttpMethod::Post,
+        method,
+        owed: owed.clone(),
+        body,
+    };
     let aim = Aim::Bound(bound);
     let reply = forward(worker, down, ctx, pool, &mut call, &aim).await;
-    let accepted = reply.as_ref().is_ok_and(|reply| (200..300).contains(&reply.up.head().status()));
+    let accepted = reply
+        .as_ref()
+        .is_ok_and(|reply| (200..300).contains(&reply.up.head().status()));
     if !accepted && let Some(link) = &link {
         owed.iter().for_each(|id| link.settle(id));
     }

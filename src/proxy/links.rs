@@ -39,7 +39,11 @@ impl Links {
     pub fn enter(&self, key: Key) -> LinkGuard<'_> {
         let link = Arc::new(Link::default());
         self.lock().insert(key, Arc::clone(&link));
-        LinkGuard { links: self, key, link }
+        LinkGuard {
+            links: self,
+            key,
+            link,
+        }
     }
 
     /// The stream of this key, if this process carries it.

@@ -55,7 +55,14 @@ pub async fn builtin<D: Downstream>(shared: &Shared, down: &mut D, ctx: &mut Ctx
         Builtin::Health => (200, "ok\n"),
         Builtin::Ready => readiness(shared),
     };
-    respond(down, ctx, status, &[TEXT], Bytes::from_static(text.as_bytes())).await;
+    respond(
+        down,
+        ctx,
+        status,
+        &[TEXT],
+        Bytes::from_static(text.as_bytes()),
+    )
+    .await;
 }
 
 /// Status and text of `/ready`.
@@ -82,7 +89,8 @@ async fn respond<D: Downstream>(
     ctx.end = End::Local;
     let length = Length::Exact(body.len() as u64);
     let sent = async {
-        down.send_head(status, None, Edits { set, drop: &[] }, length).await?;
+        down.send_head(status, None, Edits { set, drop: &[] }, length)
+            .await?;
         if down.head_method() != "HEAD" {
             ctx.bytes_out = body.len() as u64;
             down.send_body(body).await?;

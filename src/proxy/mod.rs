@@ -99,7 +99,15 @@ async fn mcp<D: Downstream>(
         return legacy_sse::serve(worker, down, ctx, flight, pool).await;
     }
     let mut call = call::understand(down, ctx, &snapshot.config.limits).await?;
-    let aim = decide::decide(&worker.shared, pool, &call, down.head(), down.info(), ctx, Instant::now())?;
+    let aim = decide::decide(
+        &worker.shared,
+        pool,
+        &call,
+        down.head(),
+        down.info(),
+        ctx,
+        Instant::now(),
+    )?;
     if call.is("server/discover") {
         return discover::serve(worker, down, ctx, pool, &mut call, &aim, flight).await;
     }

@@ -48,14 +48,21 @@ pub struct PlainCtx {
 impl Plain {
     /// The proxy for a listener, with connections of its own.
     pub fn proxy(shared: Arc<Shared>, listener: Arc<str>) -> Arc<HttpProxy<Self>> {
-        let conf = ServerConf { max_retries: ATTEMPTS_MAX, threads: 1, ..ServerConf::default() };
+        let conf = ServerConf {
+            max_retries: ATTEMPTS_MAX,
+            threads: 1,
+            ..ServerConf::default()
+        };
         Arc::new(http_proxy(&Arc::new(conf), Self { shared, listener }))
     }
 
     fn info(&self, session: &Session) -> ConnInfo {
         let any = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
         let inet = |address: Option<&pingora::protocols::l4::socket::SocketAddr>| {
-            address.and_then(|address| address.as_inet()).copied().unwrap_or(any)
+            address
+                .and_then(|address| address.as_inet())
+                .copied()
+                .unwrap_or(any)
         };
         ConnInfo {
             client: inet(session.client_addr()),
@@ -104,7 +111,11 @@ impl ProxyHttp for Plain {
         }
     }
 
-    async fn upstream_peer(&self, session: &mut Session, plain: &mut PlainCtx) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(
+        &self,
+        session: &mut Session,
+        plain: &mut PlainCtx,
+    ) -> Result<Box<HttpPeer>> {
         let unavailable = || Error::new(ErrorType::HTTPStatus(503));
         let pool = plain.pool.clone().ok_or_else(unavailable)?;
         let head = PingoraHead::new(session.req_header());
@@ -113,8 +124,15 @@ impl ProxyHttp for Plain {
             Some(endpoint) => endpoint,
             None => {
                 let key = key(&pool, &head, plain.info.as_ref());
-                let context = PickContext { key, exclude: &plain.tried, need: Need::Any };
-                let picked = pool.pool.pick(&context, &mut fastrand::Rng::new()).map_err(|_| unavailable())?;
+                let context = PickContext {
+                    key,
+                    exclude: &plain.tried,
+                    need: Need::Any,
+                };
+                let picked = pool
+                    .pool
+                    .pick(&context, &mut fastrand::Rng::new())
+                    .map_err(|_| unavailable())?;
                 plain.set_cookie = pool.config.affinity_cookie.as_ref().map(|_| picked.id());
                 picked
             }
@@ -164,7 +182,10 @@ impl ProxyHttp for Plain {
         response: &mut ResponseHeader,
         plain: &mut PlainCtx,
     ) -> Result<()> {
-        let name = plain.pool.as_ref().and_then(|pool| pool.config.affinity_cookie.clone());
+        let name = plain
+            .pool
+            .as_ref()
+            .and_then(|pool| pool.config.affinity_cookie.clone());
         if let (Some(name), Some(id)) = (name, plain.set_cookie.take()) {
             let value = format!("{name}={id:016x}; Path=/; HttpOnly; SameSite=Lax");
             response.append_header("set-cookie", value)?;
@@ -188,20 +209,34 @@ impl ProxyHttp for Plain {
         Ok(None)
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, plain: &mut PlainCtx) -> FailToProxy {
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        plain: &mut PlainCtx,
+    ) -> FailToProxy {
         let fault = match error.etype() {
             ErrorType::HTTPStatus(503) => Fault::NoEndpoint,
             ErrorType::ReadTimedout | ErrorType::ConnectTimedout => Fault::UpstreamTimeout,
-            ErrorType::ConnectRefused | ErrorType::ConnectError | ErrorType::ConnectNoRoute => Fault::Connect,
+            ErrorType::ConnectRefused | ErrorType::ConnectError | ErrorType::ConnectNoRoute => {
+                Fault::Connect
+            }
             _ if *error.esource() == pingora::ErrorSource::Downstream => Fault::ClientGone,
             _ => Fault::UpstreamClosed,
         };
         if fault != Fault::ClientGone && session.response_written().is_none() {
             let _ = refuse(session, plain, fault).await;
         } else if let Some(ctx) = &mut plain.ctx {
-            ctx.end = if fault == Fault::ClientGone { End::ClientGone } else { End::Truncated };
+            ctx.end = if fault == Fault::ClientGone {
+                End::ClientGone
+            } else {
+                End::Truncated
+            };
         }
-        FailToProxy { error_code: fault.row().status, can_reuse_downstream: false }
+        FailToProxy {
+            error_code: fault.row().status,
+            can_reuse_downstream: false,
+        }
     }
 
     async fn logging(&self, session: &mut Session, _: Option<&Error>, plain: &mut PlainCtx) {
@@ -247,7 +282,9 @@ fn cookie(head: &impl Headers, name: &str) -> Option<String> {
 fn key(pool: &PoolState, head: &PingoraHead, info: Option<&ConnInfo>) -> Option<u64> {
     match pool.hash_on()? {
         HashOn::ClientIp => info.map(|info| NameHash::of(&info.client.ip().to_string()).get()),
-        HashOn::Header(name) => head.get(name.as_str()).map(|v| NameHash::of(&String::from_utf8_lossy(v)).get()),
+        HashOn::Header(name) => head
+            .get(name.as_str())
+            .map(|v| NameHash::of(&String::from_utf8_lossy(v)).get()),
     }
 }
 
@@ -269,7 +306,9 @@ async fn refuse(session: &mut Session, plain: &mut PlainCtx, fault: Fault) -> Re
     }
     session.set_keepalive(None);
     session.write_response_header(Box::new(head), false).await?;
-    session.write_response_body(Some(Bytes::from(text)), true).await?;
+    session
+        .write_response_body(Some(Bytes::from(text)), true)
+        .await?;
     Ok(true)
 }
 

@@ -52,7 +52,11 @@ pub async fn relay<D: Downstream>(
 /// Whether the body is an event stream.
 pub fn is_event_stream(head: &dyn ResponseHead) -> bool {
     let value = head.get("content-type").unwrap_or_default();
-    let essence = value.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
+    let essence = value
+        .split(|b| *b == b';')
+        .next()
+        .unwrap_or_default()
+        .trim_ascii();
     head.status() == 200 && essence.eq_ignore_ascii_case(b"text/event-stream")
 }
 
@@ -69,7 +73,11 @@ async fn hold<D: Downstream>(
     reply: &mut Reply,
     limit: std::time::Duration,
 ) -> Result<Held, Fault> {
-    let mut held = Held { pieces: Vec::new(), size: 0, complete: false };
+    let mut held = Held {
+        pieces: Vec::new(),
+        size: 0,
+        complete: false,
+    };
     let mut phase = worker.shared.phase.clone();
     let deadline = tokio::time::Instant::now() + limit;
     while held.size <= HOLD_MAX {
@@ -97,17 +105,30 @@ async fn hold<D: Downstream>(
 }
 
 /// Sends the head, what was held, and the rest.
-async fn send<D: Downstream>(down: &mut D, ctx: &mut Ctx, mut reply: Reply, session: Option<&str>, held: Held) {
+async fn send<D: Downstream>(
+    down: &mut D,
+    ctx: &mut Ctx,
+    mut reply: Reply,
+    session: Option<&str>,
+    held: Held,
+) {
     let length = match (held.complete, held.size) {
         (true, 0) => Length::None,
         (true, size) => Length::Exact(size as u64),
         (false, _) => reply.up.length(),
     };
     let set = session.map(|id| (MCP_SESSION_ID, id.as_bytes()));
-    let edits = Edits { set: set.as_slice(), drop: &[MCP_SESSION_ID] };
+    let edits = Edits {
+        set: set.as_slice(),
+        drop: &[MCP_SESSION_ID],
+    };
     let head = reply.up.head();
     ctx.answered(head.status(), Instant::now());
-    if down.send_head(head.status(), Some(head), edits, length).await.is_err() {
+    if down
+        .send_head(head.status(), Some(head), edits, length)
+        .await
+        .is_err()
+    {
         ctx.end = End::ClientWrite;
         return down.abort().await;
     }
@@ -156,7 +177,10 @@ async fn send_rest<D: Downstream>(down: &mut D, ctx: &mut Ctx, reply: &mut Reply
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "one straight line, cut where a screen ends")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one straight line, cut where a screen ends"
+)]
 async fn stream<D: Downstream>(
     worker: &Worker,
     down: &mut D,
@@ -188,7 +212,10 @@ async fn stream<D: Downstream>(
     let config = &ctx.snapshot.config.streams;
     let timeouts = &pool.config.timeouts;
     let limits = Limits::new(kind, config, timeouts.stream_idle, timeouts.total);
-    if send_stream_head(down, ctx, &reply, session.as_deref()).await.is_err() {
+    if send_stream_head(down, ctx, &reply, session.as_deref())
+        .await
+        .is_err()
+    {
         ctx.end = End::ClientWrite;
         down.abort().await;
         return Ok(());
@@ -224,10 +251,14 @@ pub async fn send_stream_head<D: Downstream>(
         set.push((MCP_SESSION_ID, id.as_bytes()));
     }
     let head = reply.up.head();
-    let edits = Edits { set: &set, drop: &[MCP_SESSION_ID] };
+    let edits = Edits {
+        set: &set,
+        drop: &[MCP_SESSION_ID],
+    };
     ctx.answered(head.status(), Instant::now());
     ctx.streamed = true;
-    down.send_head(head.status(), Some(head), edits, Length::Unknown).await
+    down.send_head(head.status(), Some(head), edits, Length::Unknown)
+        .await
 }
 
 /// Draws from a reply's head what it says about sessions, and returns the id to show the client.
@@ -241,7 +272,11 @@ fn settle_session(
     reply: &Reply,
 ) -> Result<Option<String>, Fault> {
     let status = reply.up.head().status();
-    let issued = reply.up.head().get(MCP_SESSION_ID).filter(|id| session_id_is_valid(id));
+    let issued = reply
+        .up
+        .head()
+        .get(MCP_SESSION_ID)
+        .filter(|id| session_id_is_valid(id));
     let issued = issued.map(|id| String::from_utf8_lossy(id).into_owned());
     match aim {
         Aim::Bound(bound) => {
@@ -255,19 +290,30 @@ fn settle_session(
             {
                 telemetry::session_ended(end);
             }
-            if issued.as_ref().is_some_and(|id| *id != bound.claims.server_id) {
+            if issued
+                .as_ref()
+                .is_some_and(|id| *id != bound.claims.server_id)
+            {
                 log::warn!(endpoint = reply.endpoint().name(); "a server changed the id of a session; the first one stays");
             }
             Ok(issued.map(|_| bound.sealed.clone()))
         }
         Aim::Any { .. } if call.rules == Rules::Handshake && (200..300).contains(&status) => {
             reply.endpoint().facts.speaks_session_era.learn(true);
-            reply.endpoint().facts.issues_sessions.learn(issued.is_some());
-            issued.map(|id| bind(worker, head, ctx, pool, reply, id)).transpose()
+            reply
+                .endpoint()
+                .facts
+                .issues_sessions
+                .learn(issued.is_some());
+            issued
+                .map(|id| bind(worker, head, ctx, pool, reply, id))
+                .transpose()
         }
         Aim::Any { .. } => {
             if let Some(server_id) = issued {
-                worker.shared.chore(Chore::Delete(orphan(head, pool, reply, server_id)));
+                worker
+                    .shared
+                    .chore(Chore::Delete(orphan(head, pool, reply, server_id)));
             }
             Ok(None)
         }
@@ -289,12 +335,16 @@ fn bind(
         pool: pool.hash,
         endpoint: NameHash::from_u64(endpoint.id()),
         server_id,
-        minted_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs()),
+        minted_at: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |age| age.as_secs()),
         principal: ctx.principal,
     };
     let Ok(sealed) = worker.shared.keyring.seal(&claims, fresh_nonce()) else {
         log::warn!(endpoint = endpoint.name(); "a server issued a session id that is too long to be sealed");
-        worker.shared.chore(Chore::Delete(orphan(head, pool, reply, claims.server_id)));
+        worker
+            .shared
+            .chore(Chore::Delete(orphan(head, pool, reply, claims.server_id)));
         return Err(Fault::UpstreamMalformed);
     };
     let key = Key::of(claims.pool, claims.endpoint, &claims.server_id);
@@ -308,7 +358,12 @@ fn bind(
     Ok(sealed)
 }
 
-fn orphan(head: &dyn RequestHead, pool: &Arc<PoolState>, reply: &Reply, server_id: String) -> Orphan {
+fn orphan(
+    head: &dyn RequestHead,
+    pool: &Arc<PoolState>,
+    reply: &Reply,
+    server_id: String,
+) -> Orphan {
     Orphan {
         pool: Arc::clone(pool),
         endpoint: Arc::clone(reply.endpoint()),

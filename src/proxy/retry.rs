@@ -47,15 +47,33 @@ mod tests {
     #[test]
     fn a_tool_call_is_never_sent_twice() {
         for reused in [false, true] {
-            assert!(!may(Retry::BeforeSend, Stage::Sent { reused }, true, false, 1));
+            assert!(!may(
+                Retry::BeforeSend,
+                Stage::Sent { reused },
+                true,
+                false,
+                1
+            ));
         }
         assert!(may(Retry::BeforeSend, Stage::Connect, true, false, 1));
     }
 
     #[test]
     fn a_read_goes_elsewhere_until_the_attempts_are_used_up() {
-        assert!(may(Retry::Always, Stage::Sent { reused: true }, true, false, 2));
-        assert!(!may(Retry::Always, Stage::Sent { reused: true }, true, false, 3));
+        assert!(may(
+            Retry::Always,
+            Stage::Sent { reused: true },
+            true,
+            false,
+            2
+        ));
+        assert!(!may(
+            Retry::Always,
+            Stage::Sent { reused: true },
+            true,
+            false,
+            3
+        ));
         assert!(!may(Retry::Always, Stage::Answered, true, false, 1));
     }
 

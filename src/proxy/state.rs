@@ -102,7 +102,11 @@ impl PoolState {
         match self.config.eras {
             Eras::Session | Eras::Both => true,
             Eras::Stateless => false,
-            Eras::Auto => self.pool.endpoints().iter().any(|e| e.facts.speaks_session_era.get() != Fact::No),
+            Eras::Auto => self
+                .pool
+                .endpoints()
+                .iter()
+                .any(|e| e.facts.speaks_session_era.get() != Fact::No),
         }
     }
 
@@ -111,7 +115,11 @@ impl PoolState {
         match self.config.eras {
             Eras::Stateless | Eras::Both => true,
             Eras::Session => false,
-            Eras::Auto => self.pool.endpoints().iter().any(|e| e.facts.speaks_stateless_era.get() != Fact::No),
+            Eras::Auto => self
+                .pool
+                .endpoints()
+                .iter()
+                .any(|e| e.facts.speaks_stateless_era.get() != Fact::No),
         }
     }
 
@@ -125,7 +133,10 @@ impl PoolState {
         if answer.len() > DISCOVER_MAX {
             return;
         }
-        if let Ok(Answer { result: Some(result) }) = serde_json::from_slice(answer) {
+        if let Ok(Answer {
+            result: Some(result),
+        }) = serde_json::from_slice(answer)
+        {
             self.discover.store(Some(Arc::new(result.get().to_owned())));
         }
     }
@@ -188,7 +199,10 @@ impl Flight {
     /// Counts a call: a drain waits for it to end by itself.
     pub fn enter(self: &Arc<Self>) -> InFlight {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        InFlight { flight: Arc::clone(self), stream: false }
+        InFlight {
+            flight: Arc::clone(self),
+            stream: false,
+        }
     }
 
     /// Calls running now.
@@ -215,7 +229,11 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let counter = if self.stream { &self.flight.streams } else { &self.flight.calls };
+        let counter = if self.stream {
+            &self.flight.streams
+        } else {
+            &self.flight.calls
+        };
         counter.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -49,7 +49,12 @@ pub struct Limits {
 impl Limits {
     /// The limits for a stream of this kind under this configuration. Only the reply to a POST is
     /// under the pool's idle and total limits: the other kinds are silent for hours by nature.
-    pub fn new(kind: Kind, streams: &Streams, idle: Option<Duration>, total: Option<Duration>) -> Self {
+    pub fn new(
+        kind: Kind,
+        streams: &Streams,
+        idle: Option<Duration>,
+        total: Option<Duration>,
+    ) -> Self {
         let bounded = kind == Kind::Post;
         Self {
             keep_alive: streams.keep_alive,
@@ -94,7 +99,11 @@ impl<'a> Relay<'a> {
     /// A stream of which nothing was forwarded yet.
     pub fn new(kind: Kind, owed: Vec<RawId>, link: Option<&'a Link>, limits: Limits) -> Self {
         let now = Instant::now();
-        let mode = if kind == Kind::Get { Mode::Borders } else { Mode::Messages };
+        let mode = if kind == Kind::Get {
+            Mode::Borders
+        } else {
+            Mode::Messages
+        };
         Self {
             kind,
             limits,
@@ -193,7 +202,14 @@ impl<'a> Relay<'a> {
 
     /// Watches a piece pass: which requests it answers, and where events end.
     fn observe(&mut self, piece: &[u8]) {
-        let Self { scan, owed, link, tool_failed, too_large, .. } = self;
+        let Self {
+            scan,
+            owed,
+            link,
+            tool_failed,
+            too_large,
+            ..
+        } = self;
         scan.feed(piece, &mut |event| match &event.note {
             Note::Response { id, is_error } => {
                 *tool_failed = Some(*is_error);
@@ -202,7 +218,11 @@ impl<'a> Relay<'a> {
                 }
             }
             Note::Batch(items) => {
-                for id in items.iter().filter(|item| item.is_response).filter_map(|item| item.id.as_ref()) {
+                for id in items
+                    .iter()
+                    .filter(|item| item.is_response)
+                    .filter_map(|item| item.id.as_ref())
+                {
                     settle(owed, *link, id);
                 }
             }
@@ -212,12 +232,19 @@ impl<'a> Relay<'a> {
         if self.kind == Kind::Post && self.owed.is_empty() && self.answered_at.is_none() {
             self.answered_at = Some(Instant::now());
         }
-        if self.tool_failed == Some(false) && memchr::memmem::find(piece, br#""isError":true"#).is_some() {
+        if self.tool_failed == Some(false)
+            && memchr::memmem::find(piece, br#""isError":true"#).is_some()
+        {
             self.tool_failed = Some(true);
         }
     }
 
-    async fn send<D: Downstream>(&mut self, down: &mut D, ctx: &mut Ctx, piece: Bytes) -> Result<(), Error> {
+    async fn send<D: Downstream>(
+        &mut self,
+        down: &mut D,
+        ctx: &mut Ctx,
+        piece: Bytes,
+    ) -> Result<(), Error> {
         ctx.bytes_out += piece.len() as u64;
         down.send_body(piece).await?;
         self.last_to_client = Instant::now();
@@ -239,10 +266,19 @@ impl<'a> Relay<'a> {
     }
 
     /// Does what is due: ends the stream at a limit, or breaks the silence with a comment.
-    async fn tick<D: Downstream>(&mut self, down: &mut D, ctx: &mut Ctx) -> Result<Option<End>, Error> {
+    async fn tick<D: Downstream>(
+        &mut self,
+        down: &mut D,
+        ctx: &mut Ctx,
+    ) -> Result<Option<End>, Error> {
         let now = Instant::now();
-        let over = |since: Instant, limit: Option<Duration>| limit.is_some_and(|limit| now >= since + limit);
-        if self.answered_at.is_some_and(|at| now >= at + GRACE_AFTER_ANSWER) {
+        let over = |since: Instant, limit: Option<Duration>| {
+            limit.is_some_and(|limit| now >= since + limit)
+        };
+        if self
+            .answered_at
+            .is_some_and(|at| now >= at + GRACE_AFTER_ANSWER)
+        {
             return Ok(Some(End::Complete));
         }
         if over(self.last_from_server, self.limits.idle) || over(self.opened, self.limits.total) {
@@ -273,7 +309,12 @@ impl<'a> Relay<'a> {
     }
 
     /// Ends the response: first whatever the client is still owed, then the proper end.
-    async fn close<D: Downstream>(&mut self, down: &mut D, ctx: &mut Ctx, end: End) -> Result<(), Error> {
+    async fn close<D: Downstream>(
+        &mut self,
+        down: &mut D,
+        ctx: &mut Ctx,
+        end: End,
+    ) -> Result<(), Error> {
         let tail = self.last_words(end);
         if !tail.is_empty() {
             self.send(down, ctx, tail.into()).await?;

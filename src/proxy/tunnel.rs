@@ -48,8 +48,13 @@ where
     finish::finish(&worker.shared, &ctx, info);
 }
 
-async fn tunnel<C>(worker: &Worker, client: C, server: tokio::net::TcpStream, answer: &Answer, ctx: &mut Ctx)
-where
+async fn tunnel<C>(
+    worker: &Worker,
+    client: C,
+    server: tokio::net::TcpStream,
+    answer: &Answer,
+    ctx: &mut Ctx,
+) where
     C: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let counted = OpenStream::enter(StreamKind::Websocket);
@@ -80,8 +85,15 @@ async fn open(
     let mut tried = Vec::new();
     let mut attempts = 0;
     loop {
-        let context = PickContext { key: None, exclude: &tried, need: Need::Any };
-        let endpoint = pool.pool.pick(&context, &mut fastrand::Rng::new()).map_err(|_| Fault::NoEndpoint)?;
+        let context = PickContext {
+            key: None,
+            exclude: &tried,
+            need: Need::Any,
+        };
+        let endpoint = pool
+            .pool
+            .pick(&context, &mut fastrand::Rng::new())
+            .map_err(|_| Fault::NoEndpoint)?;
         attempts += 1;
         ctx.endpoint = Some(endpoint.name().into());
         let session = endpoint.session();
@@ -90,9 +102,13 @@ async fn open(
             Err(error) => error,
         };
         let (stage, fault) = match error {
-            Error::Refused | Error::Connect(_) | Error::ConnectTimeout => (Stage::Connect, Fault::Connect),
+            Error::Refused | Error::Connect(_) | Error::ConnectTimeout => {
+                (Stage::Connect, Fault::Connect)
+            }
             Error::Malformed(_) => (Stage::Answered, Fault::UpstreamMalformed),
-            Error::Closed | Error::WriteTimeout => (Stage::Sent { reused: false }, Fault::UpstreamClosed),
+            Error::Closed | Error::WriteTimeout => {
+                (Stage::Sent { reused: false }, Fault::UpstreamClosed)
+            }
         };
         if stage == Stage::Connect && endpoint.suspect() {
             worker.shared.chore(Chore::Suspect(Arc::clone(&endpoint)));
@@ -112,13 +128,19 @@ async fn handshake(
     address: Option<std::net::SocketAddr>,
 ) -> Result<(tokio::net::TcpStream, Answer), Error> {
     let address = address.ok_or_else(|| Error::Connect("no address".to_owned()))?;
-    let authority = pool.dial.get(&endpoint).map_or("", |dial| dial.authority.as_str());
+    let authority = pool
+        .dial
+        .get(&endpoint)
+        .map_or("", |dial| dial.authority.as_str());
     let out = Outgoing {
         head,
         method: "GET",
         target: head.target(),
         authority,
-        edits: Edits { set: &[], drop: &["origin"] },
+        edits: Edits {
+            set: &[],
+            drop: &["origin"],
+        },
         length: Length::None,
     };
     let timeouts = &pool.config.timeouts;
@@ -148,7 +170,10 @@ where
     ctx.answered(row.status, Instant::now());
     ctx.end = End::Local;
     let body = answer::error(None, row.code, row.message, row.data);
-    let reason = http::StatusCode::from_u16(row.status).ok().and_then(|status| status.canonical_reason()).unwrap_or("");
+    let reason = http::StatusCode::from_u16(row.status)
+        .ok()
+        .and_then(|status| status.canonical_reason())
+        .unwrap_or("");
     let head = format!(
         "HTTP/1.1 {} {reason}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
         row.status,

@@ -11,7 +11,11 @@ use crate::config::{Config, Route};
 pub struct RouteId(pub usize);
 
 /// Finds the first route for an authority (`host[:port]`, or none) and a path without its query.
-pub fn find<'a>(config: &'a Config, authority: Option<&str>, path: &str) -> Option<(RouteId, &'a Route)> {
+pub fn find<'a>(
+    config: &'a Config,
+    authority: Option<&str>,
+    path: &str,
+) -> Option<(RouteId, &'a Route)> {
     let host = authority.map(|authority| host_of(authority).to_ascii_lowercase());
     config
         .routes
@@ -66,7 +70,13 @@ mod tests {
 
     #[test]
     fn a_host_is_read_without_its_port() {
-        for (authority, host) in [("a:1", "a"), ("a", "a"), ("[::1]:8", "::1"), ("[::1]", "::1"), ("1.2.3.4:5", "1.2.3.4")] {
+        for (authority, host) in [
+            ("a:1", "a"),
+            ("a", "a"),
+            ("[::1]:8", "::1"),
+            ("[::1]", "::1"),
+            ("1.2.3.4:5", "1.2.3.4"),
+        ] {
             assert_eq!(host_of(authority), host);
         }
     }

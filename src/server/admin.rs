@@ -45,17 +45,27 @@ impl Admin {
 
 impl Handler for Admin {
     async fn exchange<D: Downstream>(&self, down: &mut D) {
-        let mut ctx = Ctx::begin(self.shared.snapshot.load_full(), down.head(), Instant::now());
+        let mut ctx = Ctx::begin(
+            self.shared.snapshot.load_full(),
+            down.head(),
+            Instant::now(),
+        );
         let path = down.head().path().to_owned();
         match path.as_str() {
             "/health" => local::builtin(&self.shared, down, &mut ctx, Builtin::Health).await,
             "/ready" => local::builtin(&self.shared, down, &mut ctx, Builtin::Ready).await,
             "/metrics" if down.head().method() == "GET" => {
                 let text = Bytes::from(self.metrics());
-                let set: [(&'static str, &[u8]); 1] = [("content-type", telemetry::CONTENT_TYPE.as_bytes())];
-                let edits = Edits { set: &set, drop: &[] };
+                let set: [(&'static str, &[u8]); 1] =
+                    [("content-type", telemetry::CONTENT_TYPE.as_bytes())];
+                let edits = Edits {
+                    set: &set,
+                    drop: &[],
+                };
                 let length = Length::Exact(text.len() as u64);
-                if down.send_head(200, None, edits, length).await.is_ok() && down.send_body(text).await.is_ok() {
+                if down.send_head(200, None, edits, length).await.is_ok()
+                    && down.send_body(text).await.is_ok()
+                {
                     // A scraper that is gone needs no answer.
                     let _ = down.finish().await;
                 }

@@ -74,7 +74,12 @@ pub trait Handler: Send + Sync + 'static {
     }
 
     /// Serves an upgrade over the bare connection.
-    fn tunnel(&self, stream: Stream, head: &Head, info: &ConnInfo) -> impl Future<Output = ()> + Send {
+    fn tunnel(
+        &self,
+        stream: Stream,
+        head: &Head,
+        info: &ConnInfo,
+    ) -> impl Future<Output = ()> + Send {
         let _ = (stream, head, info);
         async {}
     }
@@ -137,7 +142,12 @@ enum Read {
 
 /// Reads until the buffer holds a head. `by` bounds all of it; without it the wait for the first
 /// byte is the idle time, and the head's time begins with it.
-async fn read_head<H, S>(stream: &mut S, buffer: &mut BytesMut, by: Option<Instant>, around: &Surroundings<H>) -> Read
+async fn read_head<H, S>(
+    stream: &mut S,
+    buffer: &mut BytesMut,
+    by: Option<Instant>,
+    around: &Surroundings<H>,
+) -> Read
 where
     S: tokio::io::AsyncRead + Unpin,
 {
@@ -149,7 +159,11 @@ where
             buffer.advance(2);
         }
         if let Some(length) = end_of_head(buffer) {
-            return if length > bounds.head_max { Read::TooLarge } else { Read::Head(length) };
+            return if length > bounds.head_max {
+                Read::TooLarge
+            } else {
+                Read::Head(length)
+            };
         }
         if buffer.len() > bounds.head_max {
             return Read::TooLarge;
@@ -248,7 +262,13 @@ async fn own<H: Handler>(
         session.set_keepalive(None);
     }
     let write_timeout = Some(around.bounds.write_timeout);
-    let mut down = SessionDown::new(session, head, Arc::clone(info), around.bounds.head_timeout, write_timeout);
+    let mut down = SessionDown::new(
+        session,
+        head,
+        Arc::clone(info),
+        around.bounds.head_timeout,
+        write_timeout,
+    );
     around.handler.exchange(&mut down).await;
     let unread = !down.body_ended();
     let (session, finished) = down.into_session();
@@ -264,7 +284,11 @@ async fn own<H: Handler>(
     Some((stream, rest.unwrap_or_default()))
 }
 
-async fn plain<H: Handler>(stream: Stream, buffer: BytesMut, around: &Surroundings<H>) -> Option<(Stream, BytesMut)> {
+async fn plain<H: Handler>(
+    stream: Stream,
+    buffer: BytesMut,
+    around: &Surroundings<H>,
+) -> Option<(Stream, BytesMut)> {
     let mut session = ServerSession::new_http1(stream);
     if let ServerSession::H1(session) = &mut session {
         session.set_pipelined_prefix(buffer);
@@ -277,7 +301,10 @@ async fn plain<H: Handler>(stream: Stream, buffer: BytesMut, around: &Surroundin
 async fn refuse(mut stream: Stream, fault: Fault) {
     let row = fault.row();
     let body = answer::error(None, row.code, row.message, row.data);
-    let reason = http::StatusCode::from_u16(row.status).ok().and_then(|s| s.canonical_reason()).unwrap_or("");
+    let reason = http::StatusCode::from_u16(row.status)
+        .ok()
+        .and_then(|s| s.canonical_reason())
+        .unwrap_or("");
     let head = format!(
         "HTTP/1.1 {} {reason}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
         row.status,
@@ -347,7 +374,8 @@ impl<H: Handler> HttpServerApp for H2App<H> {
         }
         let write_timeout = Some(self.bounds.write_timeout);
         let info = Arc::clone(&self.info);
-        let mut down = SessionDown::new(session, head, info, self.bounds.head_timeout, write_timeout);
+        let mut down =
+            SessionDown::new(session, head, info, self.bounds.head_timeout, write_timeout);
         self.handler.exchange(&mut down).await;
         let (mut session, finished) = down.into_session();
         if !finished {

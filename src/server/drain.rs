@@ -26,9 +26,15 @@ const LOOK: Duration = Duration::from_millis(20);
 /// # Errors
 /// The operating system's.
 pub fn hold_signals() -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
-        for kind in [SignalKind::hangup(), SignalKind::user_defined1(), SignalKind::user_defined2()] {
+        for kind in [
+            SignalKind::hangup(),
+            SignalKind::user_defined1(),
+            SignalKind::user_defined2(),
+        ] {
             let _ = signal(kind)?;
         }
         Ok(())
@@ -73,8 +79,17 @@ enum Asked {
 
 impl Signals {
     /// `phase` is what everything else watches; `shutdown` tells Pingora's HTTP/2 connections.
-    pub fn new(shared: Arc<Shared>, phase: watch::Sender<Phase>, shutdown: watch::Sender<bool>) -> Self {
-        Self { shared, phase, shutdown, watching: Mutex::new(()) }
+    pub fn new(
+        shared: Arc<Shared>,
+        phase: watch::Sender<Phase>,
+        shutdown: watch::Sender<bool>,
+    ) -> Self {
+        Self {
+            shared,
+            phase,
+            shutdown,
+            watching: Mutex::new(()),
+        }
     }
 
     /// Serves the signals that do not end the process until one that does.
@@ -96,7 +111,11 @@ impl Signals {
 
     async fn drain(&self, kinds: &mut Kinds) {
         let deadline = Instant::now() + self.shared.snapshot.load().config.drain_timeout;
-        log::info!("draining: {} calls and {} streams in flight", self.shared.flight.calls(), self.shared.flight.streams());
+        log::info!(
+            "draining: {} calls and {} streams in flight",
+            self.shared.flight.calls(),
+            self.shared.flight.streams()
+        );
         self.phase.send_replace(Phase::Draining);
         self.shutdown.send_replace(true);
         tokio::select! {
@@ -106,11 +125,16 @@ impl Signals {
         }
         let left = self.shared.flight.calls();
         if left > 0 {
-            log::warn!("the drain is over with {left} calls in flight; they are answered with an error");
+            log::warn!(
+                "the drain is over with {left} calls in flight; they are answered with an error"
+            );
         }
         self.phase.send_replace(Phase::Ending);
         let over = Instant::now() + LAST_WORDS;
-        self.until(over, |shared| shared.flight.calls() + shared.flight.streams() == 0).await;
+        self.until(over, |shared| {
+            shared.flight.calls() + shared.flight.streams() == 0
+        })
+        .await;
         // Their last bytes are on the way to the kernel.
         sleep(LOOK).await;
     }

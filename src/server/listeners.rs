@@ -33,7 +33,10 @@ pub struct Bound {
 /// The operating system's; also if another process already listens on the address, which
 /// SO_REUSEPORT alone would let pass and then share connections with.
 pub fn bind(listener: &Listener, threads: usize) -> io::Result<Vec<Bound>> {
-    let gate = Arc::new(Gate { open: AtomicUsize::new(0), max: listener.max_connections });
+    let gate = Arc::new(Gate {
+        open: AtomicUsize::new(0),
+        max: listener.max_connections,
+    });
     let name: Arc<str> = Arc::from(listener.name.as_str());
     if listener.bind.port() != 0 {
         drop(socket(listener.bind, false)?);
@@ -44,14 +47,22 @@ pub fn bind(listener: &Listener, threads: usize) -> io::Result<Vec<Bound>> {
         let socket = socket(address, true)?;
         // With port 0 the first socket gets a port and the others share it.
         address = socket.local_addr()?;
-        bound.push(Bound { socket, name: Arc::clone(&name), gate: Arc::clone(&gate) });
+        bound.push(Bound {
+            socket,
+            name: Arc::clone(&name),
+            gate: Arc::clone(&gate),
+        });
     }
     Ok(bound)
 }
 
 /// A listening socket. Without `shared` it can only be had if nobody else listens there.
 pub fn socket(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
@@ -60,7 +71,11 @@ pub fn socket(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
         socket.set_reuse_port(true)?;
     }
     socket.set_nonblocking(true)?;
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4))?;
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new()
+            .with_time(KEEPALIVE)
+            .with_interval(KEEPALIVE / 4),
+    )?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -86,7 +101,10 @@ impl Gate {
             limit_hit(Limit::Connections);
             return None;
         }
-        Some(Place { gate: Arc::clone(self), _active: ActiveConnection::enter() })
+        Some(Place {
+            gate: Arc::clone(self),
+            _active: ActiveConnection::enter(),
+        })
     }
 }
 
@@ -101,21 +119,32 @@ mod tests {
     use super::*;
 
     fn listener(bind: SocketAddr) -> Listener {
-        Listener { name: "t".into(), bind, max_connections: 1 }
+        Listener {
+            name: "t".into(),
+            bind,
+            max_connections: 1,
+        }
     }
 
     #[test]
     fn all_threads_share_one_port_and_nobody_else_gets_it() {
         let bound = bind(&listener("127.0.0.1:0".parse().unwrap()), 3).unwrap();
         let address = bound[0].socket.local_addr().unwrap();
-        assert!(bound.iter().all(|b| b.socket.local_addr().unwrap() == address));
+        assert!(
+            bound
+                .iter()
+                .all(|b| b.socket.local_addr().unwrap() == address)
+        );
         let error = bind(&listener(address), 1).err().unwrap();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     }
 
     #[test]
     fn a_full_listener_has_no_place() {
-        let gate = Arc::new(Gate { open: AtomicUsize::new(0), max: 1 });
+        let gate = Arc::new(Gate {
+            open: AtomicUsize::new(0),
+            max: 1,
+        });
         let place = gate.enter();
         assert!(place.is_some() && gate.enter().is_none());
         drop(place);

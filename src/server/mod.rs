@@ -97,17 +97,34 @@ pub fn run(config: Config, hello: impl FnOnce()) -> Result<(), StartError> {
     let mut server = Server::new_with_opt_and_conf(None, server_conf());
     server.bootstrap();
     let tasks = Tasks::new(Arc::clone(&shared), tools, waiting);
-    server.add_service(GenBackgroundService::new("tasks".to_owned(), Arc::new(tasks)));
+    server.add_service(GenBackgroundService::new(
+        "tasks".to_owned(),
+        Arc::new(tasks),
+    ));
     if let Some(bound) = admin {
         let handler = Admin::new(Arc::clone(&shared));
-        server.add_service(Apart::new("admin", vec![(bound, handler)], &shared, bounds, shutdown.clone()));
+        server.add_service(Apart::new(
+            "admin",
+            vec![(bound, handler)],
+            &shared,
+            bounds,
+            shutdown.clone(),
+        ));
     }
     for (index, bound) in sockets.into_iter().enumerate() {
         let name = format!("worker-{index}");
-        server.add_service(WorkerService::new(name, bound, Arc::clone(&shared), bounds, shutdown.clone()));
+        server.add_service(WorkerService::new(
+            name,
+            bound,
+            Arc::clone(&shared),
+            bounds,
+            shutdown.clone(),
+        ));
     }
     let signals = Signals::new(Arc::clone(&shared), phase_sender, shutdown_sender);
-    server.run(RunArgs { shutdown_signal: Box::new(signals) });
+    server.run(RunArgs {
+        shutdown_signal: Box::new(signals),
+    });
     shared.log.flush(Duration::from_secs(1));
     Ok(())
 }
@@ -128,7 +145,12 @@ fn bounds(config: &Config) -> Bounds {
 
 /// Pingora's configuration, from ours alone.
 fn server_conf() -> ServerConf {
-    ServerConf { threads: 1, work_stealing: false, max_retries: 1, ..ServerConf::default() }
+    ServerConf {
+        threads: 1,
+        work_stealing: false,
+        max_retries: 1,
+        ..ServerConf::default()
+    }
 }
 
 /// Binds every listener once per thread, and hands each thread its sockets.
@@ -148,7 +170,9 @@ fn bind_all(config: &Config, threads: usize) -> Result<Vec<Vec<Bound>>, StartErr
 }
 
 fn bind_admin(config: &Config) -> Result<Option<Bound>, StartError> {
-    let Some(address) = config.admin.bind else { return Ok(None) };
+    let Some(address) = config.admin.bind else {
+        return Ok(None);
+    };
     let listener = config::Listener {
         name: "admin".to_owned(),
         bind: address,
@@ -176,7 +200,11 @@ fn shared(
     let log = AccessLog::start(target(&config)).map_err(StartError::Log)?;
     let sessions = &config.sessions;
     // Without authentication every client is the same principal, so it has no cap of its own.
-    let caps = Caps { total: sessions.max, per_pool: sessions.max_per_pool, per_principal: usize::MAX };
+    let caps = Caps {
+        total: sessions.max,
+        per_pool: sessions.max_per_pool,
+        per_principal: usize::MAX,
+    };
     Ok(Shared {
         keyring: keys.keyring,
         sessions: Arc::new(Table::new(caps, Instant::now())),
@@ -202,7 +230,11 @@ fn target(config: &Config) -> Target {
 /// Where state lives when the configuration does not say: what systemd gives, else where a
 /// daemon's state belongs, else the user's own.
 fn state_dir() -> PathBuf {
-    let from_env = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let from_env = |name| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
     if let Some(given) = from_env("STATE_DIRECTORY") {
         return given;
     }
@@ -217,7 +249,10 @@ fn state_dir() -> PathBuf {
     if let Some(state) = from_env("XDG_STATE_HOME") {
         return state.join("tidegate");
     }
-    from_env("HOME").map_or_else(|| system.to_owned(), |home| home.join(".local/state/tidegate"))
+    from_env("HOME").map_or_else(
+        || system.to_owned(),
+        |home| home.join(".local/state/tidegate"),
+    )
 }
 
 /// Looks up endpoints' names once before the first request, so that it need not fail.
@@ -229,7 +264,12 @@ fn first_resolve(snapshot: &Arc<Snapshot>) {
         .filter(|(_, config)| config.address.ip().is_none())
         .map(|(endpoint, config)| (Arc::clone(endpoint), config.address.clone()))
         .collect();
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    else {
+        return;
+    };
     runtime.block_on(async {
         let mut looking = tokio::task::JoinSet::new();
         for (endpoint, name) in names {
@@ -253,14 +293,32 @@ pub struct Apart<H> {
 }
 
 impl<H: Handler> Apart<H> {
-    fn new(name: &'static str, bound: Vec<(Bound, H)>, shared: &Shared, bounds: Bounds, shutdown: ShutdownWatch) -> Self {
-        Self { name, bound, phase: shared.phase.clone(), bounds, shutdown }
+    fn new(
+        name: &'static str,
+        bound: Vec<(Bound, H)>,
+        shared: &Shared,
+        bounds: Bounds,
+        shutdown: ShutdownWatch,
+    ) -> Self {
+        Self {
+            name,
+            bound,
+            phase: shared.phase.clone(),
+            bounds,
+            shutdown,
+        }
     }
 }
 
 #[async_trait]
 impl<H: Handler> ServiceWithDependents for Apart<H> {
-    async fn start_service(&mut self, _: Option<ListenFds>, _: ShutdownWatch, _: usize, ready: ServiceReadyNotifier) {
+    async fn start_service(
+        &mut self,
+        _: Option<ListenFds>,
+        _: ShutdownWatch,
+        _: usize,
+        ready: ServiceReadyNotifier,
+    ) {
         let mut accepting = tokio::task::JoinSet::new();
         for (bound, handler) in self.bound.drain(..) {
             let around = Arc::new(Surroundings {

@@ -78,7 +78,10 @@ pub fn check_for(
             Some(Checker::Stock(check))
         }
         Check::Http { path } => {
-            let authority = pool.dial.get(&endpoint.id()).map_or("", |dial| dial.authority.as_str());
+            let authority = pool
+                .dial
+                .get(&endpoint.id())
+                .map_or("", |dial| dial.authority.as_str());
             let mut check = HttpHealthCheck::new(authority, false);
             check.peer_template.options.connection_timeout = Some(health.timeout);
             check.peer_template.options.read_timeout = Some(health.timeout);
@@ -87,7 +90,9 @@ pub fn check_for(
             }
             check.validator = Some(Box::new(|head| match head.status.as_u16() {
                 200..=399 => Ok(()),
-                _ => PingoraError::e_explain(ErrorType::HTTPStatus(head.status.as_u16()), "not well"),
+                _ => {
+                    PingoraError::e_explain(ErrorType::HTTPStatus(head.status.as_u16()), "not well")
+                }
             }));
             Some(Checker::Stock(Box::new(check)))
         }
@@ -149,7 +154,10 @@ impl McpCheck {
     }
 
     fn take_session(&self) -> Option<ProbeSession> {
-        self.session.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.session
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     fn keep_session(&self, session: ProbeSession) {
@@ -162,11 +170,15 @@ impl McpCheck {
             return self.open_stream(address).await;
         }
         let facts = &self.endpoint.facts;
-        if facts.speaks_stateless_era.get() == Fact::Unknown && self.pool.config.eras != Eras::Session {
+        if facts.speaks_stateless_era.get() == Fact::Unknown
+            && self.pool.config.eras != Eras::Session
+        {
             return self.explore(address).await;
         }
         if facts.speaks_stateless_era.get() == Fact::Yes {
-            if facts.speaks_session_era.get() == Fact::Unknown && self.pool.config.eras != Eras::Stateless {
+            if facts.speaks_session_era.get() == Fact::Unknown
+                && self.pool.config.eras != Eras::Stateless
+            {
                 self.handshake(address).await?;
             }
             return self.discover(address).await.map(|_| ());
@@ -216,10 +228,16 @@ impl McpCheck {
             return Ok(true);
         }
         if answer.status >= 500 {
-            return Err(format!("server/discover was answered with status {}", answer.status));
+            return Err(format!(
+                "server/discover was answered with status {}",
+                answer.status
+            ));
         }
         if facts.speaks_stateless_era.get() == Fact::Yes {
-            return Err(format!("server/discover failed with status {}", answer.status));
+            return Err(format!(
+                "server/discover failed with status {}",
+                answer.status
+            ));
         }
         facts.speaks_stateless_era.learn(false);
         Ok(false)
@@ -243,14 +261,29 @@ impl McpCheck {
                 facts.speaks_session_era.learn(false);
                 return Ok(());
             }
-            return Err(format!("initialize was answered with status {} and no result", answer.status));
+            return Err(format!(
+                "initialize was answered with status {} and no result",
+                answer.status
+            ));
         };
         facts.speaks_session_era.learn(true);
         facts.issues_sessions.learn(answer.session.is_some());
-        let revision = result.get("protocolVersion").and_then(Value::as_str).unwrap_or(SESSION_REVISION).to_owned();
-        let Some(id) = answer.session else { return Ok(()) };
+        let revision = result
+            .get("protocolVersion")
+            .and_then(Value::as_str)
+            .unwrap_or(SESSION_REVISION)
+            .to_owned();
+        let Some(id) = answer.session else {
+            return Ok(());
+        };
         let session = ProbeSession { id, revision };
-        let noted = self.in_session(address, &session, r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#).await;
+        let noted = self
+            .in_session(
+                address,
+                &session,
+                r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#,
+            )
+            .await;
         if noted.is_ok() && facts.speaks_stateless_era.get() != Fact::Yes {
             self.learn_tools(address, Some(&session)).await;
             self.keep_session(session);
@@ -262,7 +295,13 @@ impl McpCheck {
 
     /// `ping` on the session that was opened for it.
     async fn ping(&self, address: SocketAddr, session: ProbeSession) -> Result<(), String> {
-        let answer = self.in_session(address, &session, r#"{"jsonrpc":"2.0","id":"tidegate-probe","method":"ping"}"#).await;
+        let answer = self
+            .in_session(
+                address,
+                &session,
+                r#"{"jsonrpc":"2.0","id":"tidegate-probe","method":"ping"}"#,
+            )
+            .await;
         match answer {
             Ok(answer) if answer.status == 200 => {
                 self.keep_session(session);
@@ -287,43 +326,77 @@ impl McpCheck {
     async fn learn_tools(&self, address: SocketAddr, session: Option<&ProbeSession>) {
         let mut cursor: Option<String> = None;
         for _ in 0..TOOL_PAGES_MAX {
-            let params = cursor.as_ref().map_or_else(|| "{}".to_owned(), |c| serde_json::json!({ "cursor": c }).to_string());
+            let params = cursor.as_ref().map_or_else(
+                || "{}".to_owned(),
+                |c| serde_json::json!({ "cursor": c }).to_string(),
+            );
             let answer = match session {
                 Some(session) => {
-                    let body = format!(r#"{{"jsonrpc":"2.0","id":"tidegate-probe","method":"tools/list","params":{params}}}"#);
+                    let body = format!(
+                        r#"{{"jsonrpc":"2.0","id":"tidegate-probe","method":"tools/list","params":{params}}}"#
+                    );
                     self.in_session(address, session, &body).await
                 }
                 None => self.stateless(address, "tools/list", &params).await,
             };
             let Ok(answer) = answer else { return };
-            let Some(result) = answer.result() else { return };
-            let tools = result.get("tools").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-            let names: Vec<&str> = tools.iter().filter_map(|tool| tool.get("name")?.as_str()).collect();
+            let Some(result) = answer.result() else {
+                return;
+            };
+            let tools = result
+                .get("tools")
+                .and_then(Value::as_array)
+                .map(Vec::as_slice)
+                .unwrap_or_default();
+            let names: Vec<&str> = tools
+                .iter()
+                .filter_map(|tool| tool.get("name")?.as_str())
+                .collect();
             self.tools.learn(self.pool.pool.name(), names);
-            cursor = result.get("nextCursor").and_then(Value::as_str).map(str::to_owned);
+            cursor = result
+                .get("nextCursor")
+                .and_then(Value::as_str)
+                .map(str::to_owned);
             if cursor.is_none() {
                 return;
             }
         }
     }
 
-    async fn stateless(&self, address: SocketAddr, method: &str, params: &str) -> Result<Answer, String> {
+    async fn stateless(
+        &self,
+        address: SocketAddr,
+        method: &str,
+        params: &str,
+    ) -> Result<Answer, String> {
         let meta = format!(
             r#""_meta":{{"io.modelcontextprotocol/protocolVersion":"{STATELESS_REVISION}","io.modelcontextprotocol/clientInfo":{{"name":"tidegate-probe","version":"{}"}},"io.modelcontextprotocol/clientCapabilities":{{}}}}"#,
             env!("CARGO_PKG_VERSION")
         );
         let rest = params.trim_start_matches('{');
         let comma = if rest == "}" { "" } else { "," };
-        let body = format!(r#"{{"jsonrpc":"2.0","id":"tidegate-probe","method":"{method}","params":{{{meta}{comma}{rest}}}"#);
-        let fields: [(&'static str, &[u8]); 2] =
-            [("mcp-protocol-version", STATELESS_REVISION.as_bytes()), ("mcp-method", method.as_bytes())];
+        let body = format!(
+            r#"{{"jsonrpc":"2.0","id":"tidegate-probe","method":"{method}","params":{{{meta}{comma}{rest}}}"#
+        );
+        let fields: [(&'static str, &[u8]); 2] = [
+            ("mcp-protocol-version", STATELESS_REVISION.as_bytes()),
+            ("mcp-method", method.as_bytes()),
+        ];
         self.ask(address, "POST", &fields, Some(body)).await
     }
 
-    async fn in_session(&self, address: SocketAddr, session: &ProbeSession, body: &str) -> Result<Answer, String> {
-        let fields: [(&'static str, &[u8]); 2] =
-            [(MCP_SESSION_ID, session.id.as_bytes()), ("mcp-protocol-version", session.revision.as_bytes())];
-        self.ask(address, "POST", &fields, Some(body.to_owned())).await
+    async fn in_session(
+        &self,
+        address: SocketAddr,
+        session: &ProbeSession,
+        body: &str,
+    ) -> Result<Answer, String> {
+        let fields: [(&'static str, &[u8]); 2] = [
+            (MCP_SESSION_ID, session.id.as_bytes()),
+            ("mcp-protocol-version", session.revision.as_bytes()),
+        ];
+        self.ask(address, "POST", &fields, Some(body.to_owned()))
+            .await
     }
 
     /// Deletes a session that a server opened over a question that asked for none.
@@ -334,17 +407,36 @@ impl McpCheck {
     }
 
     async fn delete(&self, address: SocketAddr, id: &str) {
-        let fields: [(&'static str, &[u8]); 2] =
-            [(MCP_SESSION_ID, id.as_bytes()), ("mcp-protocol-version", SESSION_REVISION.as_bytes())];
+        let fields: [(&'static str, &[u8]); 2] = [
+            (MCP_SESSION_ID, id.as_bytes()),
+            ("mcp-protocol-version", SESSION_REVISION.as_bytes()),
+        ];
         if let Err(error) = self.ask(address, "DELETE", &fields, None).await {
             log::debug!(endpoint = self.endpoint.name(); "cannot delete a probe session: {error}");
         }
     }
 
-    async fn ask(&self, address: SocketAddr, method: &str, fields: &[(&'static str, &[u8])], body: Option<String>) -> Result<Answer, String> {
+    async fn ask(
+        &self,
+        address: SocketAddr,
+        method: &str,
+        fields: &[(&'static str, &[u8])],
+        body: Option<String>,
+    ) -> Result<Answer, String> {
         let limit = self.health().timeout;
-        let asking = ask(&self.pool, &self.endpoint, &self.dialer, address, &self.path, method, fields, body);
-        timeout(limit, asking).await.map_err(|_| format!("no answer within {limit:?}"))?
+        let asking = ask(
+            &self.pool,
+            &self.endpoint,
+            &self.dialer,
+            address,
+            &self.path,
+            method,
+            fields,
+            body,
+        );
+        timeout(limit, asking)
+            .await
+            .map_err(|_| format!("no answer within {limit:?}"))?
     }
 }
 
@@ -354,7 +446,9 @@ impl HealthCheck for McpCheck {
         let Some(address) = target.addr.as_inet() else {
             return PingoraError::e_explain(ErrorType::ConnectError, "not an internet address");
         };
-        self.run(*address).await.map_err(|why| PingoraError::explain(ErrorType::Custom("McpCheck"), why))
+        self.run(*address)
+            .await
+            .map_err(|why| PingoraError::explain(ErrorType::Custom("McpCheck"), why))
     }
 
     fn health_threshold(&self, success: bool) -> usize {
@@ -392,7 +486,10 @@ impl RequestHead for OwnHead {
 }
 
 /// One request of ours to an endpoint, and its answer.
-#[expect(clippy::too_many_arguments, reason = "the parts of a request, named one by one")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the parts of a request, named one by one"
+)]
 async fn ask(
     pool: &PoolState,
     endpoint: &Endpoint,
@@ -415,7 +512,8 @@ async fn ask(
     };
     let wrong = |error: crate::transport::Error| error.to_string();
     let mut up = dialer.open(target).await.map_err(wrong)?;
-    let mut set: Vec<(&'static str, &[u8])> = vec![("accept", b"application/json, text/event-stream")];
+    let mut set: Vec<(&'static str, &[u8])> =
+        vec![("accept", b"application/json, text/event-stream")];
     if body.is_some() {
         set.push(("content-type", b"application/json"));
     }
@@ -425,8 +523,13 @@ async fn ask(
         method,
         target: path,
         authority: &facts.authority,
-        edits: Edits { set: &set, drop: &[] },
-        length: body.as_ref().map_or(Length::None, |body| Length::Exact(body.len() as u64)),
+        edits: Edits {
+            set: &set,
+            drop: &[],
+        },
+        length: body
+            .as_ref()
+            .map_or(Length::None, |body| Length::Exact(body.len() as u64)),
     };
     up.send_head(&out).await.map_err(wrong)?;
     if let Some(body) = body {
@@ -436,7 +539,10 @@ async fn ask(
     up.read_head().await.map_err(wrong)?;
     let head = up.head();
     let status = head.status();
-    let text = |name: &str| head.get(name).map(|value| String::from_utf8_lossy(value).into_owned());
+    let text = |name: &str| {
+        head.get(name)
+            .map(|value| String::from_utf8_lossy(value).into_owned())
+    };
     let session = text(MCP_SESSION_ID);
     let events = text("content-type").is_some_and(|value| value.starts_with("text/event-stream"));
     let mut bytes = Vec::new();
@@ -456,7 +562,11 @@ async fn ask(
     if !events {
         message = serde_json::from_slice(&bytes).ok();
     }
-    Ok(Answer { status, session, message })
+    Ok(Answer {
+        status,
+        session,
+        message,
+    })
 }
 
 /// The first JSON-RPC response in an event stream, if it is complete.
@@ -464,21 +574,39 @@ fn first_response(bytes: &[u8]) -> Option<Value> {
     let text = String::from_utf8_lossy(bytes).replace("\r\n", "\n");
     let (complete, _) = text.rsplit_once("\n\n")?;
     complete.split("\n\n").find_map(|event| {
-        let data: String = event.lines().filter_map(|line| line.strip_prefix("data:")).map(str::trim_start).collect();
+        let data: String = event
+            .lines()
+            .filter_map(|line| line.strip_prefix("data:"))
+            .map(str::trim_start)
+            .collect();
         let value: Value = serde_json::from_str(&data).ok()?;
         (value.get("result").is_some() || value.get("error").is_some()).then_some(value)
     })
 }
 
 /// Deletes a session on a server on behalf of nobody; best effort, bounded in time.
-pub async fn delete_session(pool: &PoolState, endpoint: &Endpoint, dialer: &Arc<Dialer>, path: &str, server_id: &str) {
-    let Some(address) = endpoint.address() else { return };
-    let fields: [(&'static str, &[u8]); 2] =
-        [(MCP_SESSION_ID, server_id.as_bytes()), ("mcp-protocol-version", SESSION_REVISION.as_bytes())];
-    let asking = ask(pool, endpoint, dialer, address, path, "DELETE", &fields, None);
+pub async fn delete_session(
+    pool: &PoolState,
+    endpoint: &Endpoint,
+    dialer: &Arc<Dialer>,
+    path: &str,
+    server_id: &str,
+) {
+    let Some(address) = endpoint.address() else {
+        return;
+    };
+    let fields: [(&'static str, &[u8]); 2] = [
+        (MCP_SESSION_ID, server_id.as_bytes()),
+        ("mcp-protocol-version", SESSION_REVISION.as_bytes()),
+    ];
+    let asking = ask(
+        pool, endpoint, dialer, address, path, "DELETE", &fields, None,
+    );
     match timeout(Duration::from_secs(5), asking).await {
         Ok(Ok(_)) => {}
-        Ok(Err(error)) => log::debug!(endpoint = endpoint.name(); "cannot delete a session: {error}"),
+        Ok(Err(error)) => {
+            log::debug!(endpoint = endpoint.name(); "cannot delete a session: {error}")
+        }
         Err(_) => log::debug!(endpoint = endpoint.name(); "a session was not deleted in time"),
     }
 }

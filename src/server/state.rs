@@ -15,12 +15,20 @@ use crate::session::NameHash;
 /// # Errors
 /// A pool with more endpoints than the balancer can hold.
 pub fn compile(config: Config) -> Result<Snapshot, PoolError> {
-    let pools = config.pools.iter().map(|pool| compile_pool(pool).map(Arc::new)).collect::<Result<_, _>>()?;
+    let pools = config
+        .pools
+        .iter()
+        .map(|pool| compile_pool(pool).map(Arc::new))
+        .collect::<Result<_, _>>()?;
     Ok(Snapshot { config, pools })
 }
 
 fn compile_pool(config: &config::Pool) -> Result<PoolState, PoolError> {
-    let endpoints: Vec<Arc<Endpoint>> = config.endpoints.iter().map(|endpoint| compile_endpoint(config, endpoint)).collect();
+    let endpoints: Vec<Arc<Endpoint>> = config
+        .endpoints
+        .iter()
+        .map(|endpoint| compile_endpoint(config, endpoint))
+        .collect();
     let dial = endpoints
         .iter()
         .zip(&config.endpoints)

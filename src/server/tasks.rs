@@ -17,6 +17,7 @@ use super::probe::{Checker, check_for, delete_session};
 use crate::config::HostPort;
 use crate::pool::{Endpoint, Health, HealthState};
 use crate::proxy::state::{Chore, Orphan, Phase, PoolState, Shared};
+use crate::session::NameHash;
 use crate::telemetry::{self, SessionEnd, ToolNames};
 use crate::transport::dial::Dialer;
 
@@ -40,11 +41,17 @@ pub struct Tasks {
 impl Tasks {
     /// Takes the receiving end of the chores.
     pub fn new(shared: Arc<Shared>, tools: Arc<ToolNames>, chores: mpsc::Receiver<Chore>) -> Self {
-        Self { shared, tools, chores: Mutex::new(Some(chores)) }
+        Self {
+            shared,
+            tools,
+            chores: Mutex::new(Some(chores)),
+        }
     }
 
     async fn run(&self) {
-        let Some(chores) = self.chores.lock().await.take() else { return };
+        let Some(chores) = self.chores.lock().await.take() else {
+            return;
+        };
         let dialer = Dialer::new();
         let snapshot = self.shared.snapshot.load_full();
         let mut running = JoinSet::new();
@@ -56,10 +63,16 @@ impl Tasks {
                     running.spawn(resolve(Arc::clone(endpoint), config.address.clone(), every));
                 }
                 if let Some(checker) = check_for(pool, endpoint, &dialer, &self.tools) {
-                    let phase = self.shared.phase.clone();
+                    let shared = Arc::clone(&self.shared);
                     let alarm = Arc::new(Notify::new());
                     alarms.insert(Arc::as_ptr(endpoint).addr(), Arc::clone(&alarm));
-                    running.spawn(watch_endpoint(Arc::clone(pool), Arc::clone(endpoint), checker, alarm, phase));
+                    running.spawn(watch_endpoint(
+                        shared,
+                        Arc::clone(pool),
+                        Arc::clone(endpoint),
+                        checker,
+                        alarm,
+                    ));
                 }
             }
         }
@@ -82,22 +95,30 @@ impl BackgroundService for Tasks {
 
 /// Checks one endpoint for as long as the process serves.
 async fn watch_endpoint(
+    shared: Arc<Shared>,
     pool: Arc<PoolState>,
     endpoint: Arc<Endpoint>,
     checker: Checker,
     alarm: Arc<Notify>,
-    mut phase: watch::Receiver<Phase>,
 ) {
+    let mut phase = shared.phase.clone();
     let config = &pool.config.health;
     let mut health = Health::new(config.rise, config.fall, HealthState::Unchecked);
     loop {
         let outcome = check(&checker, &endpoint).await;
         if let Some(change) = health.record(outcome.is_ok()) {
             health.publish(&endpoint);
+            if change.to == HealthState::Down {
+                lose_sessions(&shared, &pool, &endpoint);
+            }
             let (pool, endpoint) = (pool.pool.name(), endpoint.name());
             match outcome {
-                Ok(()) => log::info!(pool = pool, endpoint = endpoint; "endpoint is {}", change.to.label()),
-                Err(why) => log::warn!(pool = pool, endpoint = endpoint; "endpoint is {}: {why}", change.to.label()),
+                Ok(()) => {
+                    log::info!(pool = pool, endpoint = endpoint; "endpoint is {}", change.to.label())
+                }
+                Err(why) => {
+                    log::warn!(pool = pool, endpoint = endpoint; "endpoint is {}: {why}", change.to.label())
+                }
             }
         }
         let next = Instant::now() + health.next_check_in(config.interval, fastrand::f64());
@@ -109,8 +130,27 @@ async fn watch_endpoint(
     checker.close().await;
 }
 
+/// The sessions of an endpoint that is down are lost; their clients are told as they ask.
+fn lose_sessions(shared: &Shared, pool: &PoolState, endpoint: &Endpoint) {
+    let lost = shared
+        .sessions
+        .close_endpoint(pool.hash, NameHash::from_u64(endpoint.id()));
+    for _ in &lost {
+        telemetry::session_ended(SessionEnd::Lost);
+    }
+    if !lost.is_empty() {
+        log::warn!(pool = pool.pool.name(), endpoint = endpoint.name(); "{} sessions were lost", lost.len());
+    }
+}
+
 /// Waits for the next check; a suspicion of the request path brings it forward.
-async fn wait(endpoint: &Endpoint, health: &mut Health, alarm: &Notify, interval: Duration, next: Instant) {
+async fn wait(
+    endpoint: &Endpoint,
+    health: &mut Health,
+    alarm: &Notify,
+    interval: Duration,
+    next: Instant,
+) {
     let mut next = tokio::time::Instant::from_std(next);
     loop {
         tokio::select! {
@@ -127,9 +167,15 @@ async fn wait(endpoint: &Endpoint, health: &mut Health, alarm: &Notify, interval
 }
 
 async fn check(checker: &Checker, endpoint: &Endpoint) -> Result<(), String> {
-    let address = endpoint.address().ok_or_else(|| "its name does not resolve".to_owned())?;
+    let address = endpoint
+        .address()
+        .ok_or_else(|| "its name does not resolve".to_owned())?;
     let backend = Backend::new(&address.to_string()).map_err(|error| error.to_string())?;
-    checker.as_check().check(&backend).await.map_err(|error| error.to_string())
+    checker
+        .as_check()
+        .check(&backend)
+        .await
+        .map_err(|error| error.to_string())
 }
 
 /// Keeps an endpoint's address up with its name. An answer that still holds the address in use
@@ -143,9 +189,13 @@ async fn resolve(endpoint: Arc<Endpoint>, name: HostPort, every: Duration) {
 
 /// One look-up.
 pub async fn resolve_once(endpoint: &Endpoint, name: &HostPort) {
-    let found: Vec<SocketAddr> = match tokio::net::lookup_host((name.host.as_str(), name.port)).await {
+    let found: Vec<SocketAddr> = match tokio::net::lookup_host((name.host.as_str(), name.port))
+        .await
+    {
         Ok(found) => found.collect(),
-        Err(error) => return log::warn!(endpoint = endpoint.name(); "cannot resolve {}: {error}", name.host),
+        Err(error) => {
+            return log::warn!(endpoint = endpoint.name(); "cannot resolve {}: {error}", name.host);
+        }
     };
     let current = endpoint.address();
     if found.is_empty() || current.is_some_and(|address| found.contains(&address)) {
@@ -196,10 +246,17 @@ async fn do_chores(
                 }
             }
             Some(Chore::Delete(orphan)) => {
-                let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+                let Ok(place) = Arc::clone(&room).acquire_owned().await else {
+                    return;
+                };
                 let dialer = Arc::clone(&dialer);
                 tokio::spawn(async move {
-                    let Orphan { pool, endpoint, server_id, path } = orphan;
+                    let Orphan {
+                        pool,
+                        endpoint,
+                        server_id,
+                        path,
+                    } = orphan;
                     delete_session(&pool, &endpoint, &dialer, &path, &server_id).await;
                     drop(place);
                 });

@@ -38,9 +38,18 @@ pub struct Gateway {
 
 impl Gateway {
     /// A handler with connections of its own to the endpoints.
-    pub fn new(shared: Arc<Shared>, dialer: Arc<Dialer>, listener: Arc<str>, shutdown: ShutdownWatch) -> Self {
+    pub fn new(
+        shared: Arc<Shared>,
+        dialer: Arc<Dialer>,
+        listener: Arc<str>,
+        shutdown: ShutdownWatch,
+    ) -> Self {
         let plain = Plain::proxy(Arc::clone(&shared), listener);
-        Self { worker: Worker { shared, dialer }, plain, shutdown }
+        Self {
+            worker: Worker { shared, dialer },
+            plain,
+            shutdown,
+        }
     }
 }
 
@@ -82,8 +91,20 @@ pub struct WorkerService {
 
 impl WorkerService {
     /// A worker that accepts on these sockets. `shutdown` turns true when the drain begins.
-    pub fn new(name: String, bound: Vec<Bound>, shared: Arc<Shared>, bounds: Bounds, shutdown: ShutdownWatch) -> Self {
-        Self { name, bound, shared, bounds, shutdown }
+    pub fn new(
+        name: String,
+        bound: Vec<Bound>,
+        shared: Arc<Shared>,
+        bounds: Bounds,
+        shutdown: ShutdownWatch,
+    ) -> Self {
+        Self {
+            name,
+            bound,
+            shared,
+            bounds,
+            shutdown,
+        }
     }
 }
 
@@ -149,7 +170,9 @@ pub async fn accept<H: Handler>(bound: Bound, around: Arc<Surroundings<H>>) {
         }
     }
     // A socket closed with connections in its queue resets them.
-    while let Ok(Ok((stream, _))) = tokio::time::timeout(Duration::from_millis(1), listener.accept()).await {
+    while let Ok(Ok((stream, _))) =
+        tokio::time::timeout(Duration::from_millis(1), listener.accept()).await
+    {
         admit(stream, &name, &gate, &around);
     }
 }
@@ -158,11 +181,22 @@ async fn draining(phase: &mut watch::Receiver<Phase>) {
     let _ = phase.wait_for(|phase| *phase != Phase::Running).await;
 }
 
-fn admit<H: Handler>(stream: TcpStream, name: &Arc<str>, gate: &Arc<Gate>, around: &Arc<Surroundings<H>>) {
+fn admit<H: Handler>(
+    stream: TcpStream,
+    name: &Arc<str>,
+    gate: &Arc<Gate>,
+    around: &Arc<Surroundings<H>>,
+) {
     let Some(place) = gate.enter() else { return };
-    let (Ok(client), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else { return };
+    let (Ok(client), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else {
+        return;
+    };
     let _ = stream.set_nodelay(true);
-    let info = ConnInfo { client, local, listener: Arc::clone(name) };
+    let info = ConnInfo {
+        client,
+        local,
+        listener: Arc::clone(name),
+    };
     let layer = layer(stream, client, local);
     let around = Arc::clone(around);
     tokio::spawn(async move {

@@ -202,9 +202,8 @@ impl<T: Send> Table<T> {
 
     /// Takes out every session of an endpoint that is lost, removed or drained to its deadline.
     ///
-    /// Walks the whole table, one shard's lock at a time, unless the endpoint has no
-    /// session: about 20 ms at a million. Not
-    /// for a thread that serves requests.
+    /// Walks the whole table, one shard's lock at a time, unless the endpoint has no session: about
+    /// 20 ms at a million. Better not on a thread that serves requests.
     pub fn close_endpoint(&self, pool: NameHash, endpoint: NameHash) -> Vec<Live<T>> {
         let count = self.endpoint_len(pool, endpoint);
         if count == 0 {

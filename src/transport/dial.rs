@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pingora::connectors::http::Connector;
 use pingora::connectors::ConnectorOptions;
+use pingora::connectors::http::Connector;
 use pingora::protocols::http::client::HttpSession;
 use pingora::upstreams::peer::HttpPeer;
 
@@ -52,7 +52,9 @@ impl Dialer {
     /// A dialer with an empty pool.
     pub fn new() -> Arc<Self> {
         let options = ConnectorOptions::new(POOL_MAX);
-        Arc::new(Self { connector: Connector::new(Some(options)) })
+        Arc::new(Self {
+            connector: Connector::new(Some(options)),
+        })
     }
 
     /// Opens an exchange with an endpoint, on a pooled connection if there is one.
@@ -71,12 +73,21 @@ impl Dialer {
             .await
             .map_err(|_| Error::ConnectTimeout)?
             .map_err(wire_error)?;
-        Ok(SessionUp::new(session, reused, peer, Arc::clone(self), target.idle, target.write_timeout))
+        Ok(SessionUp::new(
+            session,
+            reused,
+            peer,
+            Arc::clone(self),
+            target.idle,
+            target.write_timeout,
+        ))
     }
 
     /// Takes back a connection whose exchange has ended.
     pub(super) async fn release(&self, session: HttpSession, peer: &HttpPeer, idle: Duration) {
-        self.connector.release_http_session(session, peer, Some(idle)).await;
+        self.connector
+            .release_http_session(session, peer, Some(idle))
+            .await;
     }
 }
 

@@ -78,7 +78,11 @@ impl Head {
             method: range(method.as_bytes()),
             target: range(target.as_bytes()),
             authority: None,
-            version: if request.version == Some(0) { Http::V10 } else { Http::V11 },
+            version: if request.version == Some(0) {
+                Http::V10
+            } else {
+                Http::V11
+            },
             fields: request
                 .headers
                 .iter()
@@ -93,7 +97,9 @@ impl Head {
     /// Whether this request asks for an upgrade to WebSocket (RFC 6455 section 4.1).
     pub fn wants_websocket(&self) -> bool {
         self.method() == "GET"
-            && self.get("upgrade").is_some_and(|value| value.eq_ignore_ascii_case(b"websocket"))
+            && self
+                .get("upgrade")
+                .is_some_and(|value| value.eq_ignore_ascii_case(b"websocket"))
             && super::is_nominated(self, "upgrade")
     }
 
@@ -102,10 +108,14 @@ impl Head {
         let lengths = self.count("content-length");
         let codings = self.count("transfer-encoding");
         if lengths > 0 && codings > 0 {
-            return Err(Refusal::Framing("both Content-Length and Transfer-Encoding"));
+            return Err(Refusal::Framing(
+                "both Content-Length and Transfer-Encoding",
+            ));
         }
         if lengths > 1 || codings > 1 {
-            return Err(Refusal::Framing("repeated Content-Length or Transfer-Encoding"));
+            return Err(Refusal::Framing(
+                "repeated Content-Length or Transfer-Encoding",
+            ));
         }
         if let Some(value) = self.get("content-length")
             && (value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit))
@@ -139,13 +149,20 @@ impl Head {
             .map(|(_, value)| value.clone());
         self.authority = host.filter(|range| !range.is_empty());
         if let Some(range) = &self.authority
-            && !self.bytes[range.clone()].iter().all(|b| is_authority_byte(*b))
+            && !self.bytes[range.clone()]
+                .iter()
+                .all(|b| is_authority_byte(*b))
         {
             return Err(Refusal::Host("not a host name"));
         }
         let target = &self.bytes[self.target.clone()];
-        if target.iter().any(|b| *b <= b' ' || *b == 0x7f || *b == b'#' || *b >= 0x80) {
-            return Err(Refusal::Target("control, space, non-ASCII or fragment in the target"));
+        if target
+            .iter()
+            .any(|b| *b <= b' ' || *b == 0x7f || *b == b'#' || *b >= 0x80)
+        {
+            return Err(Refusal::Target(
+                "control, space, non-ASCII or fragment in the target",
+            ));
         }
         if target.first() == Some(&b'/') || (target == b"*" && self.method() == "OPTIONS") {
             return Ok(());
@@ -157,9 +174,15 @@ impl Head {
     fn settle_absolute_target(&mut self) -> Result<(), Refusal> {
         let start = self.target.start;
         let target = &self.bytes[self.target.clone()];
-        let scheme = if target.get(..7).is_some_and(|s| s.eq_ignore_ascii_case(b"http://")) {
+        let scheme = if target
+            .get(..7)
+            .is_some_and(|s| s.eq_ignore_ascii_case(b"http://"))
+        {
             7
-        } else if target.get(..8).is_some_and(|s| s.eq_ignore_ascii_case(b"https://")) {
+        } else if target
+            .get(..8)
+            .is_some_and(|s| s.eq_ignore_ascii_case(b"https://"))
+        {
             8
         } else {
             return Err(Refusal::Target("neither a path nor an absolute URI"));
@@ -173,7 +196,11 @@ impl Head {
         {
             return Err(Refusal::Host("differs from the absolute target"));
         }
-        if named.is_empty() || !self.bytes[named.clone()].iter().all(|b| is_authority_byte(*b)) {
+        if named.is_empty()
+            || !self.bytes[named.clone()]
+                .iter()
+                .all(|b| is_authority_byte(*b))
+        {
             return Err(Refusal::Host("not a host name"));
         }
         self.target = named.end..self.target.end;
@@ -188,7 +215,8 @@ impl Head {
 
 /// Bytes that may stand in a `Host` value: a name, an address, brackets, a port.
 fn is_authority_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']' | b'%' | b'~')
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']' | b'%' | b'~')
 }
 
 /// httparse takes a bare LF for a line end and Pingora's parser with it; others do not. A CR that
@@ -271,7 +299,8 @@ mod tests {
 
     #[test]
     fn a_plain_head_is_read() {
-        let head = parse("POST /mcp?a=b HTTP/1.1\r\nHost: h:1\r\nX-A: 1\r\nx-a: 2\r\n\r\n").unwrap();
+        let head =
+            parse("POST /mcp?a=b HTTP/1.1\r\nHost: h:1\r\nX-A: 1\r\nx-a: 2\r\n\r\n").unwrap();
         assert_eq!(head.method(), "POST");
         assert_eq!(head.path(), "/mcp");
         assert_eq!(head.query(), Some("a=b"));
@@ -290,16 +319,46 @@ mod tests {
     #[test]
     fn what_two_parsers_could_read_differently_is_refused() {
         let cases = [
-            ("length and coding", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"),
-            ("two lengths", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n"),
-            ("list of lengths", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1, 1\r\n\r\n"),
-            ("signed length", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: +1\r\n\r\n"),
-            ("two codings", "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n"),
-            ("other coding", "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: xchunked\r\n\r\n"),
-            ("coding list", "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked\r\n\r\n"),
-            ("coding in 1.0", "POST / HTTP/1.0\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"),
-            ("space before colon", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length : 1\r\n\r\n"),
-            ("folded line", "POST / HTTP/1.1\r\nHost: h\r\nX: a\r\n b\r\n\r\n"),
+            (
+                "length and coding",
+                "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            ),
+            (
+                "two lengths",
+                "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
+            ),
+            (
+                "list of lengths",
+                "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1, 1\r\n\r\n",
+            ),
+            (
+                "signed length",
+                "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: +1\r\n\r\n",
+            ),
+            (
+                "two codings",
+                "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+            ),
+            (
+                "other coding",
+                "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: xchunked\r\n\r\n",
+            ),
+            (
+                "coding list",
+                "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+            ),
+            (
+                "coding in 1.0",
+                "POST / HTTP/1.0\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n",
+            ),
+            (
+                "space before colon",
+                "POST / HTTP/1.1\r\nHost: h\r\nContent-Length : 1\r\n\r\n",
+            ),
+            (
+                "folded line",
+                "POST / HTTP/1.1\r\nHost: h\r\nX: a\r\n b\r\n\r\n",
+            ),
             ("bare LF", "POST / HTTP/1.1\nHost: h\r\n\r\n"),
             ("bare CR", "POST / HTTP/1.1\r\nHost: h\r\nX: a\rb\r\n\r\n"),
             ("no host", "GET / HTTP/1.1\r\n\r\n"),
@@ -307,7 +366,10 @@ mod tests {
             ("host differs", "GET http://a/ HTTP/1.1\r\nHost: b\r\n\r\n"),
             ("odd host", "GET / HTTP/1.1\r\nHost: a/b\r\n\r\n"),
             ("fragment", "GET /#x HTTP/1.1\r\nHost: a\r\n\r\n"),
-            ("authority form", "CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n"),
+            (
+                "authority form",
+                "CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n",
+            ),
             ("nul in value", "GET / HTTP/1.1\r\nHost: a\r\nX: \0\r\n\r\n"),
         ];
         for (what, text) in cases {
@@ -319,14 +381,23 @@ mod tests {
     fn the_field_limit_holds() {
         let fields: String = (0..11).map(|n| format!("X-{n}: 1\r\n")).collect();
         let text = format!("GET / HTTP/1.0\r\n{fields}\r\n");
-        assert_eq!(Head::parse(text.as_bytes(), 10).unwrap_err(), Refusal::TooManyFields);
+        assert_eq!(
+            Head::parse(text.as_bytes(), 10).unwrap_err(),
+            Refusal::TooManyFields
+        );
         assert!(Head::parse(text.as_bytes(), 11).is_ok());
     }
 
     #[test]
     fn an_upgrade_needs_both_fields() {
-        let with = |fields: &str| parse(&format!("GET / HTTP/1.1\r\nHost: h\r\n{fields}\r\n")).unwrap().wants_websocket();
-        assert!(with("Upgrade: WebSocket\r\nConnection: keep-alive, Upgrade\r\n"));
+        let with = |fields: &str| {
+            parse(&format!("GET / HTTP/1.1\r\nHost: h\r\n{fields}\r\n"))
+                .unwrap()
+                .wants_websocket()
+        };
+        assert!(with(
+            "Upgrade: WebSocket\r\nConnection: keep-alive, Upgrade\r\n"
+        ));
         assert!(!with("Connection: upgrade\r\n"));
         assert!(!with("Upgrade: websocket\r\n"));
     }

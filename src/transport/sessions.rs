@@ -47,8 +47,15 @@ pub struct PingoraHead {
 impl PingoraHead {
     /// Takes a copy of Pingora's request head.
     pub fn new(parts: &RequestHeader) -> Self {
-        let target = parts.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
-        Self { parts: parts.clone(), target }
+        let target = parts
+            .uri
+            .path_and_query()
+            .map_or("/", |target| target.as_str())
+            .to_owned();
+        Self {
+            parts: parts.clone(),
+            target,
+        }
     }
 }
 
@@ -77,7 +84,11 @@ impl RequestHead for PingoraHead {
 
     fn authority(&self) -> Option<&str> {
         let host = || Headers::get(self, "host").and_then(|host| std::str::from_utf8(host).ok());
-        self.parts.uri.authority().map(|authority| authority.as_str()).or_else(host)
+        self.parts
+            .uri
+            .authority()
+            .map(|authority| authority.as_str())
+            .or_else(host)
     }
 
     fn version(&self) -> Http {
@@ -114,8 +125,16 @@ impl<H: RequestHead> SessionDown<H> {
         session.set_write_timeout(write_timeout);
         session.set_total_drain_timeout(Some(Duration::from_secs(5)));
         let expects_continue = head.version() == Http::V11
-            && head.get("expect").is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
-        Self { session, head, info, finished: false, expects_continue }
+            && head
+                .get("expect")
+                .is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
+        Self {
+            session,
+            head,
+            info,
+            finished: false,
+            expects_continue,
+        }
     }
 
     /// The session and whether the response was ended properly.
@@ -134,7 +153,9 @@ fn translate(error: &PingoraError) -> Error {
         }
         ErrorType::WriteTimedout | ErrorType::ReadTimedout => Error::WriteTimeout,
         ErrorType::InvalidHTTPHeader => Error::Malformed(error.to_string()),
-        ErrorType::Custom(what) if what.starts_with("Invalid") => Error::Malformed((*what).to_owned()),
+        ErrorType::Custom(what) if what.starts_with("Invalid") => {
+            Error::Malformed((*what).to_owned())
+        }
         _ => Error::Closed,
     }
 }
@@ -152,7 +173,9 @@ where
     if let Some(headers) = from {
         let nominated = headers.count("connection") > 0;
         headers.each(&mut |name, value| {
-            let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { return };
+            let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
+                return;
+            };
             if is_hop_by_hop(name.as_str()) || !edits.keeps(name.as_str()) {
                 return;
             }
@@ -193,7 +216,10 @@ impl<H: RequestHead> Downstream for SessionDown<H> {
         if std::mem::take(&mut self.expects_continue)
             && let ServerSession::H1(session) = &mut self.session
         {
-            session.write_continue_response().await.map_err(wire_error)?;
+            session
+                .write_continue_response()
+                .await
+                .map_err(wire_error)?;
         }
         self.session.read_request_body().await.map_err(wire_error)
     }
@@ -206,29 +232,42 @@ impl<H: RequestHead> Downstream for SessionDown<H> {
         length: Length,
     ) -> Result<(), Error> {
         let mut head = ResponseHeader::build_no_case(status, Some(16)).map_err(wire_error)?;
-        copy_fields(from.map(|from| from as &dyn Headers), edits, |name, value| {
-            let _ = head.append_header(name, value);
-        });
+        copy_fields(
+            from.map(|from| from as &dyn Headers),
+            edits,
+            |name, value| {
+                let _ = head.append_header(name, value);
+            },
+        );
         match length {
             // RFC 9110 section 8.6: neither 1xx, 204 nor 304 carries a length.
             Length::None if status >= 200 && status != 204 && status != 304 => {
-                head.insert_header(http::header::CONTENT_LENGTH, "0").map_err(wire_error)?;
+                head.insert_header(http::header::CONTENT_LENGTH, "0")
+                    .map_err(wire_error)?;
             }
             Length::None => {}
             Length::Exact(bytes) => {
                 let text = bytes.to_string();
-                head.insert_header(http::header::CONTENT_LENGTH, text).map_err(wire_error)?;
+                head.insert_header(http::header::CONTENT_LENGTH, text)
+                    .map_err(wire_error)?;
             }
             Length::Unknown if self.head.version() == Http::V11 => {
-                head.insert_header(http::header::TRANSFER_ENCODING, "chunked").map_err(wire_error)?;
+                head.insert_header(http::header::TRANSFER_ENCODING, "chunked")
+                    .map_err(wire_error)?;
             }
             Length::Unknown => {}
         }
-        self.session.write_response_header(Box::new(head)).await.map_err(wire_error)
+        self.session
+            .write_response_header(Box::new(head))
+            .await
+            .map_err(wire_error)
     }
 
     async fn send_body(&mut self, data: Bytes) -> Result<(), Error> {
-        self.session.write_response_body(data, false).await.map_err(wire_error)
+        self.session
+            .write_response_body(data, false)
+            .await
+            .map_err(wire_error)
     }
 
     async fn finish(&mut self) -> Result<(), Error> {
@@ -311,23 +350,34 @@ impl SessionUp {
         idle: Duration,
         write_timeout: Option<Duration>,
     ) -> Self {
-        let mut up = Self { session: Some(session), peer, dialer, idle, reused };
+        let mut up = Self {
+            session: Some(session),
+            peer,
+            dialer,
+            idle,
+            reused,
+        };
         up.session().set_write_timeout(write_timeout);
         up
     }
 
     fn session(&mut self) -> &mut ClientSession {
-        self.session.as_mut().expect("a session is taken only by release, which consumes self")
+        self.session
+            .as_mut()
+            .expect("a session is taken only by release, which consumes self")
     }
 
     fn response(&self) -> Option<&ResponseHeader> {
-        self.session.as_ref().and_then(ClientSession::response_header)
+        self.session
+            .as_ref()
+            .and_then(ClientSession::response_header)
     }
 
     fn request(&self, out: &Outgoing<'_>) -> Result<RequestHeader, Error> {
         let malformed = |what: &str| Error::Malformed(what.to_owned());
         let method = Method::from_bytes(out.method.as_bytes()).map_err(|_| malformed("method"))?;
-        let mut head = RequestHeader::build_no_case(method, out.target.as_bytes(), Some(16)).map_err(wire_error)?;
+        let mut head = RequestHeader::build_no_case(method, out.target.as_bytes(), Some(16))
+            .map_err(wire_error)?;
         copy_fields(Some(out.head), out.edits, |name, value| {
             if name != http::header::HOST {
                 let _ = head.append_header(name, value);
@@ -343,18 +393,22 @@ impl SessionUp {
             head.set_uri(uri);
             head.set_version(http::Version::HTTP_2);
         } else {
-            head.insert_header(http::header::HOST, out.authority.to_owned()).map_err(wire_error)?;
+            head.insert_header(http::header::HOST, out.authority.to_owned())
+                .map_err(wire_error)?;
         }
         match out.length {
             Length::None if out.method == "POST" => {
-                head.insert_header(http::header::CONTENT_LENGTH, "0").map_err(wire_error)?;
+                head.insert_header(http::header::CONTENT_LENGTH, "0")
+                    .map_err(wire_error)?;
             }
             Length::None => {}
             Length::Exact(bytes) => {
-                head.insert_header(http::header::CONTENT_LENGTH, bytes.to_string()).map_err(wire_error)?;
+                head.insert_header(http::header::CONTENT_LENGTH, bytes.to_string())
+                    .map_err(wire_error)?;
             }
             Length::Unknown if matches!(self.session, Some(ClientSession::H1(_))) => {
-                head.insert_header(http::header::TRANSFER_ENCODING, "chunked").map_err(wire_error)?;
+                head.insert_header(http::header::TRANSFER_ENCODING, "chunked")
+                    .map_err(wire_error)?;
             }
             Length::Unknown => {}
         }
@@ -365,20 +419,32 @@ impl SessionUp {
 impl Upstream for SessionUp {
     async fn send_head(&mut self, out: &Outgoing<'_>) -> Result<(), Error> {
         let head = self.request(out)?;
-        self.session().write_request_header(Box::new(head)).await.map_err(wire_error)
+        self.session()
+            .write_request_header(Box::new(head))
+            .await
+            .map_err(wire_error)
     }
 
     async fn send_body(&mut self, data: Bytes) -> Result<(), Error> {
-        self.session().write_request_body(data, false).await.map_err(wire_error)
+        self.session()
+            .write_request_body(data, false)
+            .await
+            .map_err(wire_error)
     }
 
     async fn finish(&mut self) -> Result<(), Error> {
-        self.session().finish_request_body().await.map_err(wire_error)
+        self.session()
+            .finish_request_body()
+            .await
+            .map_err(wire_error)
     }
 
     async fn read_head(&mut self) -> Result<(), Error> {
         loop {
-            self.session().read_response_header().await.map_err(wire_error)?;
+            self.session()
+                .read_response_header()
+                .await
+                .map_err(wire_error)?;
             if self.head().status() >= 200 {
                 if let ClientSession::H1(session) = self.session() {
                     session.respect_keepalive();
@@ -386,7 +452,9 @@ impl Upstream for SessionUp {
                 return Ok(());
             }
             if self.head().status() == 101 {
-                return Err(Error::Malformed("101 without an upgrade request".to_owned()));
+                return Err(Error::Malformed(
+                    "101 without an upgrade request".to_owned(),
+                ));
             }
         }
     }
@@ -408,7 +476,9 @@ impl Upstream for SessionUp {
     }
 
     fn length(&self) -> Length {
-        let Some(head) = self.response() else { return Length::None };
+        let Some(head) = self.response() else {
+            return Length::None;
+        };
         if head.status == 204 || head.status == 304 {
             return Length::None;
         }

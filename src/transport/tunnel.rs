@@ -66,18 +66,29 @@ pub async fn connect(
     out: &Outgoing<'_>,
 ) -> Result<(TcpStream, Answer), Error> {
     let connecting = timeout(connect_timeout, TcpStream::connect(address)).await;
-    let mut server = connecting.map_err(|_| Error::ConnectTimeout)?.map_err(|error| match error.kind() {
-        std::io::ErrorKind::ConnectionRefused => Error::Refused,
-        _ => Error::Connect(error.to_string()),
-    })?;
+    let mut server = connecting
+        .map_err(|_| Error::ConnectTimeout)?
+        .map_err(|error| match error.kind() {
+            std::io::ErrorKind::ConnectionRefused => Error::Refused,
+            _ => Error::Connect(error.to_string()),
+        })?;
     let _ = server.set_nodelay(true);
-    server.write_all(&request(out)).await.map_err(|_| Error::Closed)?;
-    let answer = timeout(answer_timeout, read_answer(&mut server)).await.map_err(|_| Error::Closed)??;
+    server
+        .write_all(&request(out))
+        .await
+        .map_err(|_| Error::Closed)?;
+    let answer = timeout(answer_timeout, read_answer(&mut server))
+        .await
+        .map_err(|_| Error::Closed)??;
     Ok((server, answer))
 }
 
 fn request(out: &Outgoing<'_>) -> Vec<u8> {
-    let mut bytes = format!("{} {} HTTP/1.1\r\nHost: {}\r\n", out.method, out.target, out.authority).into_bytes();
+    let mut bytes = format!(
+        "{} {} HTTP/1.1\r\nHost: {}\r\n",
+        out.method, out.target, out.authority
+    )
+    .into_bytes();
     let mut put = |name: &str, value: &[u8]| {
         bytes.extend_from_slice(name.as_bytes());
         bytes.extend_from_slice(b": ");
@@ -86,7 +97,11 @@ fn request(out: &Outgoing<'_>) -> Vec<u8> {
     };
     out.head.each(&mut |name, value| {
         let lower = name.to_ascii_lowercase();
-        if lower != "host" && !is_hop_by_hop(&lower) && out.edits.keeps(&lower) && !is_nominated(out.head, &lower) {
+        if lower != "host"
+            && !is_hop_by_hop(&lower)
+            && out.edits.keeps(&lower)
+            && !is_nominated(out.head, &lower)
+        {
             put(name, value);
         }
     });
@@ -133,7 +148,10 @@ fn parse_answer(head: &[u8], rest: BytesMut) -> Result<Answer, Error> {
         out.extend_from_slice(b"\r\n");
     };
     for field in response.headers.iter() {
-        let framing = matches!(field.name.to_ascii_lowercase().as_str(), "content-length" | "transfer-encoding");
+        let framing = matches!(
+            field.name.to_ascii_lowercase().as_str(),
+            "content-length" | "transfer-encoding"
+        );
         if (framing && status != 101) || !is_hop_by_hop(&field.name.to_ascii_lowercase()) {
             put(field.name, field.value);
         }
@@ -145,12 +163,21 @@ fn parse_answer(head: &[u8], rest: BytesMut) -> Result<Answer, Error> {
         put("Connection", b"close");
     }
     out.extend_from_slice(b"\r\n");
-    Ok(Answer { status, head: out, rest })
+    Ok(Answer {
+        status,
+        head: out,
+        rest,
+    })
 }
 
 /// Carries bytes both ways until one side closes or `told` resolves. `told` ends the tunnel with a
 /// close frame 1001, "going away", to both sides where the frames allow it.
-pub async fn carry<C, S>(client: C, server: S, rest: &[u8], told: impl Future<Output = ()>) -> Carried
+pub async fn carry<C, S>(
+    client: C,
+    server: S,
+    rest: &[u8],
+    told: impl Future<Output = ()>,
+) -> Carried
 where
     C: AsyncRead + AsyncWrite + Unpin,
     S: AsyncRead + AsyncWrite + Unpin,
@@ -162,7 +189,11 @@ where
     if !rest.is_empty() {
         down.count(rest);
         if client_write.write_all(rest).await.is_err() || client_write.flush().await.is_err() {
-            return Carried { up: 0, down: down.bytes, end: TunnelEnd::Client };
+            return Carried {
+                up: 0,
+                down: down.bytes,
+                end: TunnelEnd::Client,
+            };
         }
     }
     let end = {
@@ -187,12 +218,18 @@ where
             let _ = client_write.flush().await;
         }
         if up.frames.at_border() {
-            let _ = server_write.write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9]).await;
+            let _ = server_write
+                .write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9])
+                .await;
         }
         let _ = client_write.shutdown().await;
         let _ = server_write.shutdown().await;
     }
-    Carried { up: up.bytes, down: down.bytes, end }
+    Carried {
+        up: up.bytes,
+        down: down.bytes,
+        end,
+    }
 }
 
 /// One direction of a tunnel.

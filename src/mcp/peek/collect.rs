@@ -147,7 +147,8 @@ impl Collector {
             .is_some_and(|bit| self.seen & (1 << bit) != 0)
     }
 
-    /// The members that matter among those of the container at this depth, and the bit of the first.
+    /// The members that matter among those of the container at this depth, and the bit of the
+    /// first.
     fn table(&self, depth: u8) -> Option<(&'static [(&'static str, Member)], usize)> {
         match depth.checked_sub(self.level) {
             _ if self.level == 0 => None,

@@ -1,8 +1,9 @@
 //! The grammar of JSON (RFC 8259) as a state machine over pieces of text.
 //!
 //! The machine knows nothing of messages. It keeps one bit per open container, and tells a [`Sink`]
-//! what begins and ends; the sink says of each string or number whether it wants the text. Text that
-//! nobody wants is only checked, and that is the fast path: most of a body is the inside of strings.
+//! what begins and ends; the sink says of each string or number whether it wants the text. Text
+//! that nobody wants is only checked, and that is the fast path: most of a body is the inside of
+//! strings.
 
 use super::PeekError;
 use super::text::{self, Utf8};

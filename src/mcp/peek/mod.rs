@@ -1,10 +1,11 @@
 //! Finding the few members of a JSON-RPC message that matter, in one pass over its bytes.
 //!
 //! The balancer must know a request's id (to answer it when the server cannot), its method and what
-//! it names (to choose a pool and to apply policy). A parser would build the whole body in memory for
-//! three short strings. [`Peek`] instead reads the body as it passes: it takes pieces of any size,
-//! checks them as strictly as a parser would, keeps only what [`Message`] has room for, and can tell
-//! when nothing that matters is still open, so that the head of the request may go on its way.
+//! it names (to choose a pool and to apply policy). A parser would build the whole body in memory
+//! for three short strings. [`Peek`] instead reads the body as it passes: it takes pieces of any
+//! size, checks them as strictly as a parser would, keeps only what [`Message`] has room for, and
+//! can tell when nothing that matters is still open, so that the head of the request may go on its
+//! way.
 //!
 //! Parsers differ in what they make of a member that occurs twice. A server could so be brought to
 //! see another method than we saw; therefore a second `method`, `id`, `name` and so on is an error.
@@ -34,7 +35,8 @@ pub enum Progress {
     Complete,
 }
 
-/// Why a body is no message that we can take. `at` is an offset in bytes from the start of the body.
+/// Why a body is no message that we can take. `at` is an offset in bytes from the start of the
+/// body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PeekError {
     /// It is not JSON, or ends too early.
@@ -92,9 +94,9 @@ impl Peek {
         Self::default()
     }
 
-    /// A scan for what servers send. It lets half a surrogate pair pass, which JavaScript and Python
-    /// send when a text was cut in the middle of an emoji and read without complaint: an answer that
-    /// a client understands must not look broken to us.
+    /// A scan for what servers send. It lets half a surrogate pair pass, which JavaScript and
+    /// Python send when a text was cut in the middle of an emoji and read without complaint: an
+    /// answer that a client understands must not look broken to us.
     pub fn lenient() -> Self {
         Self {
             lexer: Lexer::new(Surrogates::Lone),
@@ -147,16 +149,16 @@ impl Peek {
     /// `params` either all or the name and the protocol version in `_meta` have been seen; for a
     /// response, when its id and its `result` or `error` have begun.
     ///
-    /// Settled does not mean checked. What follows may still be malformed, repeat a member, or add a
-    /// `result` to a request, and a server may then see another message than was settled here. Who
-    /// forwards a settled message keeps feeding the rest, and at an error, or when
+    /// Settled does not mean checked. What follows may still be malformed, repeat a member, or add
+    /// a `result` to a request, and a server may then see another message than was settled here.
+    /// Who forwards a settled message keeps feeding the rest, and at an error, or when
     /// [`Message::class`] has changed at the end, breaks the exchange off before its last byte.
     pub fn settled(&self) -> bool {
         self.lexer.is_done() || (self.failed.is_none() && self.collector.settled())
     }
 
-    /// Are id, method and name known? This is less than [`Peek::settled`] by the version in `_meta`,
-    /// and is enough where a header has already told the era.
+    /// Are id, method and name known? This is less than [`Peek::settled`] by the version in
+    /// `_meta`, and is enough where a header has already told the era.
     pub fn routable(&self) -> bool {
         self.lexer.is_done() || (self.failed.is_none() && self.collector.routable())
     }

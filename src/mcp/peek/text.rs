@@ -84,33 +84,38 @@ impl Utf8 {
     }
 }
 
-/// How many bytes make one step of the scan. Wide enough for two vector registers, small enough that
-/// the strings of a usual message are not all tail.
+/// How many bytes make one step of the long scan: enough for vector registers.
 const STRIDE: usize = 32;
+const WORD: usize = size_of::<u64>();
 
 fn ascii_len(input: &[u8]) -> usize {
     let mut len = 0;
-    // Without an early exit inside of the chunk the compiler makes vector code of this.
-    for chunk in input.chunks_exact(STRIDE) {
-        if chunk
-            .iter()
-            .fold(false, |special, &byte| special | is_special(byte))
-        {
-            break;
-        }
-        len += STRIDE;
-    }
-    while let Some(word) = input.get(len..).and_then(<[u8]>::first_chunk::<8>) {
+    // Most strings are short, so a few words come before the strides.
+    while let Some(word) = input.get(len..).and_then(<[u8]>::first_chunk::<WORD>) {
         let special = special_bits(u64::from_le_bytes(*word));
         if special != 0 {
             return len + special.trailing_zeros() as usize / 8;
         }
-        len += 8;
+        len += WORD;
+        if len == STRIDE {
+            len += plain_strides(&input[len..]);
+        }
     }
     while input.get(len).is_some_and(|&byte| !is_special(byte)) {
         len += 1;
     }
     len
+}
+
+/// The length of the leading strides without a special byte.
+fn plain_strides(input: &[u8]) -> usize {
+    // Without an early exit inside of the stride the compiler makes vector code of this.
+    let is_plain = |stride: &&[u8]| {
+        !stride
+            .iter()
+            .fold(false, |special, &byte| special | is_special(byte))
+    };
+    input.chunks_exact(STRIDE).take_while(is_plain).count() * STRIDE
 }
 
 fn is_special(byte: u8) -> bool {

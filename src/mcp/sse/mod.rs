@@ -1,15 +1,15 @@
 //! Event streams (WHATWG HTML, section 9.2), watched while their bytes pass.
 //!
-//! A stream is forwarded as bytes: at once, in order, unchanged, because servers differ in line ends
-//! and field order, and a held-back event makes a client wait for an answer that has arrived. Yet a
-//! few things must be known of it. Where does an event end, so that a comment of ours may stand
-//! there? Has the request been answered, or must we say that it never will be? Can the client resume,
-//! or is this the last it hears? [`SseScan`] finds that out without keeping any event: lines are cut
-//! where they lie, and the data of a message runs through a [`Peek`].
+//! A stream is forwarded as bytes: at once, in order, unchanged, because servers differ in line
+//! ends and field order, and a held-back event makes a client wait for an answer that has arrived.
+//! Yet a few things must be known of it. Where does an event end, so that a comment of ours may
+//! stand there? Has the request been answered, or must we say that it never will be? Can the client
+//! resume, or is this the last it hears? [`SseScan`] finds that out without keeping any event:
+//! lines are cut where they lie, and the data of a message runs through a [`Peek`].
 //!
 //! When a server dies in the middle of an event, its first bytes are already with the client.
-//! [`SseScan::poison_partial`] writes what makes the client drop that event, so that one of ours can
-//! follow.
+//! [`SseScan::poison_partial`] writes what makes the client drop that event, so that one of ours
+//! can follow.
 
 mod block;
 mod write;
@@ -199,8 +199,8 @@ impl SseScan {
         self.last_was_priming && self.at_boundary()
     }
 
-    /// Reads on from `at`, and returns how far it came. A step may read nothing, but then it changes
-    /// the state of the line, and the next one reads.
+    /// Reads on from `at`, and returns how far it came. A step may read nothing, but then it
+    /// changes the state of the line, and the next one reads.
     fn step(
         &mut self,
         bytes: &[u8],

@@ -21,8 +21,8 @@ pub fn write_message_event(out: &mut Vec<u8>, json: &[u8]) {
     out.push(b'\n');
 }
 
-/// The event that tells a client of HTTP+SSE where to send its messages. Control characters, which no
-/// URI has, are left out, so that a uri cannot end the event.
+/// The event that tells a client of HTTP+SSE where to send its messages. Control characters, which
+/// no URI has, are left out, so that a uri cannot end the event.
 pub fn endpoint_event(uri: &str) -> Vec<u8> {
     let mut out = b"event: endpoint\ndata: ".to_vec();
     out.extend(uri.bytes().filter(|byte| !byte.is_ascii_control()));
@@ -36,15 +36,17 @@ impl SseScan {
     /// stand.
     ///
     /// An empty line alone would complete the event, and the client would parse half a message, or
-    /// take `data` lines for the whole of it that were not. So the event is completed as another one:
+    /// take `data` lines for the whole of it that were not. So the event is completed as another
+    /// one:
     ///
     /// - A character that is cut in half is filled up, for clients whose decoder is strict.
-    /// - In the middle of a line, `x` and a line end. The `x` spoils a field name that happens to be
-    ///   one already, and a `retry` whose last digits are missing. After `\r` or `\n` the line has
-    ///   ended, and another line end would be the empty line.
+    /// - In the middle of a line, `x` and a line end. The `x` spoils a field name that happens to
+    ///   be one already, and a `retry` whose last digits are missing. After `\r` or `\n` the line
+    ///   has ended, and another line end would be the empty line.
     /// - `event: aborted`. The last `event` line counts, and clients ignore types they do not know.
-    /// - If the event has an id, the id of the last complete event. Clients remember the id of every
-    ///   event, also of those they ignore; they would resume after the one that they never saw.
+    /// - If the event has an id, the id of the last complete event. Clients remember the id of
+    ///   every event, also of those they ignore; they would resume after the one that they never
+    ///   saw.
     pub fn poison_partial(&self, out: &mut Vec<u8>) {
         if self.at_boundary() {
             return;

@@ -85,7 +85,7 @@ mod tests {
         let robin = RoundRobin::new(2);
         assert_eq!(turns(&robin, &endpoints, 3), [1, 1, 1]);
         endpoints[1].set_weight(0);
-        assert_eq!(turns(&robin, &endpoints, 3), []);
+        assert_eq!(turns(&robin, &endpoints, 3), Vec::<usize>::new());
     }
 
     #[test]

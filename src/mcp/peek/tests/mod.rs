@@ -23,8 +23,8 @@ fn scan<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Message, PeekE
     Ok(peek.message().clone())
 }
 
-/// Whole, byte by byte, cut in two at every place (or at some, when the text is long), and in pieces
-/// of a few sizes: always the same result.
+/// Whole, byte by byte, cut in two at every place (or at some, when the text is long), and in
+/// pieces of a few sizes: always the same result.
 fn scan_every_way(text: &[u8]) -> Result<Message, PeekError> {
     let whole = scan([text]);
     assert_eq!(scan(text.chunks(1)), whole, "byte by byte");
