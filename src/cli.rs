@@ -1,13 +1,14 @@
 //! The command line, familiar to hands that know nginx and HAProxy.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config};
-use crate::server;
+use crate::server::{self, demo};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -53,7 +54,7 @@ pub fn main() -> ExitCode {
     match arguments.command {
         None => with_file(&arguments.run),
         Some(Command::Run(run)) => with_file(&run),
-        Some(Command::Demo) => ExitCode::FAILURE,
+        Some(Command::Demo) => demo(),
     }
 }
 
@@ -95,6 +96,36 @@ fn serve(config: Config, path: &Path) -> ExitCode {
         )
     };
     exit(server::run(config, hello))
+}
+
+fn demo() -> ExitCode {
+    start_log("warn");
+    let result = demo::run(|copies| {
+        print(&demo_text(copies));
+    });
+    match result {
+        Ok(()) => {
+            print("bye");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            complain(&format!("tidegate: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What the demo says: where things are, and what to try.
+fn demo_text(copies: &[(String, SocketAddr)]) -> String {
+    let copies: String = copies
+        .iter()
+        .map(|(name, address)| format!("    {name}  http://{address}/mcp\n"))
+        .collect();
+    include_str!("demo.txt")
+        .replace("{version}", env!("CARGO_PKG_VERSION"))
+        .replace("{copies}", &copies)
+        .replace("{address}", demo::ADDRESS)
+        .replace("{admin}", demo::ADMIN_ADDRESS)
 }
 
 fn exit(result: Result<(), server::StartError>) -> ExitCode {

@@ -15,6 +15,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod mcp;
 pub mod pool;
 pub mod proxy;

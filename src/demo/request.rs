@@ -142,14 +142,19 @@ fn posted(head: &dyn RequestHead, body: &[u8], session: Option<String>) -> Resul
     check_accept(head, &["application/json", "text/event-stream"])?;
     let (message, members) = parse(body)?;
     let id = message.id.as_ref();
-    let verdict = classify(&Seen {
+    let seen = Seen {
         method: HttpMethod::Post,
         version: one(head, MCP_PROTOCOL_VERSION)?,
         session: session.is_some(),
         mcp_method: one(head, MCP_METHOD)?,
         mcp_name: one(head, MCP_NAME)?,
         body: Some(&message),
-    });
+    };
+    let verdict = if is_stateless_initialize(&seen, &message) {
+        Verdict::Stateless
+    } else {
+        classify(&seen)
+    };
     let named = head.get(MCP_PROTOCOL_VERSION).unwrap_or_default();
     let named = String::from_utf8_lossy(named.trim_ascii());
     match verdict {
@@ -179,6 +184,17 @@ fn posted(head: &dyn RequestHead, body: &[u8], session: Option<String>) -> Resul
             Ok(Call::Session { session, said })
         }
     }
+}
+
+/// The classifier refuses every `initialize` that names a stateless revision, because some server
+/// might take it for a handshake. This one does not: where head and envelope agree, it is a method
+/// that the era does not have.
+fn is_stateless_initialize(seen: &Seen<'_>, message: &Message) -> bool {
+    let version = seen.version.and_then(Revision::parse);
+    let stateless = version.filter(|revision| revision.era() == Era::Stateless);
+    stateless.is_some_and(|revision| message.meta_version.as_deref() == Some(revision.as_str()))
+        && message.method.as_deref() == Some("initialize")
+        && seen.mcp_method == Some(b"initialize")
 }
 
 /// Reads the body twice: once for the members that decide, which notices duplicates and keeps the

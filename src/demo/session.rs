@@ -2,7 +2,8 @@
 //!
 //! A session costs memory for as long as its client might come back, and clients seldom say
 //! good-bye. So there is a cap: beyond it the session that has been idle longest makes room. A
-//! session with an open stream is in use, however long the stream is silent, and is never taken away.
+//! session with an open stream is in use, however long the stream is silent, and is never taken
+//! away.
 //!
 //! Pure: time comes in as `now`. The only effect is that the streams of a session that ends notice,
 //! through the channel in their [`Lease`].

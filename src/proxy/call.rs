@@ -81,6 +81,7 @@ pub async fn understand<D: Downstream>(
         (HttpMethod::Post, true) => classify(down.head(), http, Some(message)),
         _ => first,
     };
+    ctx.requested = requested(down.head(), message);
     let rules = match verdict {
         Verdict::Stateless => Rules::Stateless,
         Verdict::Handshake => Rules::Handshake,
@@ -157,6 +158,21 @@ fn classify(head: &impl RequestHead, method: HttpMethod, body: Option<&mcp::Mess
         mcp_name: head.get(MCP_NAME),
         body,
     })
+}
+
+/// The protocol version that the request asks for, for the answer that it is not served.
+fn requested(head: &impl RequestHead, message: &mcp::Message) -> Option<Box<str>> {
+    let header = head
+        .get(MCP_PROTOCOL_VERSION)
+        .map(|value| String::from_utf8_lossy(value).into_owned());
+    let version = header.or_else(|| message.init_version.clone())?;
+    Some(
+        version
+            .chars()
+            .take(64)
+            .collect::<String>()
+            .into_boxed_str(),
+    )
 }
 
 fn method_header(head: &impl RequestHead, rules: Rules) -> Option<String> {

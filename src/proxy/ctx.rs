@@ -93,6 +93,8 @@ pub struct Ctx {
     pub mcp_method: &'static str,
     /// The tool's name for a tool call.
     pub tool: Option<Box<str>>,
+    /// The protocol version asked for, where it is one that is not served.
+    pub requested: Option<Box<str>>,
     /// The JSON-RPC id, once read: every answer of ours carries it.
     pub id: Option<RawId>,
     /// Hash of the session, for the log.
@@ -137,6 +139,7 @@ impl Ctx {
             era: None,
             mcp_method: "",
             tool: None,
+            requested: None,
             id: None,
             session: None,
             endpoint: None,

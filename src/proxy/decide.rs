@@ -146,7 +146,7 @@ pub fn open(
     };
     let sealed = String::from_utf8_lossy(id).into_owned();
     let key = Key::of(claims.pool, claims.endpoint, &claims.server_id);
-    ctx.session = Some(crate::telemetry::SessionTag::of(&sealed));
+    ctx.session = Some(telemetry::SessionTag::of(&sealed));
     Ok(Bound {
         endpoint,
         claims,
@@ -215,7 +215,7 @@ fn room(shared: &Shared, pool: &PoolState, ctx: &Ctx) -> Result<(), Fault> {
 
 /// What the consistent hash goes by, if the pool balances so: the client's address without its
 /// port, or a header's value.
-fn hash_key(pool: &PoolState, head: &dyn RequestHead, info: &ConnInfo) -> Option<u64> {
+pub fn hash_key(pool: &PoolState, head: &dyn RequestHead, info: &ConnInfo) -> Option<u64> {
     match pool.hash_on()? {
         HashOn::ClientIp => Some(NameHash::of(&info.client.ip().to_string()).get()),
         HashOn::Header(name) => head

@@ -68,16 +68,13 @@ pub struct Row {
     pub code: i64,
     /// JSON-RPC error message; holds nothing from the inside.
     pub message: &'static str,
-    /// Raw JSON for the error's `data`, if any.
-    pub data: Option<&'static str>,
+    /// The error's `data` names the versions that are served, and the one asked for.
+    pub names_versions: bool,
     /// One more response header field.
     pub field: Option<(&'static str, &'static str)>,
     /// The closed-set label for logs and metrics.
     pub label: &'static str,
 }
-
-/// `data` of an unsupported-version error: what this protocol revision calls `supported`.
-const SUPPORTED: &str = r#"{"supported":["2026-07-28"]}"#;
 
 impl Fault {
     /// The row of the table for this fault.
@@ -92,7 +89,7 @@ impl Fault {
             Self::Invalid(why) => row(400, code::INVALID_REQUEST, why, "invalid"),
             Self::HeaderMismatch(why) => row(400, code::HEADER_MISMATCH, why, "header_mismatch"),
             Self::UnsupportedVersion => Row {
-                data: Some(SUPPORTED),
+                names_versions: true,
                 ..row(
                     400,
                     code::UNSUPPORTED_VERSION,
@@ -162,7 +159,7 @@ impl Fault {
                 "era",
             ),
             Self::OnlyStatelessEra => Row {
-                data: Some(SUPPORTED),
+                names_versions: true,
                 ..row(
                     400,
                     code::UNSUPPORTED_VERSION,
@@ -213,7 +210,7 @@ const fn row(status: u16, code: i64, message: &'static str, label: &'static str)
         status,
         code,
         message,
-        data: None,
+        names_versions: false,
         field: None,
         label,
     }

@@ -16,6 +16,7 @@ use super::state::{Chore, PoolState, ending};
 use crate::mcp::HttpMethod;
 use crate::mcp::headers::{LAST_EVENT_ID, MCP_SESSION_ID};
 use crate::pool::{CallPermit, Endpoint, PickContext};
+use crate::session::IdKind;
 use crate::telemetry::{self, RetryOutcome};
 use crate::transport::dial::Target;
 use crate::transport::sessions::SessionUp;
@@ -245,17 +246,22 @@ async fn send_head(
         Rules::Handshake => &["origin", "accept-encoding", MCP_SESSION_ID],
         Rules::Session => &["origin", "accept-encoding"],
     };
-    let bound = match aim {
-        Aim::Bound(bound) => Some((MCP_SESSION_ID, bound.claims.server_id.as_bytes())),
-        Aim::Any { .. } => None,
+    // What the server knows the session by: an id, or in HTTP+SSE an address of its own.
+    let (id, target) = match aim {
+        Aim::Any { .. } => (None, head.target()),
+        Aim::Bound(bound) => match bound.claims.kind {
+            IdKind::Session => (Some(bound.claims.server_id.as_bytes()), head.target()),
+            IdKind::Sse => (None, bound.claims.server_id.as_str()),
+        },
     };
+    let id = id.map(|id| (MCP_SESSION_ID, id));
     let out = Outgoing {
         head,
         method: head.method(),
-        target: head.target(),
+        target,
         authority,
         edits: Edits {
-            set: bound.as_slice(),
+            set: id.as_slice(),
             drop,
         },
         length: call.body.outgoing_length(),

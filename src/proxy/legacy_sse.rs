@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 
 use super::Worker;
 use super::body::Body;
@@ -19,7 +19,7 @@ use super::decide::{self, Aim};
 use super::fault::Fault;
 use super::forward::{Reply, forward};
 use super::relay::{is_event_stream, relay, send_stream_head};
-use super::state::{InFlight, PoolState};
+use super::state::{InFlight, PoolState, ending};
 use super::stream::{Kind, Limits, Relay};
 use crate::mcp::sse::{Mode, endpoint_event};
 use crate::mcp::{Class, Era, HttpMethod, Note, RawId, SseScan};
@@ -73,7 +73,7 @@ async fn open<D: Downstream>(
 ) -> Result<(), Fault> {
     let aim = Aim::Any {
         need: Need::Any,
-        key: None,
+        key: decide::hash_key(pool, down.head(), down.info()),
     };
     let mut call = Call {
         rules: Rules::Session,
@@ -87,7 +87,7 @@ async fn open<D: Downstream>(
         return relay(worker, down, ctx, pool, &call, &aim, reply, flight).await;
     }
     let limits = Limits::new(Kind::Sse, &ctx.snapshot.config.streams, None, None);
-    let first = first_event(pool, &mut reply).await?;
+    let first = first_event(worker, down, pool, &mut reply).await?;
     let claims = claims(pool, ctx, &reply, first.uri(down.head(), pool, &reply)?);
     let sealed = worker
         .shared
@@ -115,6 +115,7 @@ async fn open<D: Downstream>(
     {
         let mut phase = worker.shared.phase.clone();
         let mut stream = Relay::new(Kind::Sse, Vec::new(), Some(&linked.link), limits);
+        stream.observe(first.behind());
         let end = stream.run(down, &mut reply.up, ctx, &mut phase).await;
         ctx.end = end;
     } else {
@@ -152,13 +153,24 @@ struct First {
     uri: String,
 }
 
-async fn first_event(pool: &PoolState, reply: &mut Reply) -> Result<First, Fault> {
+async fn first_event<D: Downstream>(
+    worker: &Worker,
+    down: &mut D,
+    pool: &PoolState,
+    reply: &mut Reply,
+) -> Result<First, Fault> {
     let mut bytes = BytesMut::new();
     let mut scan = SseScan::new(Mode::Endpoint);
     let mut found = None;
-    let mut events_end = 0;
+    let mut phase = worker.shared.phase.clone();
+    let by = Instant::now() + pool.config.timeouts.header;
     while found.is_none() {
-        let piece = timeout(pool.config.timeouts.header, reply.up.read_body()).await;
+        let piece = tokio::select! {
+            biased;
+            piece = timeout_at(by.into(), reply.up.read_body()) => piece,
+            () = down.gone() => return Err(Fault::ClientGone),
+            () = ending(&mut phase) => return Err(Fault::Draining),
+        };
         let piece = piece
             .map_err(|_| Fault::UpstreamTimeout)?
             .map_err(|_| Fault::UpstreamClosed)?;
@@ -168,13 +180,11 @@ async fn first_event(pool: &PoolState, reply: &mut Reply) -> Result<First, Fault
         let base = bytes.len();
         bytes.extend_from_slice(&piece);
         scan.feed(&piece, &mut |event| {
-            if found.is_some() {
-                return;
-            }
             if let Note::Endpoint(uri) = event.note {
-                found = Some((events_end..base + event.end, uri.to_owned()));
+                let end = base + event.end;
+                let start = end.saturating_sub(event.size as usize);
+                found = Some((start..end, uri.to_owned()));
             }
-            events_end = base + event.end;
         });
         if found.is_none() && bytes.len() > FIRST_EVENT_MAX {
             return Err(Fault::UpstreamMalformed);
@@ -203,13 +213,18 @@ impl First {
         })
     }
 
+    /// What was read behind the endpoint event.
+    fn behind(&self) -> &[u8] {
+        &self.bytes[self.event.end..]
+    }
+
     /// What was read, with our address in place of the server's.
     fn rewritten(&self, path: &str, sealed: &str) -> Bytes {
         let ours = endpoint_event(&format!("{path}?{PARAMETER}={sealed}"));
         let mut out = BytesMut::with_capacity(self.bytes.len() + ours.len());
         out.extend_from_slice(&self.bytes[..self.event.start]);
         out.extend_from_slice(&ours);
-        out.extend_from_slice(&self.bytes[self.event.end..]);
+        out.extend_from_slice(self.behind());
         out.freeze()
     }
 }

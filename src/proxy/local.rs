@@ -8,7 +8,7 @@ use super::ctx::{Ctx, End};
 use super::fault::Fault;
 use super::intake::Builtin;
 use super::state::{Phase, Shared};
-use crate::mcp::answer;
+use crate::mcp::{Revision, answer};
 use crate::transport::{Downstream, Edits, Error, Length};
 
 const JSON: (&str, &[u8]) = ("content-type", b"application/json");
@@ -25,7 +25,11 @@ pub async fn refuse<D: Downstream>(down: &mut D, ctx: &mut Ctx, fault: Fault) {
         down.abort().await;
         return;
     }
-    let body = answer::error(ctx.id.as_ref(), row.code, row.message, row.data);
+    let data = row.names_versions.then(|| {
+        let requested = ctx.requested.as_deref().unwrap_or_default();
+        answer::supported_versions(&[Revision::V2026_07_28], requested)
+    });
+    let body = answer::error(ctx.id.as_ref(), row.code, row.message, data.as_deref());
     let mut set = vec![JSON];
     if let Some((name, value)) = row.field {
         set.push((name, value.as_bytes()));

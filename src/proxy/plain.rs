@@ -22,7 +22,7 @@ use crate::pool::{Admin, CallPermit, Endpoint, HealthState, Need, PickContext};
 use crate::session::NameHash;
 use crate::transport::dial::{Target, peer};
 use crate::transport::sessions::PingoraHead;
-use crate::transport::{ConnInfo, Headers};
+use crate::transport::{ConnInfo, Headers, is_hop_by_hop, is_nominated};
 
 /// Endpoints tried for one request when connections fail.
 const ATTEMPTS_MAX: usize = 3;
@@ -129,10 +129,12 @@ impl ProxyHttp for Plain {
                     exclude: &plain.tried,
                     need: Need::Any,
                 };
-                let picked = pool
-                    .pool
-                    .pick(&context, &mut fastrand::Rng::new())
-                    .map_err(|_| unavailable())?;
+                let picked = pool.pool.pick(&context, &mut fastrand::Rng::new());
+                let picked = picked.map_err(|_| match plain.tried.is_empty() {
+                    true => unavailable(),
+                    // All there is was tried, in vain.
+                    false => Error::new(ErrorType::ConnectError),
+                })?;
                 plain.set_cookie = pool.config.affinity_cookie.as_ref().map(|_| picked.id());
                 picked
             }
@@ -182,6 +184,7 @@ impl ProxyHttp for Plain {
         response: &mut ResponseHeader,
         plain: &mut PlainCtx,
     ) -> Result<()> {
+        strip_hop_by_hop(response);
         let name = plain
             .pool
             .as_ref()
@@ -277,6 +280,27 @@ fn cookie(head: &impl Headers, name: &str) -> Option<String> {
         }
     });
     found
+}
+
+/// Leaves behind what belongs to the endpoint's connection (RFC 9110 section 7.6.1), which Pingora
+/// does for requests only. Framing is Pingora's, and an upgrade keeps the words that make it one.
+fn strip_hop_by_hop(response: &mut ResponseHeader) {
+    if response.status == http::StatusCode::SWITCHING_PROTOCOLS {
+        return;
+    }
+    let stays = |name: &str| matches!(name, "content-length" | "transfer-encoding");
+    let left: Vec<http::HeaderName> = response
+        .headers
+        .keys()
+        .filter(|name| !stays(name.as_str()))
+        .filter(|name| {
+            is_hop_by_hop(name.as_str()) || is_nominated(&response.headers, name.as_str())
+        })
+        .cloned()
+        .collect();
+    for name in left {
+        response.remove_header(&name);
+    }
 }
 
 fn key(pool: &PoolState, head: &PingoraHead, info: Option<&ConnInfo>) -> Option<u64> {

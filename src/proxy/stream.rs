@@ -201,7 +201,7 @@ impl<'a> Relay<'a> {
     }
 
     /// Watches a piece pass: which requests it answers, and where events end.
-    fn observe(&mut self, piece: &[u8]) {
+    pub fn observe(&mut self, piece: &[u8]) {
         let Self {
             scan,
             owed,
@@ -359,7 +359,7 @@ fn settle(owed: &mut Vec<RawId>, link: Option<&Link>, id: &RawId) {
 
 fn failure(id: &RawId, fault: Fault) -> Vec<u8> {
     let row = fault.row();
-    answer::error(Some(id), row.code, row.message, row.data)
+    answer::error(Some(id), row.code, row.message, None)
 }
 
 /// The graceful end of `subscriptions/listen` (2026-07-28).

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::Worker;
 use super::ctx::{Ctx, End};
+use super::decide;
 use super::fault::Fault;
 use super::finish;
 use super::intake::{self, Admitted};
@@ -84,16 +85,17 @@ async fn open(
     ctx.pool = Some(pool.pool.name().into());
     let mut tried = Vec::new();
     let mut attempts = 0;
+    let mut last = None;
     loop {
         let context = PickContext {
-            key: None,
+            key: decide::hash_key(pool, head, info),
             exclude: &tried,
             need: Need::Any,
         };
         let endpoint = pool
             .pool
             .pick(&context, &mut fastrand::Rng::new())
-            .map_err(|_| Fault::NoEndpoint)?;
+            .map_err(|_| last.unwrap_or(Fault::NoEndpoint))?;
         attempts += 1;
         ctx.endpoint = Some(endpoint.name().into());
         let session = endpoint.session();
@@ -117,6 +119,7 @@ async fn open(
         if !retry::may(Retry::Always, stage, true, false, attempts) {
             return Err(fault);
         }
+        last = Some(fault);
         tried.push(endpoint.id());
     }
 }
@@ -169,7 +172,7 @@ where
     ctx.fault = Some(row.label);
     ctx.answered(row.status, Instant::now());
     ctx.end = End::Local;
-    let body = answer::error(None, row.code, row.message, row.data);
+    let body = answer::error(None, row.code, row.message, None);
     let reason = http::StatusCode::from_u16(row.status)
         .ok()
         .and_then(|status| status.canonical_reason())

@@ -16,18 +16,18 @@ use crate::telemetry::{self, EndpointView};
 use crate::transport::{Downstream, Edits, Length, RequestHead};
 
 /// Serves the admin address.
-pub struct Admin {
+pub(super) struct Admin {
     shared: Arc<Shared>,
 }
 
 impl Admin {
     /// A handler over the process's state.
-    pub fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
     }
 
     /// The metrics, as Prometheus reads them.
-    pub fn metrics(&self) -> String {
+    pub(super) fn metrics(&self) -> String {
         let snapshot = self.shared.snapshot.load();
         telemetry::set_sessions(self.shared.sessions.len());
         let mut endpoints = snapshot.pools.iter().flat_map(|pool| {

@@ -25,7 +25,7 @@ const LOOK: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 /// The operating system's.
-pub fn hold_signals() -> std::io::Result<()> {
+pub(super) fn hold_signals() -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -42,7 +42,7 @@ pub fn hold_signals() -> std::io::Result<()> {
 }
 
 /// Turns signals into the phases of the process.
-pub struct Signals {
+pub(super) struct Signals {
     shared: Arc<Shared>,
     phase: watch::Sender<Phase>,
     shutdown: watch::Sender<bool>,
@@ -79,7 +79,7 @@ enum Asked {
 
 impl Signals {
     /// `phase` is what everything else watches; `shutdown` tells Pingora's HTTP/2 connections.
-    pub fn new(
+    pub(super) fn new(
         shared: Arc<Shared>,
         phase: watch::Sender<Phase>,
         shutdown: watch::Sender<bool>,

@@ -18,7 +18,7 @@ const BACKLOG: i32 = 65_535;
 const KEEPALIVE: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// One listener's socket on one thread.
-pub struct Bound {
+pub(super) struct Bound {
     /// The socket, not blocking.
     pub socket: TcpListener,
     /// The listener's name.
@@ -32,7 +32,7 @@ pub struct Bound {
 /// # Errors
 /// The operating system's; also if another process already listens on the address, which
 /// SO_REUSEPORT alone would let pass and then share connections with.
-pub fn bind(listener: &Listener, threads: usize) -> io::Result<Vec<Bound>> {
+pub(super) fn bind(listener: &Listener, threads: usize) -> io::Result<Vec<Bound>> {
     let gate = Arc::new(Gate {
         open: AtomicUsize::new(0),
         max: listener.max_connections,
@@ -57,7 +57,7 @@ pub fn bind(listener: &Listener, threads: usize) -> io::Result<Vec<Bound>> {
 }
 
 /// A listening socket. Without `shared` it can only be had if nobody else listens there.
-pub fn socket(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+pub(super) fn socket(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -82,20 +82,20 @@ pub fn socket(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
 }
 
 /// Bounds the connections of a listener.
-pub struct Gate {
+pub(super) struct Gate {
     open: AtomicUsize,
     max: usize,
 }
 
 /// One connection's place.
-pub struct Place {
+pub(super) struct Place {
     gate: Arc<Gate>,
     _active: ActiveConnection,
 }
 
 impl Gate {
     /// A place for one more connection, if there is one. Refusals are counted.
-    pub fn enter(self: &Arc<Self>) -> Option<Place> {
+    pub(super) fn enter(self: &Arc<Self>) -> Option<Place> {
         if self.open.fetch_add(1, Ordering::Relaxed) >= self.max {
             self.open.fetch_sub(1, Ordering::Relaxed);
             limit_hit(Limit::Connections);

@@ -6,6 +6,7 @@
 
 mod admin;
 pub mod connection;
+pub mod demo;
 mod drain;
 mod listeners;
 mod probe;
@@ -29,6 +30,7 @@ use pingora::services::{ServiceReadyNotifier, ServiceWithDependents};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{self, Config};
+use crate::demo::DemoServer;
 use crate::pool::PoolError;
 use crate::proxy::links::Links;
 use crate::proxy::state::{Flight, Phase, Shared, Snapshot};
@@ -81,6 +83,15 @@ pub enum StartError {
 /// # Errors
 /// Whatever keeps it from starting.
 pub fn run(config: Config, hello: impl FnOnce()) -> Result<(), StartError> {
+    run_with(config, Vec::new(), hello)
+}
+
+/// The same, with demo servers beside it.
+fn run_with(
+    config: Config,
+    demos: Vec<(Bound, DemoServer)>,
+    hello: impl FnOnce(),
+) -> Result<(), StartError> {
     drain::hold_signals().map_err(StartError::Signals)?;
     let threads = config.threads.map_or_else(cores, usize::from);
     let bounds = bounds(&config);
@@ -110,6 +121,9 @@ pub fn run(config: Config, hello: impl FnOnce()) -> Result<(), StartError> {
             bounds,
             shutdown.clone(),
         ));
+    }
+    if !demos.is_empty() {
+        server.add_service(Apart::new("demo", demos, &shared, bounds, shutdown.clone()));
     }
     for (index, bound) in sockets.into_iter().enumerate() {
         let name = format!("worker-{index}");

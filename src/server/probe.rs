@@ -36,7 +36,7 @@ const SESSION_REVISION: &str = "2025-11-25";
 const STATELESS_REVISION: &str = "2026-07-28";
 
 /// A check, and how it is ended.
-pub enum Checker {
+pub(super) enum Checker {
     /// One of Pingora's.
     Stock(Box<dyn HealthCheck + Send + Sync>),
     /// Ours, which may hold a session on the server.
@@ -45,7 +45,7 @@ pub enum Checker {
 
 impl Checker {
     /// The check through Pingora's interface.
-    pub fn as_check(&self) -> &(dyn HealthCheck + Send + Sync) {
+    pub(super) fn as_check(&self) -> &(dyn HealthCheck + Send + Sync) {
         match self {
             Self::Stock(check) => &**check,
             Self::Mcp(check) => &**check,
@@ -53,7 +53,7 @@ impl Checker {
     }
 
     /// Leaves nothing behind on the server.
-    pub async fn close(&self) {
+    pub(super) async fn close(&self) {
         if let Self::Mcp(check) = self
             && let (Some(session), Some(address)) = (check.take_session(), check.endpoint.address())
         {
@@ -63,7 +63,7 @@ impl Checker {
 }
 
 /// The check for an endpoint as its pool wants it; none if the pool is not checked.
-pub fn check_for(
+pub(super) fn check_for(
     pool: &Arc<PoolState>,
     endpoint: &Arc<Endpoint>,
     dialer: &Arc<Dialer>,
@@ -112,7 +112,7 @@ pub fn check_for(
 }
 
 /// The check `mcp` of one endpoint.
-pub struct McpCheck {
+pub(super) struct McpCheck {
     pool: Arc<PoolState>,
     endpoint: Arc<Endpoint>,
     dialer: Arc<Dialer>,
@@ -585,7 +585,7 @@ fn first_response(bytes: &[u8]) -> Option<Value> {
 }
 
 /// Deletes a session on a server on behalf of nobody; best effort, bounded in time.
-pub async fn delete_session(
+pub(super) async fn delete_session(
     pool: &PoolState,
     endpoint: &Endpoint,
     dialer: &Arc<Dialer>,

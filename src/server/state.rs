@@ -14,7 +14,7 @@ use crate::session::NameHash;
 ///
 /// # Errors
 /// A pool with more endpoints than the balancer can hold.
-pub fn compile(config: Config) -> Result<Snapshot, PoolError> {
+pub(super) fn compile(config: Config) -> Result<Snapshot, PoolError> {
     let pools = config
         .pools
         .iter()

@@ -32,7 +32,7 @@ const SWEEP: Duration = Duration::from_secs(1);
 type Alarms = HashMap<usize, Arc<Notify>>;
 
 /// The background of the process.
-pub struct Tasks {
+pub(super) struct Tasks {
     shared: Arc<Shared>,
     tools: Arc<ToolNames>,
     chores: Mutex<Option<mpsc::Receiver<Chore>>>,
@@ -40,7 +40,11 @@ pub struct Tasks {
 
 impl Tasks {
     /// Takes the receiving end of the chores.
-    pub fn new(shared: Arc<Shared>, tools: Arc<ToolNames>, chores: mpsc::Receiver<Chore>) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        tools: Arc<ToolNames>,
+        chores: mpsc::Receiver<Chore>,
+    ) -> Self {
         Self {
             shared,
             tools,
@@ -188,7 +192,7 @@ async fn resolve(endpoint: Arc<Endpoint>, name: HostPort, every: Duration) {
 }
 
 /// One look-up.
-pub async fn resolve_once(endpoint: &Endpoint, name: &HostPort) {
+pub(super) async fn resolve_once(endpoint: &Endpoint, name: &HostPort) {
     let found: Vec<SocketAddr> = match tokio::net::lookup_host((name.host.as_str(), name.port))
         .await
     {

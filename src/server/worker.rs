@@ -30,7 +30,7 @@ use crate::transport::{ConnInfo, Downstream, RequestHead};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The gateway's handler for the connections of one listener on one thread.
-pub struct Gateway {
+pub(super) struct Gateway {
     worker: Worker,
     plain: Arc<HttpProxy<Plain>>,
     shutdown: ShutdownWatch,
@@ -38,7 +38,7 @@ pub struct Gateway {
 
 impl Gateway {
     /// A handler with connections of its own to the endpoints.
-    pub fn new(
+    pub(super) fn new(
         shared: Arc<Shared>,
         dialer: Arc<Dialer>,
         listener: Arc<str>,
@@ -81,7 +81,7 @@ impl Handler for Gateway {
 }
 
 /// One thread of the process: a Pingora service with a runtime of its own.
-pub struct WorkerService {
+pub(super) struct WorkerService {
     name: String,
     bound: Vec<Bound>,
     shared: Arc<Shared>,
@@ -91,7 +91,7 @@ pub struct WorkerService {
 
 impl WorkerService {
     /// A worker that accepts on these sockets. `shutdown` turns true when the drain begins.
-    pub fn new(
+    pub(super) fn new(
         name: String,
         bound: Vec<Bound>,
         shared: Arc<Shared>,
@@ -148,7 +148,7 @@ impl ServiceWithDependents for WorkerService {
 }
 
 /// Accepts until the drain begins, then takes what still waits in the queue and closes the socket.
-pub async fn accept<H: Handler>(bound: Bound, around: Arc<Surroundings<H>>) {
+pub(super) async fn accept<H: Handler>(bound: Bound, around: Arc<Surroundings<H>>) {
     let Bound { socket, name, gate } = bound;
     let listener = match TcpListener::from_std(socket) {
         Ok(listener) => listener,

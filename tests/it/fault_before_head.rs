@@ -43,7 +43,7 @@ async fn assert_fault(client: &Client, mut response: Response, status: u16, id: 
 
 /// A gate that does not wait long, and a session on the one endpoint.
 async fn hasty(a: &Endpoint) -> (Tidegate, Client, SessionId) {
-    let gate = Tidegate::build(&[a]).pool("timeouts: { header: 200ms }");
+    let gate = Tidegate::build(&[a]).pool("timeouts: { header: 300ms }");
     let gate = gate.start().await;
     let client = gate.client();
     let session = client.initialize().await;
@@ -71,15 +71,16 @@ async fn every_failure_is_an_answer_with_the_id() {
         (Fault::Status(503, r#"{"detail":"busy"}"#.into()), 503),
         (Fault::Status(504, "null".into()), 504),
     ] {
-        for id in ids() {
+        a.fault(fault.clone());
+        let both_eras = async |id: Value| {
             let what = format!("{fault:?} {id}");
-            a.fault_next(1, fault.clone());
             let answer = client.send(stateless_call(&id, "echo")).await;
             assert_fault(&client, answer, status, &id, &what).await;
-            a.fault_next(1, fault.clone());
             let answer = client.post(&session, &tool_call(&id, "echo")).await;
             assert_fault(&client, answer, status, &id, &what).await;
-        }
+        };
+        let [w, x, y, z] = ids().map(both_eras);
+        tokio::join!(w, x, y, z);
         a.heal();
     }
     assert_eq!(a.calls("tools/call").len(), 13 * 4 * 2, "none was sent twice");

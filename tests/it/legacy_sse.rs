@@ -345,7 +345,8 @@ async fn in_front_of(odd: &Odd) -> Tidegate {
         format!(
             "listeners: [{{ bind: {} }}]\nroutes: [{{ path: /a/sse, pool: main }}]\n\
              pools: {{ main: {{ health: {{ check: none }}, endpoints: [\"{address}\"] }} }}\n\
-             admin: {{ bind: \"{}\" }}\nstate_dir: {}\nlog: {{ access: off }}\n",
+             admin: {{ bind: \"{}\" }}\nstate_dir: {}\nlog: {{ access: off }}\n\
+             streams: {{ keep_alive: 100ms }}\n",
             places.listen,
             places.admin,
             places.state_dir().display(),
@@ -420,4 +421,38 @@ async fn a_stream_without_an_endpoint_event_is_given_up_in_time() {
     assert_eq!(refused.status, 504);
     a.until("the stream is given up", |e| e.streams_open() == 0)
         .await;
+}
+
+#[tokio::test]
+async fn a_comment_of_ours_never_stands_inside_of_an_event() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+    let address = listener.local_addr().expect("its address");
+    let quiet = Duration::from_millis(400);
+    let server = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.expect("a connection");
+        let wire = Wire::new(stream);
+        wire.request_head().await.expect("a head");
+        // The end of the first event and the beginning of the second come in one piece.
+        let begin = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n\
+                     event: endpoint\ndata: /m?x=1\n\nevent: message\nda";
+        wire.write(begin.as_bytes()).await.expect("sent");
+        tokio::time::sleep(quiet).await;
+        wire.write(b"ta: {\"half\":2}\n\n").await.expect("sent");
+        wire.closed().await;
+    });
+    let gate = in_front_of(&Odd {
+        address,
+        posted: tokio::spawn(async { String::new() }),
+    })
+    .await;
+    let accept = [("accept", "text/event-stream")];
+    let mut stream = gate.client().request("GET", "/a/sse", &accept, b"").await;
+    let mut events = stream.events();
+    events.next().await.expect("the endpoint event");
+    let second = events.next().await.expect("the second event");
+    assert_eq!(second.raw, "event: message\ndata: {\"half\":2}\n\n");
+    assert!(events.comments.is_empty());
+    events.next_comment().await;
+    drop(stream);
+    server.await.expect("the server is done");
 }

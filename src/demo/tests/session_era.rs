@@ -89,10 +89,7 @@ fn an_initialize_that_fails_leaves_no_session_behind() {
             (200, -32602),
         ),
         (
-            &[
-                ("MCP-Protocol-Version", "2026-07-28"),
-                ("Mcp-Method", "initialize"),
-            ],
+            &[("MCP-Protocol-Version", "2026-07-28")],
             INITIALIZE,
             (400, -32020),
         ),

@@ -80,7 +80,13 @@ fn tools_are_listed_and_called() {
 
 #[test]
 fn methods_that_the_era_does_not_have_are_404() {
-    for method in ["ping", "logging/setLevel", "resources/list", "nonsense"] {
+    for method in [
+        "initialize",
+        "ping",
+        "logging/setLevel",
+        "resources/list",
+        "nonsense",
+    ] {
         let reply = ask(&mut Fixture::new(), method, json!({}));
         assert_eq!(verdict(reply), (404, -32601), "{method}");
     }

@@ -1,0 +1,46 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# They install what is missing and say so. Needed beforehand: Rust, Python 3.11, Node 20, make.
+
+CARGO ?= cargo
+export CARGO_TERM_COLOR ?= never
+
+.PHONY: help demo test setup check unit it peers docs release clean
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+demo: setup ## Build and run Tidegate on 127.0.0.1:8080 in front of three demo MCP servers
+	$(CARGO) build --quiet
+	@exec target/debug/tidegate demo
+
+test: setup check unit it docs peers ## Run all tests
+	@echo "all tests passed"
+
+setup: ## Install what the build lacks
+	@tools/setup.sh
+
+check: ## Format and lints
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+
+unit: ## Unit, property and simulation tests, and the tests on the tree itself
+	$(CARGO) test --workspace --quiet --lib --bins
+	$(CARGO) test --quiet --test sim --test tidy
+
+it: ## Integration tests: the real binary, scripted servers, on loopback
+	$(CARGO) test --quiet --test it
+
+docs: ## The documentation builds without a warning
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --no-deps --workspace --document-private-items
+
+peers: ## Real SDK servers and clients, and the official conformance suite, direct and through Tidegate
+	tests/sdk/setup.sh
+	$(CARGO) build --quiet --bins --examples
+	tests/sdk/run.py all --tidegate target/debug/tidegate
+
+release: setup ## The optimised binary, target/release/tidegate
+	$(CARGO) build --release
+
+clean: ## Remove what was built and installed here
+	$(CARGO) clean
+	rm -rf .cache
