@@ -128,9 +128,9 @@ fn refusal(error: PeekError) -> Fault {
         PeekError::Malformed { .. } => Fault::Parse,
         PeekError::TooDeep { .. } => Fault::Invalid("the body is nested too deeply"),
         PeekError::DuplicateKey { .. } => Fault::Invalid("a key of the message stands twice"),
-        PeekError::IdTooLong { .. } => Fault::Invalid("the id is too long"),
-        PeekError::MethodTooLong { .. } => Fault::Invalid("the method is too long"),
-        PeekError::BatchTooLong { .. } => Fault::Invalid("the batch is too long"),
+        PeekError::IdTooLong => Fault::Invalid("the id is too long"),
+        PeekError::MethodTooLong => Fault::Invalid("the method is too long"),
+        PeekError::BatchTooLong => Fault::Invalid("the batch is too long"),
         PeekError::InvalidId { .. } => Fault::Invalid("the id must be a string or a number"),
     }
 }

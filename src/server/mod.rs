@@ -5,6 +5,7 @@
 //! are ours, because Pingora's own stop is a fixed sleep after which streams are cut.
 
 mod admin;
+mod ask;
 pub mod connection;
 pub mod demo;
 mod drain;

@@ -11,7 +11,6 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora::{Error as PingoraError, ErrorType, Result as PingoraResult};
@@ -20,19 +19,16 @@ use pingora_load_balancing::health_check::{HealthCheck, HttpHealthCheck, TcpHeal
 use serde_json::Value;
 use tokio::time::timeout;
 
+use super::ask::{Answer, SESSION_REVISION, ask};
 use crate::config::{self, Check, Eras, Transport};
 use crate::mcp::headers::MCP_SESSION_ID;
 use crate::pool::{Endpoint, Fact};
 use crate::proxy::state::PoolState;
 use crate::telemetry::ToolNames;
-use crate::transport::dial::{Dialer, Target};
-use crate::transport::{Edits, Headers, Http, Length, Outgoing, RequestHead, Upstream};
+use crate::transport::dial::Dialer;
 
-/// Bound on the answer to a probe; a longer one is cut off and counts as read.
-const ANSWER_MAX: usize = 512 * 1024;
 /// Pages of `tools/list` read to learn names.
 const TOOL_PAGES_MAX: usize = 5;
-const SESSION_REVISION: &str = "2025-11-25";
 const STATELESS_REVISION: &str = "2026-07-28";
 
 /// A check, and how it is ended.
@@ -127,25 +123,6 @@ pub(super) struct McpCheck {
 struct ProbeSession {
     id: String,
     revision: String,
-}
-
-/// An answer to a probe.
-struct Answer {
-    status: u16,
-    session: Option<String>,
-    /// The JSON-RPC message, if there was one.
-    message: Option<Value>,
-}
-
-impl Answer {
-    fn result(&self) -> Option<&Value> {
-        self.message.as_ref()?.get("result")
-    }
-
-    /// The server wants credentials that we do not have: it is alive, and that is all we can ask.
-    fn wants_credentials(&self) -> bool {
-        matches!(self.status, 401 | 403)
-    }
 }
 
 impl McpCheck {
@@ -454,171 +431,5 @@ impl HealthCheck for McpCheck {
     fn health_threshold(&self, success: bool) -> usize {
         let health = self.health();
         (if success { health.rise } else { health.fall }) as usize
-    }
-}
-
-/// The head of a request that comes from us.
-struct OwnHead;
-
-impl Headers for OwnHead {
-    fn get(&self, _: &str) -> Option<&[u8]> {
-        None
-    }
-    fn count(&self, _: &str) -> usize {
-        0
-    }
-    fn each<'a>(&'a self, _: &mut dyn FnMut(&'a str, &'a [u8])) {}
-}
-
-impl RequestHead for OwnHead {
-    fn method(&self) -> &str {
-        "POST"
-    }
-    fn target(&self) -> &str {
-        "/"
-    }
-    fn authority(&self) -> Option<&str> {
-        None
-    }
-    fn version(&self) -> Http {
-        Http::V11
-    }
-}
-
-/// One request of ours to an endpoint, and its answer.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the parts of a request, named one by one"
-)]
-async fn ask(
-    pool: &PoolState,
-    endpoint: &Endpoint,
-    dialer: &Arc<Dialer>,
-    address: SocketAddr,
-    path: &str,
-    method: &str,
-    fields: &[(&'static str, &[u8])],
-    body: Option<String>,
-) -> Result<Answer, String> {
-    let facts = pool.dial.get(&endpoint.id()).ok_or("unknown endpoint")?;
-    let target = Target {
-        address,
-        group: &facts.group,
-        http2: facts.http2,
-        connect_timeout: pool.config.timeouts.connect,
-        write_timeout: Some(pool.config.timeouts.write),
-        idle: Duration::from_secs(1),
-        reuse: false,
-    };
-    let wrong = |error: crate::transport::Error| error.to_string();
-    let mut up = dialer.open(target).await.map_err(wrong)?;
-    let mut set: Vec<(&'static str, &[u8])> =
-        vec![("accept", b"application/json, text/event-stream")];
-    if body.is_some() {
-        set.push(("content-type", b"application/json"));
-    }
-    set.extend_from_slice(fields);
-    let out = Outgoing {
-        head: &OwnHead,
-        method,
-        target: path,
-        authority: &facts.authority,
-        edits: Edits {
-            set: &set,
-            drop: &[],
-        },
-        length: body
-            .as_ref()
-            .map_or(Length::None, |body| Length::Exact(body.len() as u64)),
-    };
-    up.send_head(&out).await.map_err(wrong)?;
-    if let Some(body) = body {
-        up.send_body(body.into()).await.map_err(wrong)?;
-    }
-    up.finish().await.map_err(wrong)?;
-    up.read_head().await.map_err(wrong)?;
-    let head = up.head();
-    let status = head.status();
-    let text = |name: &str| {
-        head.get(name)
-            .map(|value| String::from_utf8_lossy(value).into_owned())
-    };
-    let session = text(MCP_SESSION_ID);
-    let events = text("content-type").is_some_and(|value| value.starts_with("text/event-stream"));
-    let mut bytes = Vec::new();
-    let mut message = None;
-    while bytes.len() < ANSWER_MAX {
-        match up.read_body().await.map_err(wrong)? {
-            Some(piece) => bytes.extend_from_slice(&piece),
-            None => break,
-        }
-        if events {
-            message = first_response(&bytes);
-            if message.is_some() || method == "GET" {
-                break;
-            }
-        }
-    }
-    if !events {
-        message = serde_json::from_slice(&bytes).ok();
-    }
-    Ok(Answer {
-        status,
-        session,
-        message,
-    })
-}
-
-/// The first JSON-RPC response in an event stream, if it is complete.
-fn first_response(bytes: &[u8]) -> Option<Value> {
-    let text = String::from_utf8_lossy(bytes).replace("\r\n", "\n");
-    let (complete, _) = text.rsplit_once("\n\n")?;
-    complete.split("\n\n").find_map(|event| {
-        let data: String = event
-            .lines()
-            .filter_map(|line| line.strip_prefix("data:"))
-            .map(str::trim_start)
-            .collect();
-        let value: Value = serde_json::from_str(&data).ok()?;
-        (value.get("result").is_some() || value.get("error").is_some()).then_some(value)
-    })
-}
-
-/// Deletes a session on a server on behalf of nobody; best effort, bounded in time.
-pub(super) async fn delete_session(
-    pool: &PoolState,
-    endpoint: &Endpoint,
-    dialer: &Arc<Dialer>,
-    path: &str,
-    server_id: &str,
-) {
-    let Some(address) = endpoint.address() else {
-        return;
-    };
-    let fields: [(&'static str, &[u8]); 2] = [
-        (MCP_SESSION_ID, server_id.as_bytes()),
-        ("mcp-protocol-version", SESSION_REVISION.as_bytes()),
-    ];
-    let asking = ask(
-        pool, endpoint, dialer, address, path, "DELETE", &fields, None,
-    );
-    match timeout(Duration::from_secs(5), asking).await {
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => {
-            log::debug!(endpoint = endpoint.name(); "cannot delete a session: {error}")
-        }
-        Err(_) => log::debug!(endpoint = endpoint.name(); "a session was not deleted in time"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_response_is_found_among_events() {
-        let stream = b": hi\n\nid: 1\ndata:\n\nevent: message\r\ndata: {\"jsonrpc\":\"2.0\",\"id\":1,\r\ndata: \"result\":{}}\r\n\r\n";
-        assert!(first_response(stream).is_some());
-        assert!(first_response(&stream[..stream.len() - 3]).is_none());
     }
 }

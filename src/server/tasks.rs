@@ -13,7 +13,8 @@ use pingora_load_balancing::Backend;
 use tokio::sync::{Mutex, Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::probe::{Checker, check_for, delete_session};
+use super::ask::delete_session;
+use super::probe::{Checker, check_for};
 use crate::config::HostPort;
 use crate::pool::{Endpoint, Health, HealthState};
 use crate::proxy::state::{Chore, Orphan, Phase, PoolState, Shared};

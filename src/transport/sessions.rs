@@ -1,4 +1,5 @@
-//! Pingora's HTTP/1.1 and HTTP/2 sessions behind the [`Downstream`] and [`Upstream`] traits.
+//! Pingora's HTTP/1.1 and HTTP/2 sessions behind the [`Downstream`] and
+//! [`super::Upstream`] traits.
 //!
 //! The only place, with [`super::dial`], that knows Pingora's session types. Heads are copied into
 //! Pingora's own when they are written; the fields that belong to one connection stay behind.
@@ -7,18 +8,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::http::client::HttpSession as ClientSession;
-use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error as PingoraError, ErrorType};
 
-use super::dial::Dialer;
 use super::{
-    ConnInfo, Downstream, Edits, Error, Headers, Http, Length, Outgoing, RequestHead, ResponseHead,
-    Upstream, is_hop_by_hop, is_nominated,
+    ConnInfo, Downstream, Edits, Error, Headers, Http, Length, RequestHead, ResponseHead,
+    is_hop_by_hop, is_nominated,
 };
+
+mod up;
+
+pub use up::SessionUp;
 
 /// Header fields held in an `http::HeaderMap`.
 impl Headers for HeaderMap {
@@ -288,227 +290,5 @@ impl<H: RequestHead> Downstream for SessionDown<H> {
 
     fn close_after(&mut self) {
         self.session.set_keepalive(None);
-    }
-}
-
-/// An exchange with an endpoint over one of Pingora's client sessions.
-pub struct SessionUp {
-    /// `None` only once released.
-    session: Option<ClientSession>,
-    peer: HttpPeer,
-    dialer: Arc<Dialer>,
-    idle: Duration,
-    reused: bool,
-}
-
-/// Stands where a response head is asked for before one was read.
-static NO_HEAD: NoHead = NoHead;
-struct NoHead;
-
-impl Headers for NoHead {
-    fn get(&self, _: &str) -> Option<&[u8]> {
-        None
-    }
-    fn count(&self, _: &str) -> usize {
-        0
-    }
-    fn each<'a>(&'a self, _: &mut dyn FnMut(&'a str, &'a [u8])) {}
-}
-
-impl ResponseHead for NoHead {
-    fn status(&self) -> u16 {
-        0
-    }
-}
-
-impl Headers for ResponseHeader {
-    fn get(&self, name: &str) -> Option<&[u8]> {
-        Headers::get(&self.headers, name)
-    }
-    fn count(&self, name: &str) -> usize {
-        self.headers.count(name)
-    }
-    fn each<'a>(&'a self, f: &mut dyn FnMut(&'a str, &'a [u8])) {
-        self.headers.each(f);
-    }
-}
-
-impl ResponseHead for ResponseHeader {
-    fn status(&self) -> u16 {
-        self.status.as_u16()
-    }
-}
-
-impl SessionUp {
-    /// Wraps a fresh or reused client session. `idle` is how long the connection may wait in the
-    /// pool after [`Upstream::release`].
-    pub(super) fn new(
-        session: ClientSession,
-        reused: bool,
-        peer: HttpPeer,
-        dialer: Arc<Dialer>,
-        idle: Duration,
-        write_timeout: Option<Duration>,
-    ) -> Self {
-        let mut up = Self {
-            session: Some(session),
-            peer,
-            dialer,
-            idle,
-            reused,
-        };
-        up.session().set_write_timeout(write_timeout);
-        up
-    }
-
-    fn session(&mut self) -> &mut ClientSession {
-        self.session
-            .as_mut()
-            .expect("a session is taken only by release, which consumes self")
-    }
-
-    fn response(&self) -> Option<&ResponseHeader> {
-        self.session
-            .as_ref()
-            .and_then(ClientSession::response_header)
-    }
-
-    fn request(&self, out: &Outgoing<'_>) -> Result<RequestHeader, Error> {
-        let malformed = |what: &str| Error::Malformed(what.to_owned());
-        let method = Method::from_bytes(out.method.as_bytes()).map_err(|_| malformed("method"))?;
-        let mut head = RequestHeader::build_no_case(method, out.target.as_bytes(), Some(16))
-            .map_err(wire_error)?;
-        copy_fields(Some(out.head), out.edits, |name, value| {
-            if name != http::header::HOST {
-                let _ = head.append_header(name, value);
-            }
-        });
-        if matches!(self.session, Some(ClientSession::H2(_))) {
-            let uri = http::Uri::builder()
-                .scheme("http")
-                .authority(out.authority)
-                .path_and_query(out.target)
-                .build()
-                .map_err(|_| malformed("target"))?;
-            head.set_uri(uri);
-            head.set_version(http::Version::HTTP_2);
-        } else {
-            head.insert_header(http::header::HOST, out.authority.to_owned())
-                .map_err(wire_error)?;
-        }
-        match out.length {
-            Length::None if out.method == "POST" => {
-                head.insert_header(http::header::CONTENT_LENGTH, "0")
-                    .map_err(wire_error)?;
-            }
-            Length::None => {}
-            Length::Exact(bytes) => {
-                head.insert_header(http::header::CONTENT_LENGTH, bytes.to_string())
-                    .map_err(wire_error)?;
-            }
-            Length::Unknown if matches!(self.session, Some(ClientSession::H1(_))) => {
-                head.insert_header(http::header::TRANSFER_ENCODING, "chunked")
-                    .map_err(wire_error)?;
-            }
-            Length::Unknown => {}
-        }
-        Ok(head)
-    }
-}
-
-impl Upstream for SessionUp {
-    async fn send_head(&mut self, out: &Outgoing<'_>) -> Result<(), Error> {
-        let head = self.request(out)?;
-        self.session()
-            .write_request_header(Box::new(head))
-            .await
-            .map_err(wire_error)
-    }
-
-    async fn send_body(&mut self, data: Bytes) -> Result<(), Error> {
-        self.session()
-            .write_request_body(data, false)
-            .await
-            .map_err(wire_error)
-    }
-
-    async fn finish(&mut self) -> Result<(), Error> {
-        self.session()
-            .finish_request_body()
-            .await
-            .map_err(wire_error)
-    }
-
-    async fn read_head(&mut self) -> Result<(), Error> {
-        loop {
-            self.session()
-                .read_response_header()
-                .await
-                .map_err(wire_error)?;
-            if self.head().status() >= 200 {
-                if let ClientSession::H1(session) = self.session() {
-                    session.respect_keepalive();
-                }
-                return Ok(());
-            }
-            if self.head().status() == 101 {
-                return Err(Error::Malformed(
-                    "101 without an upgrade request".to_owned(),
-                ));
-            }
-        }
-    }
-
-    fn head(&self) -> &dyn ResponseHead {
-        match self.response() {
-            Some(head) => head,
-            None => &NO_HEAD,
-        }
-    }
-
-    async fn read_body(&mut self) -> Result<Option<Bytes>, Error> {
-        let session = self.session();
-        // Pingora calls a response done when its framing says so and reports a cut one as an error.
-        if session.response_done() {
-            return Ok(None);
-        }
-        session.read_response_body().await.map_err(wire_error)
-    }
-
-    fn length(&self) -> Length {
-        let Some(head) = self.response() else {
-            return Length::None;
-        };
-        if head.status == 204 || head.status == 304 {
-            return Length::None;
-        }
-        let announced = Headers::get(&head.headers, "content-length")
-            .and_then(|value| std::str::from_utf8(value).ok())
-            .and_then(|value| value.trim().parse().ok());
-        match announced {
-            Some(0) => Length::None,
-            Some(bytes) => Length::Exact(bytes),
-            None => Length::Unknown,
-        }
-    }
-
-    fn reused(&self) -> bool {
-        self.reused
-    }
-
-    async fn release(mut self) {
-        if let Some(session) = self.session.take() {
-            self.dialer.release(session, &self.peer, self.idle).await;
-        }
-    }
-}
-
-impl Drop for SessionUp {
-    /// An HTTP/2 stream dropped while the response is open is reset with CANCEL by its transport;
-    /// an HTTP/1.1 connection is closed with its socket. Nothing else would tell the server.
-    fn drop(&mut self) {
-        if let Some(ClientSession::H2(session)) = &mut self.session {
-            session.shutdown();
-        }
     }
 }

@@ -11,7 +11,12 @@ use crate::support::{
 
 /// Ids whose spelling must survive.
 fn ids() -> [Value; 4] {
-    [json!(7), json!("7"), json!("sé\"ven"), json!(9_007_199_254_740_993_u64)]
+    [
+        json!(7),
+        json!("7"),
+        json!("sé\"ven"),
+        json!(9_007_199_254_740_993_u64),
+    ]
 }
 
 fn tool_call(id: &Value, tool: &str) -> Value {
@@ -25,8 +30,18 @@ fn stateless_call(id: &Value, tool: &str) -> Outgoing {
 }
 
 /// Asserts a JSON-RPC error of ours, and that its connection serves the next request.
-async fn assert_fault(client: &Client, mut response: Response, status: u16, id: &Value, what: &str) {
-    assert_eq!(response.header("content-type"), Some("application/json"), "{what}");
+async fn assert_fault(
+    client: &Client,
+    mut response: Response,
+    status: u16,
+    id: &Value,
+    what: &str,
+) {
+    assert_eq!(
+        response.header("content-type"),
+        Some("application/json"),
+        "{what}"
+    );
     let body = response.read_to_end().await;
     assert_eq!(body.end, BodyEnd::Complete, "{what}");
     let message: Value = serde_json::from_slice(&body.bytes).expect("JSON");
@@ -35,9 +50,14 @@ async fn assert_fault(client: &Client, mut response: Response, status: u16, id: 
     assert_eq!(&message["id"], id, "{what}");
     assert_eq!(message["error"]["code"], -32603, "{what}");
     let text = message["error"]["message"].as_str().unwrap_or_default();
-    assert!(!text.is_empty() && !text.contains("127.0.0.1"), "{what}: {text}");
+    assert!(
+        !text.is_empty() && !text.contains("127.0.0.1"),
+        "{what}: {text}"
+    );
     let kept = response.into_connection();
-    let next = client.try_request_on(kept, "GET", "/health", &[], b"").await;
+    let next = client
+        .try_request_on(kept, "GET", "/health", &[], b"")
+        .await;
     assert_eq!(next.map(|next| next.status), Ok(200), "{what}");
 }
 
@@ -83,9 +103,17 @@ async fn every_failure_is_an_answer_with_the_id() {
         tokio::join!(w, x, y, z);
         a.heal();
     }
-    assert_eq!(a.calls("tools/call").len(), 13 * 4 * 2, "none was sent twice");
+    assert_eq!(
+        a.calls("tools/call").len(),
+        13 * 4 * 2,
+        "none was sent twice"
+    );
     let echoed = client.call(&session, "echo", json!({"text": "well"})).await;
-    assert_eq!(text_of(&echoed), "well", "the session has survived all of it");
+    assert_eq!(
+        text_of(&echoed),
+        "well",
+        "the session has survived all of it"
+    );
 }
 
 #[tokio::test]
@@ -104,7 +132,11 @@ async fn a_failure_reaches_http2_clients_the_same_way() {
         a.fault_next(1, fault.clone());
         let mut answer = client.send(stateless_call(&json!("h2"), "echo")).await;
         let message = answer.json().await;
-        assert_eq!((answer.status, &message["id"]), (status, &json!("h2")), "{fault:?}");
+        assert_eq!(
+            (answer.status, &message["id"]),
+            (status, &json!("h2")),
+            "{fault:?}"
+        );
         assert_eq!(message["error"]["code"], -32603, "{fault:?}");
     }
     assert!(!client.is_closed());
@@ -120,7 +152,11 @@ async fn what_has_no_id_is_answered_too() {
         a.fault_next(1, Fault::ResetBeforeHead);
         let sent = client.post(&session, &message).await;
         assert_eq!(sent.status, 502, "{message}");
-        let seen = a.requests().iter().filter(|r| r.rpc.as_ref() == Some(&message)).count();
+        let seen = a
+            .requests()
+            .iter()
+            .filter(|r| r.rpc.as_ref() == Some(&message))
+            .count();
         assert!(seen >= 1);
     }
     a.fault_next(2, Fault::CloseBeforeHead);
@@ -144,14 +180,20 @@ async fn a_json_rpc_error_of_the_server_passes_as_it_is() {
         a.fault_next(1, Fault::Status(status, error.to_string()));
         a.fault_next(1, Fault::ExtraHeader("Retry-After".into(), "7".into()));
         let mut answer = client.post(&session, &tool_call(&json!(7), "echo")).await;
-        assert_eq!((answer.status, answer.header("retry-after")), (status, Some("7")));
+        assert_eq!(
+            (answer.status, answer.header("retry-after")),
+            (status, Some("7"))
+        );
         assert_eq!(answer.json().await, error);
     }
     // Below 500 it is the server's word, whatever its form.
     for status in [400, 401, 403, 404, 413, 429] {
         a.fault_next(1, Fault::Status(status, "its own".into()));
         let mut answer = client.send(stateless_call(&json!(7), "echo")).await;
-        assert_eq!((answer.status, answer.text().await.as_str()), (status, "its own"));
+        assert_eq!(
+            (answer.status, answer.text().await.as_str()),
+            (status, "its own")
+        );
     }
 }
 
@@ -172,7 +214,8 @@ async fn a_tool_that_takes_its_time_is_waited_for() {
     let client = gate.client();
     a.fault(Fault::StallBeforeHead);
     let (mut answer, ()) = tokio::join!(client.send(stateless_call(&json!(1), "echo")), async {
-        a.until("the call has arrived", |a| a.in_flight() == 1).await;
+        a.until("the call has arrived", |a| a.in_flight() == 1)
+            .await;
         a.heal();
     });
     assert_eq!(text_of(&answer.json().await), "hello");
@@ -200,7 +243,11 @@ async fn a_read_is_sent_to_another_copy() {
                 let outgoing = Outgoing::stateless(&id, method, None, Value::Null);
                 let mut answer = client.send(outgoing).await;
                 let message = answer.json().await;
-                assert_eq!((answer.status, &message["id"]), (200, &id), "{fault:?} {method}");
+                assert_eq!(
+                    (answer.status, &message["id"]),
+                    (200, &id),
+                    "{fault:?} {method}"
+                );
             }
         }
         a.heal();
@@ -232,7 +279,11 @@ async fn a_read_that_fails_everywhere_ends_with_one_answer() {
 async fn a_tool_call_is_never_sent_twice() {
     let (a, b, gate) = two().await;
     let client = gate.client();
-    for fault in [Fault::ResetBeforeHead, Fault::CloseBeforeHead, Fault::GarbageHead] {
+    for fault in [
+        Fault::ResetBeforeHead,
+        Fault::CloseBeforeHead,
+        Fault::GarbageHead,
+    ] {
         for endpoint in [&a, &b] {
             endpoint.fault(fault.clone());
         }
@@ -299,7 +350,9 @@ async fn within_a_session_only_the_owner_is_tried_again() {
         assert_eq!(owner.calls(method).len(), 2, "{method}");
     }
     owner.fault_next(1, Fault::ResetBeforeHead);
-    let answer = client.post(&session, &tool_call(&json!("t"), "counter")).await;
+    let answer = client
+        .post(&session, &tool_call(&json!("t"), "counter"))
+        .await;
     assert_fault(&client, answer, 502, &json!("t"), "a tool call").await;
     let counted = client.call(&session, "counter", json!({})).await;
     assert_eq!(text_of(&counted), "1", "the lost call was not sent again");
@@ -329,10 +382,12 @@ async fn a_connection_that_the_server_has_closed_fails_no_call() {
     for counted in 1..=10 {
         let answer = client.modern_call("whoami", json!({})).await;
         assert_eq!(text_of(&answer), "a");
-        a.until("it has closed", |a| a.connections_open() == 0).await;
+        a.until("it has closed", |a| a.connections_open() == 0)
+            .await;
         let answer = client.call(&session, "counter", json!({})).await;
         assert_eq!(text_of(&answer), counted.to_string());
-        a.until("it has closed", |a| a.connections_open() == 0).await;
+        a.until("it has closed", |a| a.connections_open() == 0)
+            .await;
     }
 }
 

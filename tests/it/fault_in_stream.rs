@@ -17,7 +17,12 @@ fn ticks(n: u64) -> Value {
 }
 
 /// A call of a tool that streams, in either era; the stateless era without a session.
-async fn start(client: &Client, session: Option<&SessionId>, id: &Value, params: Value) -> Response {
+async fn start(
+    client: &Client,
+    session: Option<&SessionId>,
+    id: &Value,
+    params: Value,
+) -> Response {
     match session {
         None => {
             let name = params["name"].as_str().unwrap_or_default().to_owned();
@@ -36,7 +41,12 @@ async fn start(client: &Client, session: Option<&SessionId>, id: &Value, params:
 fn messages(events: &[Event]) -> Vec<Value> {
     let named = |event: &&Event| matches!(event.name.as_deref(), None | Some("message"));
     let full = |event: &&Event| event.data.as_deref().is_some_and(|data| !data.is_empty());
-    events.iter().filter(named).filter(full).map(Event::json).collect()
+    events
+        .iter()
+        .filter(named)
+        .filter(full)
+        .map(Event::json)
+        .collect()
 }
 
 fn is_response(message: &Value) -> bool {
@@ -46,24 +56,42 @@ fn is_response(message: &Value) -> bool {
 /// Asserts that the stream holds the ticks that came whole, then one error with the id, and that it
 /// ends properly, on a connection that can be used again. Returns the number of ticks.
 async fn assert_told(client: &Client, mut response: Response, id: &Value, what: &str) -> usize {
-    assert_eq!((response.status, response.is_stream()), (200, true), "{what}");
+    assert_eq!(
+        (response.status, response.is_stream()),
+        (200, true),
+        "{what}"
+    );
     assert!(!response.headers().has("content-length"), "{what}");
     let mut stream = response.events();
     let (events, end) = within(what, stream.rest()).await;
-    assert_eq!((end, stream.unfinished().as_str()), (BodyEnd::Complete, ""), "{what}");
+    assert_eq!(
+        (end, stream.unfinished().as_str()),
+        (BodyEnd::Complete, ""),
+        "{what}"
+    );
     let mut messages = messages(&events);
     let last = messages.pop().unwrap_or_default();
     assert_eq!(last["error"]["code"], -32603, "{what}: {events:#?}");
-    assert_eq!((&last["jsonrpc"], &last["id"]), (&json!("2.0"), id), "{what}");
+    assert_eq!(
+        (&last["jsonrpc"], &last["id"]),
+        (&json!("2.0"), id),
+        "{what}"
+    );
     assert!(!messages.iter().any(is_response), "{what}: {messages:?}");
     let kept = response.into_connection();
-    let next = client.try_request_on(kept, "GET", "/health", &[], b"").await;
+    let next = client
+        .try_request_on(kept, "GET", "/health", &[], b"")
+        .await;
     assert_eq!(next.map(|next| next.status), Ok(200), "{what}");
     messages.len()
 }
 
 async fn gate_and_session(a: &Endpoint, config: &str, pool: &str) -> (Tidegate, Client, SessionId) {
-    let gate = Tidegate::build(&[a]).config(config).pool(pool).start().await;
+    let gate = Tidegate::build(&[a])
+        .config(config)
+        .pool(pool)
+        .start()
+        .await;
     let client = gate.client();
     let session = client.initialize().await;
     (gate, client, session)
@@ -74,7 +102,11 @@ async fn a_stream_that_is_cut_ends_with_an_error_for_its_request() {
     let a = Endpoint::start("a").await;
     let (gate, client, session) = gate_and_session(&a, "", "").await;
     let mut told = 0;
-    for fault in [Fault::CloseMidEvent(250), Fault::ResetMidEvent(250), Fault::BadChunk] {
+    for fault in [
+        Fault::CloseMidEvent(250),
+        Fault::ResetMidEvent(250),
+        Fault::BadChunk,
+    ] {
         a.fault(fault.clone());
         for id in ids() {
             for session in [None, Some(&session)] {
@@ -88,7 +120,8 @@ async fn a_stream_that_is_cut_ends_with_an_error_for_its_request() {
         a.heal();
     }
     let ended = [("kind", "post"), ("reason", "upstream_lost")];
-    let metrics = gate.metrics_when(|m| m.with("tidegate_streams_ended_total", &ended) == told as f64);
+    let metrics =
+        gate.metrics_when(|m| m.with("tidegate_streams_ended_total", &ended) == told as f64);
     let metrics = metrics.await;
     assert_eq!(metrics.with("tidegate_streams", &[("kind", "post")]), 0.0);
     assert_eq!(a.calls("tools/call").len(), told, "none was sent twice");
@@ -149,7 +182,10 @@ async fn a_stream_that_ends_well_but_unanswered_gets_its_error() {
 async fn a_stream_that_lacks_only_its_end_is_whole() {
     let a = Endpoint::start("a").await;
     let (_gate, client, session) = gate_and_session(&a, "", "").await;
-    for fault in [Fault::CloseMidEvent(usize::MAX), Fault::ResetMidEvent(usize::MAX)] {
+    for fault in [
+        Fault::CloseMidEvent(usize::MAX),
+        Fault::ResetMidEvent(usize::MAX),
+    ] {
         a.fault(fault.clone());
         for session in [None, Some(&session)] {
             let mut stream = start(&client, session, &json!(1), ticks(2)).await;
@@ -176,7 +212,11 @@ async fn an_event_over_the_limit_ends_its_stream() {
     a.fault_next(1, Fault::HugeEvent(60_000));
     let mut stream = start(&client, None, &json!(1), ticks(1)).await;
     let (events, end) = stream.events().rest().await;
-    assert_eq!((events.len(), end), (3, BodyEnd::Complete), "a large one passes");
+    assert_eq!(
+        (events.len(), end),
+        (3, BodyEnd::Complete),
+        "a large one passes"
+    );
 }
 
 #[tokio::test]
@@ -184,7 +224,11 @@ async fn a_server_that_falls_silent_is_given_up() {
     let a = Endpoint::start("a").await;
     let pool = "timeouts: { stream_idle: 300ms }";
     let (_gate, client, session) = gate_and_session(&a, "", pool).await;
-    for fault in [Fault::StallAfterHead, Fault::StallMidEvent(30), Fault::StallMidEvent(130)] {
+    for fault in [
+        Fault::StallAfterHead,
+        Fault::StallMidEvent(30),
+        Fault::StallMidEvent(130),
+    ] {
         a.fault(fault.clone());
         let told = async |id: Value, session: Option<&SessionId>| {
             let what = format!("{fault:?} {id}");
@@ -198,7 +242,8 @@ async fn a_server_that_falls_silent_is_given_up() {
             told(json!("7"), Some(&session)),
         );
         a.heal();
-        a.until("the calls are given up", |a| a.in_flight() == 0).await;
+        a.until("the calls are given up", |a| a.in_flight() == 0)
+            .await;
     }
 }
 
@@ -213,7 +258,8 @@ async fn a_stream_has_a_longest_life_even_when_busy() {
     };
     let (stateless, in_session) = tokio::join!(told(None), told(Some(&session)));
     assert!(stateless > 2 && in_session > 2, "{stateless} {in_session}");
-    a.until("the calls are given up", |a| a.in_flight() == 0).await;
+    a.until("the calls are given up", |a| a.in_flight() == 0)
+        .await;
 }
 
 #[tokio::test]
@@ -221,14 +267,23 @@ async fn http2_clients_are_told_the_same_way() {
     let a = Endpoint::start("a").await;
     let (gate, _, session) = gate_and_session(&a, "", "").await;
     let client = gate.h2_client().await;
-    for fault in [Fault::CloseMidEvent(250), Fault::ResetMidEvent(30), Fault::CloseCleanWithoutResponse] {
+    for fault in [
+        Fault::CloseMidEvent(250),
+        Fault::ResetMidEvent(30),
+        Fault::CloseCleanWithoutResponse,
+    ] {
         a.fault_next(1, fault.clone());
-        let call = json!({"jsonrpc": "2.0", "id": "h2", "method": "tools/call", "params": ticks(5)});
+        let call =
+            json!({"jsonrpc": "2.0", "id": "h2", "method": "tools/call", "params": ticks(5)});
         let mut stream = client.post(&session, &call).await;
         let (events, end) = stream.events().rest().await;
         assert_eq!(end, BodyEnd::Complete, "{fault:?}");
         let last = messages(&events).pop().unwrap_or_default();
-        assert_eq!((&last["error"]["code"], &last["id"]), (&json!(-32603), &json!("h2")), "{fault:?}");
+        assert_eq!(
+            (&last["error"]["code"], &last["id"]),
+            (&json!(-32603), &json!("h2")),
+            "{fault:?}"
+        );
     }
     assert!(!client.is_closed());
 }
@@ -258,12 +313,19 @@ async fn a_stream_that_is_closed_on_purpose_gets_nothing_added() {
         let mut stream = start(&client, Some(&session), &json!(1), params).await;
         let (events, end) = stream.events().rest().await;
         assert_eq!((events.len(), end), (close_after + 1, BodyEnd::Complete));
-        assert_eq!((events[0].data.as_deref(), events[0].retry), (Some(""), Some(50)));
-        assert!(events.iter().all(|event| event.id.is_some()), "the server's own: {events:?}");
+        assert_eq!(
+            (events[0].data.as_deref(), events[0].retry),
+            (Some(""), Some(50))
+        );
+        assert!(
+            events.iter().all(|event| event.id.is_some()),
+            "the server's own: {events:?}"
+        );
         assert!(!messages(&events).iter().any(is_response));
     }
     let ended = [("kind", "post"), ("reason", "upstream_closed")];
-    gate.metrics_when(|m| m.with("tidegate_streams_ended_total", &ended) == 3.0).await;
+    gate.metrics_when(|m| m.with("tidegate_streams_ended_total", &ended) == 3.0)
+        .await;
 }
 
 #[tokio::test]
@@ -284,9 +346,12 @@ async fn a_get_stream_that_is_cut_in_an_event_ends_without_a_broken_message() {
     let own = a.sessions()[0].clone();
     let note = json!({"jsonrpc": "2.0", "method": "notifications/n", "params": {"text": "hello"}});
     for cut in [3, 20, 40] {
-        a.fault_next_when(1, Fault::ResetMidEvent(cut), |request| request.method == "GET");
+        a.fault_next_when(1, Fault::ResetMidEvent(cut), |request| {
+            request.method == "GET"
+        });
         let mut stream = client.get_stream(&session, None).await;
-        a.until("the stream is open", |a| a.streams_open() == 1).await;
+        a.until("the stream is open", |a| a.streams_open() == 1)
+            .await;
         a.push(&own, &note);
         let (events, end) = stream.events().rest().await;
         assert_eq!(end, BodyEnd::Complete, "{cut}");

@@ -1,7 +1,15 @@
 //! The integration tests: one binary, one file per behaviour.
 
+mod fault_before_head;
+mod fault_in_stream;
+mod framing;
+mod http2;
 mod legacy_sse;
 mod plain_http;
+mod session_era;
+mod stateless_era;
+mod streams;
 mod support;
 mod support_works;
+mod unknown_sessions;
 mod websocket;

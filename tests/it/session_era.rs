@@ -5,9 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::support::{
-    BodyEnd, Endpoint, Event, Mcp, Outgoing, SessionId, Tidegate, text_of,
-};
+use crate::support::{BodyEnd, Endpoint, Event, Mcp, Outgoing, SessionId, Tidegate, text_of};
 
 /// The number that the next call of `counter` returns.
 async fn count(client: &impl Mcp, session: &SessionId) -> u64 {
@@ -142,7 +140,10 @@ async fn a_question_of_the_server_is_answered_in_its_own_session() {
 
     for (session, id, name) in [(on_b, &asked_b["id"], "Bo"), (on_a, &asked_a["id"], "Ada")] {
         let answer = client.answer(session, id, json!({"name": name})).await;
-        assert_eq!((answer.status, answer.header("content-length")), (202, Some("0")));
+        assert_eq!(
+            (answer.status, answer.header("content-length")),
+            (202, Some("0"))
+        );
     }
     assert_eq!(text_of(&events_a.next_json().await), r#"{"name":"Ada"}"#);
     assert_eq!(text_of(&events_b.next_json().await), r#"{"name":"Bo"}"#);
@@ -167,7 +168,10 @@ async fn a_resume_goes_to_the_owner_though_event_ids_collide() {
         let last = events.last().and_then(|event| event.id.clone());
         last_ids.push((id, last.expect("events are numbered")));
     }
-    assert_eq!(last_ids[0].1, last_ids[1].1, "the ids of the copies collide");
+    assert_eq!(
+        last_ids[0].1, last_ids[1].1,
+        "the ids of the copies collide"
+    );
     for ((session, _), (id, last)) in sessions.iter().zip(&last_ids) {
         let mut stream = client.get_stream(session, Some(last)).await;
         let mut events = stream.events();
@@ -177,7 +181,10 @@ async fn a_resume_goes_to_the_owner_though_event_ids_collide() {
             assert_eq!(tick["params"]["progress"], done);
         }
         let result = events.next_json().await;
-        assert_eq!((&result["id"], text_of(&result)), (&json!(id), "3 ticks".into()));
+        assert_eq!(
+            (&result["id"], text_of(&result)),
+            (&json!(id), "3 ticks".into())
+        );
     }
     for (endpoint, (_, last)) in [&a, &b].into_iter().zip(&last_ids) {
         let resume = endpoint.request(|request| request.method == "GET").await;
@@ -228,7 +235,9 @@ async fn a_404_of_the_server_passes_and_ends_the_session() {
     assert_eq!(gone.status, 404);
     assert_eq!(gone.json().await["error"]["message"], "Session not found");
     assert_eq!(a.calls("tools/call").len(), 1, "the server said so");
-    let metrics = gate.metrics_when(|m| m.sum("tidegate_sessions") == 0.0).await;
+    let metrics = gate
+        .metrics_when(|m| m.sum("tidegate_sessions") == 0.0)
+        .await;
     let reason = [("reason", "forgotten")];
     assert_eq!(metrics.with("tidegate_sessions_ended_total", &reason), 1.0);
 }
@@ -260,7 +269,10 @@ async fn a_batch_of_2025_03_26_passes_whole() {
         .without("mcp-protocol-version")
         .with("mcp-protocol-version", "2025-03-26");
     let answers = client.send(outgoing).await.json().await;
-    assert_eq!((&answers[0]["id"], &answers[1]["id"]), (&json!(1), &json!("1")));
+    assert_eq!(
+        (&answers[0]["id"], &answers[1]["id"]),
+        (&json!(1), &json!("1"))
+    );
 }
 
 // One id, several processes.
@@ -283,7 +295,9 @@ impl Keys {
 
     /// The configuration with these keys, the first of which seals.
     fn config(&self, digits: &str) -> String {
-        let files = digits.chars().map(|digit| self.file(digit).display().to_string());
+        let files = digits
+            .chars()
+            .map(|digit| self.file(digit).display().to_string());
         let files: Vec<_> = files.collect();
         format!("sessions: {{ key_files: [{}] }}", files.join(", "))
     }
@@ -335,7 +349,8 @@ async fn a_killed_process_starts_again_with_its_sessions() {
         assert_eq!(&client.whoami(session).await, owner);
     }
     assert_eq!(a.sessions_opened() + b.sessions_opened(), 4);
-    gate.metrics_when(|m| m.sum("tidegate_sessions") == 4.0).await;
+    gate.metrics_when(|m| m.sum("tidegate_sessions") == 4.0)
+        .await;
 }
 
 #[tokio::test]

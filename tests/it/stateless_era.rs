@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::{
-    BodyEnd, Endpoint, Fault, Mcp, Outgoing, PATIENCE, Response, SessionId, Tidegate,
-    eventually, text_of, within,
+    BodyEnd, Endpoint, Fault, Mcp, Outgoing, PATIENCE, Response, SessionId, Tidegate, eventually,
+    text_of, within,
 };
 
 /// How soon a server hears that its client has left.
@@ -32,7 +32,13 @@ async fn logged(gate: &Tidegate, words: &str, times: usize) {
 }
 
 /// A JSON-RPC error with this status, code and id.
-async fn assert_error(mut response: Response, status: u16, code: i64, id: &Value, what: &str) -> Value {
+async fn assert_error(
+    mut response: Response,
+    status: u16,
+    code: i64,
+    id: &Value,
+    what: &str,
+) -> Value {
     let message = response.json().await;
     assert_eq!(response.status, status, "{what}: {message}");
     assert_eq!(message["error"]["code"], code, "{what}: {message}");
@@ -53,7 +59,10 @@ async fn any_copy_serves_any_request() {
         client.modern_call("whoami", json!({})).await;
         over_http2.modern_call("whoami", json!({})).await;
     }
-    assert_eq!((a.calls("tools/call").len(), b.calls("tools/call").len()), (3, 3));
+    assert_eq!(
+        (a.calls("tools/call").len(), b.calls("tools/call").len()),
+        (3, 3)
+    );
     assert_eq!(a.sessions_opened() + b.sessions_opened(), 0);
 }
 
@@ -138,7 +147,11 @@ async fn an_input_round_trip_passes() {
         "inputResponses": {"name": {"action": "accept", "content": {"name": "Ada"}}},
         "requestState": asked["result"]["requestState"],
     });
-    let done = client.modern("tools/call", Some("ask"), retry).await.json().await;
+    let done = client
+        .modern("tools/call", Some("ask"), retry)
+        .await
+        .json()
+        .await;
     assert_eq!(done["result"]["resultType"], "complete");
     assert!(text_of(&done).contains("Ada"));
 }
@@ -151,7 +164,9 @@ async fn a_contradiction_is_refused_before_any_server_sees_it() {
     let gate = Tidegate::in_front_of(&[&a]).await;
     let client = gate.client();
     let version = |outgoing: Outgoing, version: &str| {
-        outgoing.without("mcp-protocol-version").with("mcp-protocol-version", version)
+        outgoing
+            .without("mcp-protocol-version")
+            .with("mcp-protocol-version", version)
     };
     for id in [json!(7), json!("seven")] {
         let whole = || call(&id, "whoami", json!({}));
@@ -162,25 +177,70 @@ async fn a_contradiction_is_refused_before_any_server_sees_it() {
             version(Outgoing::post(&list), "2026-07-28")
         };
         let cases = [
-            ("another method", whole().without("mcp-method").with("mcp-method", "tools/list"), -32020),
+            (
+                "another method",
+                whole()
+                    .without("mcp-method")
+                    .with("mcp-method", "tools/list"),
+                -32020,
+            ),
             ("no method", whole().without("mcp-method"), -32020),
-            ("no method, no name", whole().without("mcp-method").without("mcp-name"), -32020),
-            ("another name", whole().without("mcp-name").with("mcp-name", "echo"), -32020),
+            (
+                "no method, no name",
+                whole().without("mcp-method").without("mcp-name"),
+                -32020,
+            ),
+            (
+                "another name",
+                whole().without("mcp-name").with("mcp-name", "echo"),
+                -32020,
+            ),
             ("no name", whole().without("mcp-name"), -32020),
-            ("a name ill coded", whole().without("mcp-name").with("mcp-name", "=?base64?%?="), -32020),
+            (
+                "a name ill coded",
+                whole().without("mcp-name").with("mcp-name", "=?base64?%?="),
+                -32020,
+            ),
             ("two names", whole().with("mcp-name", "whoami"), -32020),
-            ("two methods", whole().with("mcp-method", "tools/call"), -32020),
-            ("two versions", whole().with("mcp-protocol-version", "2026-07-28"), -32020),
-            ("no version", whole().without("mcp-protocol-version"), -32020),
+            (
+                "two methods",
+                whole().with("mcp-method", "tools/call"),
+                -32020,
+            ),
+            (
+                "two versions",
+                whole().with("mcp-protocol-version", "2026-07-28"),
+                -32020,
+            ),
+            (
+                "no version",
+                whole().without("mcp-protocol-version"),
+                -32020,
+            ),
             (
                 "no header at all",
-                whole().without("mcp-protocol-version").without("mcp-method").without("mcp-name"),
+                whole()
+                    .without("mcp-protocol-version")
+                    .without("mcp-method")
+                    .without("mcp-name"),
                 -32020,
             ),
             ("an old version", version(whole(), "2025-11-25"), -32020),
-            ("an old version, old headers", version(whole(), "2025-06-18").without("mcp-method"), -32020),
-            ("initialize", bare("initialize").with("mcp-method", "initialize"), -32020),
-            ("initialize, no method", version(Outgoing::post(&initialize), "2026-07-28"), -32020),
+            (
+                "an old version, old headers",
+                version(whole(), "2025-06-18").without("mcp-method"),
+                -32020,
+            ),
+            (
+                "initialize",
+                bare("initialize").with("mcp-method", "initialize"),
+                -32020,
+            ),
+            (
+                "initialize, no method",
+                version(Outgoing::post(&initialize), "2026-07-28"),
+                -32020,
+            ),
             ("no method of a list", bare("tools/list"), -32020),
             ("an unknown version", version(whole(), "2031-01-01"), -32022),
             ("no version at all", version(whole(), "latest"), -32022),
@@ -189,7 +249,11 @@ async fn a_contradiction_is_refused_before_any_server_sees_it() {
             let answer = client.send(outgoing).await;
             let message = assert_error(answer, 400, code, &id, what).await;
             if code == -32022 {
-                assert_eq!(message["error"]["data"]["supported"], json!(["2026-07-28"]), "{what}");
+                assert_eq!(
+                    message["error"]["data"]["supported"],
+                    json!(["2026-07-28"]),
+                    "{what}"
+                );
             }
         }
     }
@@ -251,13 +315,23 @@ async fn a_stateless_pool_tells_initialize_its_versions() {
             let message = assert_error(answer, 400, -32022, &id, "initialize").await;
             assert_eq!(message["error"]["data"]["supported"], json!(["2026-07-28"]));
             let text = message["error"]["message"].as_str().unwrap_or_default();
-            assert!(text.contains("2026-07-28"), "old clients only show the text: {text}");
+            assert!(
+                text.contains("2026-07-28"),
+                "old clients only show the text: {text}"
+            );
         }
         let refused = client.get_stream(&SessionId(String::new()), None).await;
-        assert_eq!((refused.status, refused.header("allow")), (405, Some("POST")));
+        assert_eq!(
+            (refused.status, refused.header("allow")),
+            (405, Some("POST"))
+        );
         assert_eq!(text_of(&client.modern_call("whoami", json!({})).await), "a");
     }
-    assert_eq!(a.calls("initialize").len(), asked, "no client's came through");
+    assert_eq!(
+        a.calls("initialize").len(),
+        asked,
+        "no client's came through"
+    );
 }
 
 // The probe.
@@ -308,8 +382,15 @@ async fn a_probe_is_answered_from_what_the_checks_have_learned() {
     let client = gate.client();
     let mut answer = client.send(discover(&json!("d"))).await;
     let message = answer.json().await;
-    assert_eq!((answer.status, &message["id"]), (200, &json!("d")), "{message}");
-    assert_eq!(message["result"]["supportedVersions"], json!(["2026-07-28"]));
+    assert_eq!(
+        (answer.status, &message["id"]),
+        (200, &json!("d")),
+        "{message}"
+    );
+    assert_eq!(
+        message["result"]["supportedVersions"],
+        json!(["2026-07-28"])
+    );
     let call = client.send(call(&json!(1), "whoami", json!({}))).await;
     assert_error(call, 503, -32603, &json!(1), "other requests").await;
 }
@@ -328,7 +409,11 @@ async fn a_probe_is_held_until_a_server_comes_up() {
     });
     let mut answer = answer;
     let message = answer.json().await;
-    assert_eq!((answer.status, &message["id"]), (200, &json!("held")), "{message}");
+    assert_eq!(
+        (answer.status, &message["id"]),
+        (200, &json!("held")),
+        "{message}"
+    );
     assert_eq!(a.faults_fired(), 2);
 }
 
@@ -343,14 +428,22 @@ async fn a_probe_that_nobody_can_answer_ends_in_seconds() {
     assert!(matches!(status, 502 | 503), "{status}");
     assert_error(answer, status, -32603, &json!("d"), "nobody").await;
     let took = began.elapsed();
-    assert!(Duration::from_secs(1) < took && took < Duration::from_secs(6), "{took:?}");
+    assert!(
+        Duration::from_secs(1) < took && took < Duration::from_secs(6),
+        "{took:?}"
+    );
 }
 
 // A client that leaves cancels.
 
 /// Sends the request, drops its connection once the server works on it, and asserts that the
 /// server hears of it at once.
-async fn assert_cancelled(gate: &Tidegate, endpoint: &Endpoint, outgoing: Outgoing, streaming: bool) {
+async fn assert_cancelled(
+    gate: &Tidegate,
+    endpoint: &Endpoint,
+    outgoing: Outgoing,
+    streaming: bool,
+) {
     let client = gate.client();
     let before = endpoint.disconnects().len();
     let connection = client.connect().await.expect("a connection");
@@ -371,11 +464,19 @@ async fn assert_cancelled(gate: &Tidegate, endpoint: &Endpoint, outgoing: Outgoi
         drop(connection);
     }
     let left = Instant::now();
-    endpoint.until("it hears of it", |e| e.disconnects().len() == before + 1).await;
+    endpoint
+        .until("it hears of it", |e| e.disconnects().len() == before + 1)
+        .await;
     let heard = endpoint.disconnects().pop().expect("just counted");
-    assert!(heard.at.saturating_duration_since(left) < AT_ONCE, "{:?}", heard.at - left);
+    assert!(
+        heard.at.saturating_duration_since(left) < AT_ONCE,
+        "{:?}",
+        heard.at - left
+    );
     assert_eq!(heard.streaming, streaming);
-    endpoint.until("nothing is left of it", |e| e.in_flight() == 0).await;
+    endpoint
+        .until("nothing is left of it", |e| e.in_flight() == 0)
+        .await;
 }
 
 #[tokio::test]
@@ -389,8 +490,15 @@ async fn a_client_that_leaves_cancels_at_once() {
     let changes = json!({"notifications": {"toolsListChanged": true}});
     let listen = Outgoing::stateless(&json!(1), "subscriptions/listen", None, changes);
     assert_cancelled(&gate, &a, listen, true).await;
-    assert_eq!(a.calls("notifications/cancelled").len(), 0, "the end of the stream says it");
-    assert_eq!(text_of(&gate.client().modern_call("whoami", json!({})).await), "a");
+    assert_eq!(
+        a.calls("notifications/cancelled").len(),
+        0,
+        "the end of the stream says it"
+    );
+    assert_eq!(
+        text_of(&gate.client().modern_call("whoami", json!({})).await),
+        "a"
+    );
 }
 
 #[tokio::test]
@@ -404,7 +512,8 @@ async fn a_stream_that_is_reset_over_http2_cancels_at_once_and_alone() {
     kept.events().next_json().await;
     gone.reset();
     let left = Instant::now();
-    a.until("it hears of it", |a| a.disconnects().len() == 1).await;
+    a.until("it hears of it", |a| a.disconnects().len() == 1)
+        .await;
     assert!(a.disconnects()[0].at.saturating_duration_since(left) < AT_ONCE);
     assert_eq!(a.notify_listeners(), 1);
     let note = kept.events().next_json().await;
@@ -439,7 +548,11 @@ async fn a_listener_is_acknowledged_told_and_ended_by_its_server() {
         }
         assert_eq!(a.finish_listeners(), 1);
         let (last, end) = events.rest().await;
-        assert_eq!((last.len(), end), (1, BodyEnd::Complete), "nothing is added");
+        assert_eq!(
+            (last.len(), end),
+            (1, BodyEnd::Complete),
+            "nothing is added"
+        );
         assert_eq!(last[0].json()["id"], id);
     }
 }

@@ -86,12 +86,22 @@ async fn comments_stand_only_between_events() {
         a.heal();
         let mut stream = stream.events();
         let (events, end) = stream.rest().await;
-        assert_eq!((events.len(), end), (3, BodyEnd::Complete), "stalled after {at}");
+        assert_eq!(
+            (events.len(), end),
+            (3, BodyEnd::Complete),
+            "stalled after {at}"
+        );
         for event in &events {
             assert!(event.json().is_object(), "{event:?}");
-            assert!(!event.raw.lines().any(|line| line.starts_with(':')), "{event:?}");
+            assert!(
+                !event.raw.lines().any(|line| line.starts_with(':')),
+                "{event:?}"
+            );
         }
-        assert!(stream.comments.is_empty(), "in the middle of an event, {at}");
+        assert!(
+            stream.comments.is_empty(),
+            "in the middle of an event, {at}"
+        );
     }
 }
 
@@ -106,10 +116,16 @@ async fn a_stream_that_comes_byte_by_byte_is_not_disturbed() {
     let (events, end) = stream.rest().await;
     assert_eq!((events.len(), end), (4, BodyEnd::Complete));
     for event in &events {
-        let expected = format!("event: message\ndata: {}\n\n", event.data.as_deref().unwrap_or(""));
+        let expected = format!(
+            "event: message\ndata: {}\n\n",
+            event.data.as_deref().unwrap_or("")
+        );
         assert_eq!(event.raw, expected);
     }
-    assert!(!stream.comments.is_empty(), "the pauses between events are filled");
+    assert!(
+        !stream.comments.is_empty(),
+        "the pauses between events are filled"
+    );
 }
 
 #[tokio::test]
@@ -118,9 +134,12 @@ async fn an_event_is_passed_on_when_it_comes() {
     let gate = Tidegate::in_front_of(&[&a]).await;
     let client = gate.client();
     let session = client.initialize().await;
-    let first = "event: message\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\"".len();
+    let first =
+        "event: message\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\"".len();
     a.fault_next(1, Fault::StallMidEvent(first + 300));
-    let mut stream = client.start_call(&session, "ticks", json!({"n": 9, "every_ms": 0})).await;
+    let mut stream = client
+        .start_call(&session, "ticks", json!({"n": 9, "every_ms": 0}))
+        .await;
     let mut events = stream.events();
     // The server is stuck, and yet all that it has said is here, half an event included.
     for done in [1, 2] {
@@ -143,7 +162,10 @@ async fn a_head_of_a_stream_comes_before_its_first_event() {
     let listen = client.listen().await;
     for stream in [&post, &get, &listen] {
         assert_eq!((stream.status, stream.is_stream()), (200, true));
-        assert_eq!(stream.header("cache-control"), Some("no-cache, no-transform"));
+        assert_eq!(
+            stream.header("cache-control"),
+            Some("no-cache, no-transform")
+        );
         assert_eq!(stream.headers().all("x-accel-buffering").count(), 1);
     }
 }
@@ -154,7 +176,11 @@ async fn a_get_stream_ends_properly_when_its_server_does() {
     let (gate, client, session) = quick_gate(&a).await;
     let own = a.sessions()[0].clone();
     let mut ended = 0.0;
-    for how in ["the server ends it", "the connection is reset", "the server is killed"] {
+    for how in [
+        "the server ends it",
+        "the connection is reset",
+        "the server is killed",
+    ] {
         let mut stream = client.get_stream(&session, None).await;
         a.until("it is open", |a| a.streams_open() == 1).await;
         match how {
@@ -167,11 +193,14 @@ async fn a_get_stream_ends_properly_when_its_server_does() {
         assert_eq!((said.len(), end), (0, BodyEnd::Complete), "{how}");
         assert_eq!(events.unfinished(), "", "{how}");
         let kept = stream.into_connection();
-        let next = client.try_request_on(kept, "GET", "/health", &[], b"").await;
+        let next = client
+            .try_request_on(kept, "GET", "/health", &[], b"")
+            .await;
         assert_eq!(next.map(|next| next.status), Ok(200), "{how}");
         ended += 1.0;
     }
-    gate.metrics_when(|m| m.with("tidegate_streams_ended_total", &[("kind", "get")]) == ended).await;
+    gate.metrics_when(|m| m.with("tidegate_streams_ended_total", &[("kind", "get")]) == ended)
+        .await;
     assert_eq!(gate.metrics().await.sum("tidegate_streams"), 0.0);
 }
 
@@ -191,18 +220,25 @@ async fn a_client_that_leaves_ends_the_stream_at_the_server_at_once() {
             drop(stream);
         }
         let left = Instant::now();
-        a.until("it hears of it", |a| a.disconnects().len() == before + 1).await;
+        a.until("it hears of it", |a| a.disconnects().len() == before + 1)
+            .await;
         let heard = a.disconnects().pop().expect("just counted");
         assert!(heard.streaming);
-        assert!(heard.at.saturating_duration_since(left) < AT_ONCE, "{:?}", heard.at - left);
+        assert!(
+            heard.at.saturating_duration_since(left) < AT_ONCE,
+            "{:?}",
+            heard.at - left
+        );
     }
     let arguments = json!({"n": 9, "every_ms": 60_000});
     drop(client.start_call(&session, "ticks", arguments).await);
     let left = Instant::now();
-    a.until("it hears of it", |a| a.disconnects().len() == 5).await;
+    a.until("it hears of it", |a| a.disconnects().len() == 5)
+        .await;
     assert!(a.disconnects()[4].at.saturating_duration_since(left) < AT_ONCE);
     assert_eq!(client.whoami(&session).await, "a", "the session lives on");
-    gate.metrics_when(|m| m.sum("tidegate_streams") == 0.0).await;
+    gate.metrics_when(|m| m.sum("tidegate_streams") == 0.0)
+        .await;
 }
 
 #[tokio::test]
@@ -216,7 +252,8 @@ async fn a_client_of_http2_leaves_one_stream_and_keeps_the_others() {
     let mut kept = client.get_stream(&two, None).await;
     leaving.reset();
     let left = Instant::now();
-    a.until("it hears of it", |a| a.disconnects().len() == 1).await;
+    a.until("it hears of it", |a| a.disconnects().len() == 1)
+        .await;
     assert!(a.disconnects()[0].at.saturating_duration_since(left) < AT_ONCE);
     let note = json!({"jsonrpc": "2.0", "method": "notifications/n"});
     assert!(a.push(&own, &note));
@@ -232,7 +269,8 @@ async fn a_stream_is_no_reason_to_forget_its_session() {
     let (streaming, idle) = (client.initialize().await, client.initialize().await);
     let mut stream = client.get_stream(&streaming, None).await;
     let own = a.sessions();
-    a.until("the idle one is deleted", |a| a.sessions_deleted() == 1).await;
+    a.until("the idle one is deleted", |a| a.sessions_deleted() == 1)
+        .await;
     assert_eq!(a.sessions(), own[..1]);
     let gone = client.start_call(&idle, "whoami", json!({})).await;
     assert_eq!(gone.status, 404);

@@ -17,12 +17,20 @@ fn call(id: &Value) -> Value {
 
 /// Asserts a JSON-RPC error with this status, code and id.
 async fn assert_refused(mut response: Response, status: u16, code: i64, id: Value, what: &str) {
-    assert_eq!(response.header("content-type"), Some("application/json"), "{what}");
+    assert_eq!(
+        response.header("content-type"),
+        Some("application/json"),
+        "{what}"
+    );
     assert!(!response.headers().has("mcp-session-id"), "{what}");
     let message = response.json().await;
     assert_eq!(response.status, status, "{what}: {message}");
     assert_eq!(message["error"]["code"], code, "{what}: {message}");
-    assert_eq!((&message["jsonrpc"], &message["id"]), (&json!("2.0"), &id), "{what}");
+    assert_eq!(
+        (&message["jsonrpc"], &message["id"]),
+        (&json!("2.0"), &id),
+        "{what}"
+    );
 }
 
 /// Asserts that a session is unknown in every way that a client can ask for it.
@@ -70,7 +78,13 @@ async fn an_id_that_is_not_whole_is_unknown() {
         assert_unknown(&client, &SessionId(other)).await;
     }
     assert_eq!((a.requests().len(), a.sessions_opened()), (seen, 1));
-    assert_eq!(client.start_call(&session, "counter", json!({})).await.status, 200);
+    assert_eq!(
+        client
+            .start_call(&session, "counter", json!({}))
+            .await
+            .status,
+        200
+    );
 }
 
 #[tokio::test]
@@ -98,7 +112,12 @@ async fn an_id_from_elsewhere_is_unknown() {
     for own in a.sessions() {
         assert_unknown(&client, &SessionId(own)).await;
     }
-    for made_up in ["deadbeef", "null", "0", "5c6f3f5e-7a52-4b5f-9f0e-0c1d2e3f4a5b"] {
+    for made_up in [
+        "deadbeef",
+        "null",
+        "0",
+        "5c6f3f5e-7a52-4b5f-9f0e-0c1d2e3f4a5b",
+    ] {
         assert_unknown(&client, &SessionId(made_up.into())).await;
     }
     assert_eq!((a.requests().len(), a.sessions_opened()), (seen, 2));
@@ -112,7 +131,11 @@ struct Stray {
 }
 
 fn bare(http_method: &'static str) -> Outgoing {
-    Outgoing { http_method, headers: Vec::new(), body: Vec::new() }
+    Outgoing {
+        http_method,
+        headers: Vec::new(),
+        body: Vec::new(),
+    }
 }
 
 fn raw_post(content_type: Option<&str>, body: &[u8]) -> Outgoing {
@@ -127,13 +150,25 @@ fn raw_post(content_type: Option<&str>, body: &[u8]) -> Outgoing {
 
 /// Everything that belongs to no session. `session` is a good id, for what is wrong in other ways.
 fn strays(session: Option<&SessionId>) -> Vec<Stray> {
-    let stray = |what, outgoing, status| Stray { what, outgoing, status };
+    let stray = |what, outgoing, status| Stray {
+        what,
+        outgoing,
+        status,
+    };
     let unknown = SessionId("deadbeef".into());
     let whole = call(&json!(1)).to_string();
     let json = Some("application/json");
     let mut strays = vec![
-        stray("a call without an id", Outgoing::post(&call(&json!(1))), 400),
-        stray("a batch without an id", Outgoing::post(&json!([call(&json!(1))])), 400),
+        stray(
+            "a call without an id",
+            Outgoing::post(&call(&json!(1))),
+            400,
+        ),
+        stray(
+            "a batch without an id",
+            Outgoing::post(&json!([call(&json!(1))])),
+            400,
+        ),
         stray(
             "a notification without an id",
             Outgoing::post(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"})),
@@ -144,8 +179,16 @@ fn strays(session: Option<&SessionId>) -> Vec<Stray> {
             Outgoing::post(&json!({"jsonrpc": "2.0", "id": 0, "result": {}})),
             400,
         ),
-        stray("an unknown id", Outgoing::in_session(&unknown, &call(&json!(1))), 404),
-        stray("GET without an id", bare("GET").with("accept", "text/event-stream"), 400),
+        stray(
+            "an unknown id",
+            Outgoing::in_session(&unknown, &call(&json!(1))),
+            404,
+        ),
+        stray(
+            "GET without an id",
+            bare("GET").with("accept", "text/event-stream"),
+            400,
+        ),
         stray("GET for a page", bare("GET"), 400),
         stray("DELETE without an id", bare("DELETE"), 400),
         stray("PUT", bare("PUT"), 405),
@@ -154,8 +197,16 @@ fn strays(session: Option<&SessionId>) -> Vec<Stray> {
         stray("HEAD", bare("HEAD"), 405),
         stray("TRACE", bare("TRACE"), 405),
         stray("no JSON", raw_post(json, b"hello"), 400),
-        stray("JSON that breaks off", raw_post(json, &whole.as_bytes()[..20]), 400),
-        stray("two messages in a row", raw_post(json, format!("{whole}{whole}").as_bytes()), 400),
+        stray(
+            "JSON that breaks off",
+            raw_post(json, &whole.as_bytes()[..20]),
+            400,
+        ),
+        stray(
+            "two messages in a row",
+            raw_post(json, format!("{whole}{whole}").as_bytes()),
+            400,
+        ),
         stray("no message", raw_post(json, b"{}"), 400),
         stray("a number", raw_post(json, b"1"), 400),
         stray("nothing", raw_post(json, b""), 400),
@@ -165,11 +216,23 @@ fn strays(session: Option<&SessionId>) -> Vec<Stray> {
     if let Some(session) = session {
         let within = |outgoing: Outgoing| outgoing.with("mcp-session-id", &session.0);
         strays.extend([
-            stray("no JSON in a session", within(raw_post(json, b"hello")), 400),
-            stray("text in a session", within(raw_post(Some("text/plain"), b"x")), 415),
+            stray(
+                "no JSON in a session",
+                within(raw_post(json, b"hello")),
+                400,
+            ),
+            stray(
+                "text in a session",
+                within(raw_post(Some("text/plain"), b"x")),
+                415,
+            ),
             stray("PUT in a session", within(bare("PUT")), 405),
             stray("OPTIONS in a session", within(bare("OPTIONS")), 405),
-            stray("two ids", within(Outgoing::in_session(session, &call(&json!(1)))), 400),
+            stray(
+                "two ids",
+                within(Outgoing::in_session(session, &call(&json!(1)))),
+                400,
+            ),
         ]);
     }
     strays
@@ -184,7 +247,12 @@ async fn what_cannot_belong_to_a_session_is_answered_here() {
     // Before anything is known of the server, and after.
     for opened in [0, 1] {
         let seen = a.requests().len();
-        for Stray { what, outgoing, status } in strays(session.as_ref()) {
+        for Stray {
+            what,
+            outgoing,
+            status,
+        } in strays(session.as_ref())
+        {
             let head = outgoing.http_method == "HEAD";
             let headers = outgoing.header_lines();
             let path = client.path();
@@ -227,7 +295,11 @@ async fn a_thousand_strays_open_no_session() {
         let strays = strays(None);
         let mut kept: Option<Connection> = None;
         for n in first..first + EACH {
-            let Stray { what, outgoing, status } = &strays[n % strays.len()];
+            let Stray {
+                what,
+                outgoing,
+                status,
+            } = &strays[n % strays.len()];
             let connection = match kept.take() {
                 Some(connection) => connection,
                 None => client.connect().await.expect("a connection"),
@@ -255,7 +327,10 @@ async fn a_thousand_strays_open_no_session() {
     assert_eq!((a.sessions_opened(), a.requests().len()), (0, 0));
     assert_eq!(a.connections_accepted(), 0);
     let metrics = gate.metrics().await;
-    assert_eq!(metrics.sum("mcp_requests_total"), (CONNECTIONS * EACH) as f64);
+    assert_eq!(
+        metrics.sum("mcp_requests_total"),
+        (CONNECTIONS * EACH) as f64
+    );
     assert_eq!(metrics.sum("tidegate_sessions"), 0.0);
 }
 
@@ -269,7 +344,10 @@ async fn the_session_of_a_failed_initialize_is_deleted() {
         a.fault_next(1, Fault::Status(status, error.into()));
         let mut answer = client.send_initialize().await;
         assert_eq!(answer.status, status);
-        assert!(!answer.headers().has("mcp-session-id"), "nobody is to use it");
+        assert!(
+            !answer.headers().has("mcp-session-id"),
+            "nobody is to use it"
+        );
         assert_eq!(answer.json().await["error"]["message"], "no");
         a.until("the stray session is deleted", |a| {
             (a.sessions_deleted(), a.sessions().len()) == (n + 1, 0)
@@ -291,8 +369,10 @@ async fn a_stray_session_on_a_stateless_answer_is_deleted_too() {
     assert_eq!(unknown.status, 404);
     assert!(!unknown.headers().has("mcp-session-id"));
     assert_eq!(unknown.json().await["error"]["code"], -32601);
-    a.until("the stray session is deleted", |a| a.sessions_deleted() == 1)
-        .await;
+    a.until("the stray session is deleted", |a| {
+        a.sessions_deleted() == 1
+    })
+    .await;
 }
 
 // The owner of a session is lost.
@@ -302,10 +382,15 @@ const CHECKED: &str = "{ check: mcp, interval: 100ms, timeout: 1s, rise: 1, fall
 
 /// Waits for a line of the program's log.
 async fn logged(gate: &Tidegate, endpoint: &Endpoint, state: &str, times: usize) {
-    let (word, name) = (format!("endpoint is {state}"), format!("endpoint={}", endpoint.name()));
+    let (word, name) = (
+        format!("endpoint is {state}"),
+        format!("endpoint={}", endpoint.name()),
+    );
     let count = || {
         let log = gate.stderr();
-        let lines = log.lines().filter(|line| line.contains(&word) && line.contains(&name));
+        let lines = log
+            .lines()
+            .filter(|line| line.contains(&word) && line.contains(&name));
         lines.count()
     };
     let seen = eventually(PATIENCE, || count() >= times).await;
@@ -326,8 +411,13 @@ async fn a_lost_session_is_never_shown_to_another_copy() {
     };
     let started = client.call(&session, "counter", json!({})).await;
     assert_eq!(text_of(&started), "1");
-    let found = owner.request(|request| request.tool() == Some("counter")).await;
-    let own = found.header("mcp-session-id").expect("in a session").to_owned();
+    let found = owner
+        .request(|request| request.tool() == Some("counter"))
+        .await;
+    let own = found
+        .header("mcp-session-id")
+        .expect("in a session")
+        .to_owned();
 
     owner.kill().await;
     logged(&gate, owner, "down", 1).await;
@@ -337,7 +427,10 @@ async fn a_lost_session_is_never_shown_to_another_copy() {
         id == Some(&own) || id == Some(&session.0) || request.tool().is_some()
     };
     assert!(!other.requests().iter().any(shown));
-    assert_eq!(client.whoami(&client.initialize().await).await, other.name());
+    assert_eq!(
+        client.whoami(&client.initialize().await).await,
+        other.name()
+    );
 
     // It comes back as it was, and so does the session under the same id.
     owner.restart().await;
@@ -393,12 +486,22 @@ async fn the_checks_leave_no_session_behind() {
     let b = Endpoint::named("b").leaky().session_only().start().await;
     let mut gate = Tidegate::build(&[&a, &b]).health(CHECKED).start().await;
     b.until("some checks", |b| b.calls("ping").len() >= 3).await;
-    a.until("some checks", |a| a.calls("server/discover").len() >= 3).await;
+    a.until("some checks", |a| a.calls("server/discover").len() >= 3)
+        .await;
     assert_eq!(b.sessions().len(), 1, "the one that ping goes over");
     gate.signal("TERM");
     gate.wait_exit(Duration::from_secs(10)).await;
     for endpoint in [&a, &b] {
-        assert_eq!(endpoint.sessions(), Vec::<String>::new(), "{}", endpoint.name());
-        assert!(endpoint.sessions_opened() < 4, "{}", endpoint.sessions_opened());
+        assert_eq!(
+            endpoint.sessions(),
+            Vec::<String>::new(),
+            "{}",
+            endpoint.name()
+        );
+        assert!(
+            endpoint.sessions_opened() < 4,
+            "{}",
+            endpoint.sessions_opened()
+        );
     }
 }

@@ -25,13 +25,13 @@ struct Client {
     pieces: Vec<Bytes>,
     info: ConnInfo,
     leaves: Arc<Notify>,
-    sent: mpsc::UnboundedSender<Sent>,
+    sent: mpsc::Sender<Sent>,
 }
 
 /// The other end of a [`Client`].
 struct Watcher {
     leave: Arc<Notify>,
-    sent: mpsc::UnboundedReceiver<Sent>,
+    sent: mpsc::Receiver<Sent>,
 }
 
 impl Watcher {
@@ -57,7 +57,7 @@ impl Watcher {
 
 fn client(method: &str, target: &str, fields: &[(&str, &str)], body: &str) -> (Client, Watcher) {
     let leave = Arc::new(Notify::new());
-    let (sender, receiver) = mpsc::unbounded_channel();
+    let (sender, receiver) = mpsc::channel(1024);
     let local = SocketAddr::from(([127, 0, 0, 1], 1));
     let mut head = FakeHead::new(method, target, fields);
     let json = ("content-type".to_owned(), "application/json".to_owned());
@@ -114,17 +114,17 @@ impl Downstream for Client {
             .map(|(name, value)| ((*name).to_owned(), text(value)))
             .collect();
         let head = Sent::Head(status, fields, length);
-        self.sent.send(head).map_err(|_| Error::Closed)
+        self.sent.try_send(head).map_err(|_| Error::Closed)
     }
 
     async fn send_body(&mut self, data: Bytes) -> Result<(), Error> {
         assert!(!data.is_empty(), "an empty piece would end a chunked body");
         let body = Sent::Body(String::from_utf8_lossy(&data).into_owned());
-        self.sent.send(body).map_err(|_| Error::Closed)
+        self.sent.try_send(body).map_err(|_| Error::Closed)
     }
 
     async fn finish(&mut self) -> Result<(), Error> {
-        self.sent.send(Sent::Finish).map_err(|_| Error::Closed)
+        self.sent.try_send(Sent::Finish).map_err(|_| Error::Closed)
     }
 
     async fn abort(&mut self) {}
@@ -136,7 +136,7 @@ impl Downstream for Client {
 
     fn close_after(&mut self) {
         // A watcher that has left does not mind.
-        let _ = self.sent.send(Sent::CloseAfter);
+        let _ = self.sent.try_send(Sent::CloseAfter);
     }
 }
 
