@@ -81,7 +81,7 @@ fn with_file(run: &Run) -> ExitCode {
 }
 
 fn serve(config: Config, path: &Path) -> ExitCode {
-    start_log(config.log.level.as_str());
+    server::start_log(config.log.level.as_str());
     let addresses: Vec<String> = config
         .listeners
         .iter()
@@ -99,7 +99,7 @@ fn serve(config: Config, path: &Path) -> ExitCode {
 }
 
 fn demo() -> ExitCode {
-    start_log("warn");
+    server::start_log("warn");
     let result = demo::run(|copies| {
         print(&demo_text(copies));
     });
@@ -136,16 +136,6 @@ fn exit(result: Result<(), server::StartError>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// The error log goes to standard error, where systemd picks it up. Pingora's own lines are kept
-/// down: what they tell is told better in the access log.
-fn start_log(level: &str) {
-    let filter = format!("{level},pingora=error,pingora_core=error,pingora_proxy=error,h2=error");
-    let _ = env_logger::Builder::new()
-        .parse_filters(&filter)
-        .format_timestamp_millis()
-        .try_init();
 }
 
 fn print(text: &str) -> ExitCode {

@@ -7,6 +7,7 @@
 
 use bytes::Bytes;
 
+use super::ctx::Ctx;
 use super::fault::Fault;
 use crate::config::Limits;
 use crate::mcp::{Peek, PeekError};
@@ -41,13 +42,15 @@ impl Body {
         }
     }
 
-    /// Reads until the scan is settled, or the body ends, or `window` bytes were read.
+    /// Reads until the scan is settled, or the body ends, or `window` bytes were read. The id goes
+    /// to `ctx` as far as it was seen, also when the rest is refused.
     ///
     /// # Errors
     /// [`Fault::BodyTooLarge`], [`Fault::SlowBody`], [`Fault::ClientGone`], [`Fault::Parse`] and
     /// [`Fault::Invalid`] for what the scan refuses.
     pub async fn peek<D: Downstream>(
         down: &mut D,
+        ctx: &mut Ctx,
         limits: &Limits,
         window: usize,
     ) -> Result<Self, Fault> {
@@ -69,18 +72,25 @@ impl Body {
             length,
             limit,
         };
-        while !body.ended {
-            match body.next(down).await? {
-                Some(chunk) => body.chunks.push(chunk),
+        let filled = body.fill(down, window).await;
+        ctx.bytes_in = body.read;
+        ctx.id.clone_from(&body.peek.message().id);
+        filled.map(|()| body)
+    }
+
+    async fn fill<D: Downstream>(&mut self, down: &mut D, window: usize) -> Result<(), Fault> {
+        while !self.ended {
+            match self.next(down).await? {
+                Some(chunk) => self.chunks.push(chunk),
                 None => break,
             }
             if down.body_ended() {
-                body.end()?;
-            } else if body.peek.settled() || body.read >= window as u64 {
+                self.end()?;
+            } else if self.peek.settled() || self.read >= window as u64 {
                 break;
             }
         }
-        Ok(body)
+        Ok(())
     }
 
     /// The next piece, scanned and counted; `None` at the end. For streaming the rest.

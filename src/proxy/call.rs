@@ -1,15 +1,23 @@
 //! Understanding a request: which era's rules it follows, what it asks for, and which answers it
 //! is owed.
 
+use std::time::Duration;
+
+use tokio::time::timeout;
+
 use super::body::Body;
 use super::ctx::Ctx;
 use super::fault::Fault;
+use super::intake::check_repeated;
 use crate::config::Limits;
 use crate::mcp::headers::{
     MCP_METHOD, MCP_NAME, MCP_PROTOCOL_VERSION, MCP_SESSION_ID, decode_value,
 };
 use crate::mcp::{self, Class, Era, HttpMethod, RawId, Refusal, Seen, Verdict};
 use crate::transport::{Downstream, RequestHead};
+
+/// How long an answer of ours waits for the rest of a body whose id is not known yet.
+const LEARN_ID_TIME: Duration = Duration::from_secs(1);
 
 /// An understood request.
 pub struct Call {
@@ -40,6 +48,30 @@ impl Call {
     /// Whether this is the request of this MCP method.
     pub fn is(&self, method: &str) -> bool {
         self.method.as_deref() == Some(method)
+    }
+
+    /// Notes the id, and with it the answer owed, as far as the body has been read by now.
+    pub fn note_id(&mut self, ctx: &mut Ctx) {
+        let message = self.body.peek.message();
+        ctx.id.clone_from(&message.id);
+        self.owed = owed(message);
+    }
+
+    /// Reads on until the id is known, for an answer of ours that should carry it. Some clients
+    /// write it behind everything else.
+    pub async fn learn_id<D: Downstream>(&mut self, down: &mut D, ctx: &mut Ctx) {
+        let reading = async {
+            while ctx.id.is_none() && !self.body.ended {
+                if !matches!(self.body.next(down).await, Ok(Some(_))) {
+                    break;
+                }
+                self.body.ended = down.body_ended();
+                self.note_id(ctx);
+            }
+        };
+        // Whoever takes longer to send it is answered without.
+        let _ = timeout(LEARN_ID_TIME, reading).await;
+        ctx.bytes_in = self.body.read;
     }
 
     /// What is known about the method's safety to be sent twice.
@@ -75,6 +107,7 @@ pub async fn understand<D: Downstream>(
         check_content_type(down.head())?;
     }
     let body = read_body(down, ctx, limits, http, first).await?;
+    check_repeated(down.head())?;
     let message = body.peek.message();
     let known = body.ended || body.peek.settled();
     let verdict = match (http, known) {
@@ -143,10 +176,7 @@ async fn read_body<D: Downstream>(
     } else {
         limits.body
     };
-    let body = Body::peek(down, limits, window).await?;
-    ctx.bytes_in = body.read;
-    ctx.id = body.peek.message().id.clone();
-    Ok(body)
+    Body::peek(down, ctx, limits, window).await
 }
 
 fn classify(head: &impl RequestHead, method: HttpMethod, body: Option<&mcp::Message>) -> Verdict {

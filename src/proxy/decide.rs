@@ -45,6 +45,9 @@ pub struct Bound {
     pub key: Key,
     /// The id as the client knows it.
     pub sealed: String,
+    /// This very request has entered the session in the table. If the server then does not know
+    /// it, it was over before, and its end was counted before.
+    pub adopted: bool,
 }
 
 /// Decides where a call goes.
@@ -94,9 +97,9 @@ fn within_session(
     now: Instant,
 ) -> Result<Aim, Fault> {
     if let Some(id) = head.get(MCP_SESSION_ID) {
-        let bound = open(shared, pool, id, IdKind::Session, ctx)?;
+        let mut bound = open(shared, pool, id, IdKind::Session, ctx)?;
         alive(&bound)?;
-        touch(shared, pool, &bound, head, now);
+        touch(shared, pool, &mut bound, head, now);
         return Ok(Aim::Bound(bound));
     }
     if call.http != HttpMethod::Post && !pool.speaks_session_era() {
@@ -152,6 +155,7 @@ pub fn open(
         claims,
         key,
         sealed,
+        adopted: false,
     })
 }
 
@@ -168,13 +172,14 @@ pub fn alive(bound: &Bound) -> Result<(), Fault> {
 pub fn touch(
     shared: &Shared,
     pool: &Arc<PoolState>,
-    bound: &Bound,
+    bound: &mut Bound,
     head: &dyn RequestHead,
     now: Instant,
 ) {
     let touched = shared.sessions.touch(bound.key, now, || {
         new_session(pool, &bound.endpoint, &bound.claims, head)
     });
+    bound.adopted = touched == Touched::Adopted;
     if matches!(touched, Touched::Untracked(_)) {
         telemetry::limit_hit(Limit::Sessions);
     }

@@ -39,15 +39,24 @@ pub async fn serve<D: Downstream>(
     flight: &mut InFlight,
 ) -> Result<(), Fault> {
     let deadline = Instant::now() + DISCOVER_HOLD;
+    // What the first attempt streams past us is not here for another one.
+    let whole = call.body.ended;
     loop {
+        let last = !whole || Instant::now() >= deadline;
         let fault = match forward(worker, down, ctx, pool, call, aim).await {
-            Ok(reply) if is_of_use(&reply) || pool.discover.load().is_none() => {
-                return relay(worker, down, ctx, pool, call, aim, reply, flight).await;
+            Ok(reply) if is_of_use(&reply) || (last && pool.discover.load().is_none()) => {
+                match relay(worker, down, ctx, pool, call, aim, reply, flight).await {
+                    Ok(()) => return Ok(()),
+                    // Nothing was sent to the client yet.
+                    Err(fault) => fault,
+                }
             }
-            Ok(_) => Fault::UpstreamClosed,
-            Err(Fault::ClientGone) => return Err(Fault::ClientGone),
+            Ok(_) => Fault::UpstreamFailed,
             Err(fault) => fault,
         };
+        if fault == Fault::ClientGone {
+            return Err(fault);
+        }
         if let Some(known) = pool.discover.load_full()
             && let Some(id) = ctx.id.clone()
         {
@@ -55,7 +64,7 @@ pub async fn serve<D: Downstream>(
             local::json(down, ctx, answer::result(&id, &known)).await;
             return Ok(());
         }
-        if Instant::now() >= deadline || !call.body.ended || fault == Fault::Draining {
+        if last || fault == Fault::Draining {
             return Err(fault);
         }
         tokio::select! {

@@ -51,6 +51,9 @@ pub enum Fault {
     UpstreamClosed,
     /// The endpoint answered with something that is not HTTP.
     UpstreamMalformed,
+    /// The endpoint answered with a status of failure and without a message. The client gets that
+    /// status.
+    UpstreamFailed,
     /// The endpoint did not answer in time.
     UpstreamTimeout,
     /// This process is shutting down.
@@ -189,6 +192,9 @@ impl Fault {
                 "the server sent an invalid answer",
                 "upstream_malformed",
             ),
+            Self::UpstreamFailed => {
+                row(502, code::INTERNAL, "the server failed", "upstream_failed")
+            }
             Self::UpstreamTimeout => row(
                 504,
                 code::INTERNAL,
@@ -243,6 +249,7 @@ mod tests {
         (Fault::Connect, 502, -32603),
         (Fault::UpstreamClosed, 502, -32603),
         (Fault::UpstreamMalformed, 502, -32603),
+        (Fault::UpstreamFailed, 502, -32603),
         (Fault::UpstreamTimeout, 504, -32603),
         (Fault::Draining, 503, -32603),
         (Fault::ClientGone, 499, -32603),

@@ -13,8 +13,8 @@ use super::decide::Aim;
 use super::fault::Fault;
 use super::retry::{self, Stage};
 use super::state::{Chore, PoolState, ending};
-use crate::mcp::HttpMethod;
 use crate::mcp::headers::{LAST_EVENT_ID, MCP_SESSION_ID};
+use crate::mcp::{Class, HttpMethod};
 use crate::pool::{CallPermit, Endpoint, PickContext};
 use crate::session::IdKind;
 use crate::telemetry::{self, RetryOutcome};
@@ -168,7 +168,8 @@ async fn attempt<D: Downstream>(
     }
     ctx.bytes_in = call.body.read;
     if ctx.id.is_none() {
-        ctx.id.clone_from(&call.body.peek.message().id);
+        // It stood behind the part that was looked at before.
+        call.note_id(ctx);
     }
     await_head(worker, down, &mut up, head_timeout(pool, call))
         .await
@@ -213,23 +214,27 @@ async fn send<D: Downstream>(
             .map_err(|_| Sending::Server)?;
     }
     while !call.body.ended {
-        match call.body.next(down).await.map_err(Sending::Client)? {
-            Some(chunk) => up.send_body(chunk).await.map_err(|_| Sending::Server)?,
-            None => break,
+        let next = call.body.next(down).await.map_err(Sending::Client)?;
+        call.body.ended = next.is_none() || down.body_ended();
+        if call.body.ended {
+            check_whole(call).map_err(Sending::Client)?;
         }
-        call.body.ended = down.body_ended();
+        if let Some(chunk) = next {
+            up.send_body(chunk).await.map_err(|_| Sending::Server)?;
+        }
     }
-    // What streamed past was scanned too: a message that changed its meaning is cut off here,
-    // before the server has seen its end.
-    call.body
-        .peek
-        .finish()
-        .or_else(|error| match call.http {
-            HttpMethod::Post => Err(error),
-            _ => Ok(()),
-        })
-        .map_err(|_| Sending::Client(Fault::Parse))?;
     up.finish().await.map_err(|_| Sending::Server)
+}
+
+/// What streamed past was scanned too: a message that has changed its meaning on the way is cut
+/// off here, before the server has seen its end.
+fn check_whole(call: &Call) -> Result<(), Fault> {
+    let peek = &call.body.peek;
+    peek.finish().map_err(|_| Fault::Parse)?;
+    match peek.message().class() {
+        Class::Invalid => Err(Fault::Invalid("the body is not a JSON-RPC message")),
+        _ => Ok(()),
+    }
 }
 
 async fn send_head(

@@ -272,10 +272,8 @@ async fn post<D: Downstream>(
     sealed: &str,
 ) -> Result<(), Fault> {
     let limits = ctx.snapshot.config.limits.clone();
-    let body = Body::peek(down, &limits, limits.body).await?;
+    let body = Body::peek(down, ctx, &limits, limits.body).await?;
     let message = body.peek.message();
-    ctx.bytes_in = body.read;
-    ctx.id.clone_from(&message.id);
     ctx.mcp_method = message.method.as_deref().map_or("", crate::mcp::label);
     let owed: Vec<RawId> = match message.class() {
         Class::Request => message.id.iter().cloned().collect(),

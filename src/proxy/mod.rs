@@ -44,10 +44,11 @@ use crate::config::Transport;
 use crate::route::RouteId;
 use crate::transport::Downstream;
 use crate::transport::dial::Dialer;
+use call::Call;
 use ctx::Ctx;
 use fault::Fault;
 use intake::Admitted;
-use state::{InFlight, Shared};
+use state::{InFlight, PoolState, Shared};
 
 /// What the requests of one thread share: the process's state and the thread's own connections.
 pub struct Worker {
@@ -99,18 +100,33 @@ async fn mcp<D: Downstream>(
         return legacy_sse::serve(worker, down, ctx, flight, pool).await;
     }
     let mut call = call::understand(down, ctx, &snapshot.config.limits).await?;
+    let served = understood(worker, down, ctx, flight, pool, &mut call).await;
+    if served.is_err() {
+        call.learn_id(down, ctx).await;
+    }
+    served
+}
+
+async fn understood<D: Downstream>(
+    worker: &Worker,
+    down: &mut D,
+    ctx: &mut Ctx,
+    flight: &mut InFlight,
+    pool: &Arc<PoolState>,
+    call: &mut Call,
+) -> Result<(), Fault> {
     let aim = decide::decide(
         &worker.shared,
         pool,
-        &call,
+        call,
         down.head(),
         down.info(),
         ctx,
         Instant::now(),
     )?;
     if call.is("server/discover") {
-        return discover::serve(worker, down, ctx, pool, &mut call, &aim, flight).await;
+        return discover::serve(worker, down, ctx, pool, call, &aim, flight).await;
     }
-    let reply = forward::forward(worker, down, ctx, pool, &mut call, &aim).await?;
-    relay::relay(worker, down, ctx, pool, &call, &aim, reply, flight).await
+    let reply = forward::forward(worker, down, ctx, pool, call, &aim).await?;
+    relay::relay(worker, down, ctx, pool, call, &aim, reply, flight).await
 }

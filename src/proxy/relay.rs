@@ -15,7 +15,7 @@ use super::forward::Reply;
 use super::state::{Chore, InFlight, Orphan, PoolState, ending};
 use super::stream::{Kind, Limits, Relay};
 use crate::mcp::headers::{MCP_SESSION_ID, session_id_is_valid};
-use crate::mcp::{HttpMethod, Peek};
+use crate::mcp::{Class, HttpMethod, Peek, answer};
 use crate::session::{Claims, IdKind, Key, NameHash, fresh_nonce};
 use crate::telemetry::{self, Limit, SessionEnd, StreamKind};
 use crate::transport::{Downstream, Edits, Error, Length, RequestHead, ResponseHead, Upstream};
@@ -43,8 +43,18 @@ pub async fn relay<D: Downstream>(
         return stream(worker, down, ctx, pool, call, aim, reply, session, flight).await;
     }
     let total = pool.config.timeouts.header;
-    let held = hold(worker, down, &mut reply, total).await?;
-    note_answer(ctx, pool, call, reply.up.head().status(), &held);
+    let held = match hold(worker, down, &mut reply, total).await {
+        Ok(held) => held,
+        Err(fault) => {
+            if call.rules == Rules::Handshake && session.is_some() {
+                disown(worker, down.head(), pool, &reply);
+            }
+            return Err(fault);
+        }
+    };
+    let status = reply.up.head().status();
+    note_answer(ctx, pool, call, status, &held);
+    let held = reworded(held, call, status);
     send(down, ctx, reply, session.as_deref(), held).await;
     Ok(())
 }
@@ -65,6 +75,37 @@ struct Held {
     pieces: Vec<Bytes>,
     size: usize,
     complete: bool,
+    /// The text is ours, whatever the head says of it.
+    ours: bool,
+}
+
+impl Held {
+    /// Whether this is a JSON-RPC answer, or an array of them.
+    fn is_answer(&self) -> bool {
+        let mut peek = Peek::lenient();
+        self.pieces.iter().all(|piece| peek.feed(piece).is_ok())
+            && peek.finish().is_ok()
+            && matches!(peek.message().class(), Class::Response | Class::Batch)
+    }
+}
+
+/// A server in trouble, or what stands before it, often answers in HTML or with nothing. The
+/// status is its word and stays; the text becomes one that the client can match to its request.
+fn reworded(held: Held, call: &Call, status: u16) -> Held {
+    let [id] = call.owed.as_slice() else {
+        return held;
+    };
+    if status < 500 || !held.complete || held.is_answer() {
+        return held;
+    }
+    let row = Fault::UpstreamFailed.row();
+    let text = Bytes::from(answer::error(Some(id), row.code, row.message, None));
+    Held {
+        size: text.len(),
+        pieces: vec![text],
+        complete: true,
+        ours: true,
+    }
 }
 
 async fn hold<D: Downstream>(
@@ -77,6 +118,7 @@ async fn hold<D: Downstream>(
         pieces: Vec::new(),
         size: 0,
         complete: false,
+        ours: false,
     };
     let mut phase = worker.shared.phase.clone();
     let deadline = tokio::time::Instant::now() + limit;
@@ -117,11 +159,14 @@ async fn send<D: Downstream>(
         (true, size) => Length::Exact(size as u64),
         (false, _) => reply.up.length(),
     };
-    let set = session.map(|id| (MCP_SESSION_ID, id.as_bytes()));
-    let edits = Edits {
-        set: set.as_slice(),
-        drop: &[MCP_SESSION_ID],
-    };
+    let mut set: Vec<(&'static str, &[u8])> = Vec::new();
+    set.extend(session.map(|id| (MCP_SESSION_ID, id.as_bytes())));
+    let mut drop: &[&'static str] = &[MCP_SESSION_ID];
+    if held.ours {
+        set.push(("content-type", b"application/json"));
+        drop = &[MCP_SESSION_ID, "content-encoding", "etag"];
+    }
+    let edits = Edits { set: &set, drop };
     let head = reply.up.head();
     ctx.answered(head.status(), Instant::now());
     if down
@@ -287,6 +332,7 @@ fn settle_session(
             };
             if let Some(end) = end
                 && worker.shared.sessions.close(bound.key).is_some()
+                && !(bound.adopted && status == 404)
             {
                 telemetry::session_ended(end);
             }
@@ -318,6 +364,22 @@ fn settle_session(
             Ok(None)
         }
     }
+}
+
+/// Gives a session back to its server whose opening the client will never hear of.
+fn disown(worker: &Worker, head: &dyn RequestHead, pool: &Arc<PoolState>, reply: &Reply) {
+    let Some(id) = reply.up.head().get(MCP_SESSION_ID) else {
+        return;
+    };
+    let server_id = String::from_utf8_lossy(id).into_owned();
+    let endpoint = NameHash::from_u64(reply.endpoint().id());
+    let key = Key::of(pool.hash, endpoint, &server_id);
+    if worker.shared.sessions.close(key).is_some() {
+        telemetry::session_ended(SessionEnd::Closed);
+    }
+    worker
+        .shared
+        .chore(Chore::Delete(orphan(head, pool, reply, server_id)));
 }
 
 /// Binds the session that a server has opened to the endpoint, in the id itself.

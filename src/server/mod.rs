@@ -94,6 +94,7 @@ fn run_with(
     hello: impl FnOnce(),
 ) -> Result<(), StartError> {
     drain::hold_signals().map_err(StartError::Signals)?;
+    raise_file_limit(&config);
     let threads = config.threads.map_or_else(cores, usize::from);
     let bounds = bounds(&config);
     let sockets = bind_all(&config, threads)?;
@@ -142,6 +143,33 @@ fn run_with(
     });
     shared.log.flush(Duration::from_secs(1));
     Ok(())
+}
+
+/// The error log goes to standard error, where systemd picks it up. Pingora's own lines are kept
+/// down: what they tell is told better in the access log.
+pub fn start_log(level: &str) {
+    let filter = format!("{level},pingora=error,pingora_core=error,pingora_proxy=error,h2=error");
+    let _ = env_logger::Builder::new()
+        .parse_filters(&filter)
+        .format_timestamp_millis()
+        .try_init();
+}
+
+/// Every held stream takes two files, and shells start programs with 1024: take what the system
+/// allows, and say so where it is not enough for the connections that are configured.
+fn raise_file_limit(config: &Config) {
+    let wanted: u64 = config
+        .listeners
+        .iter()
+        .map(|listener| 2 * listener.max_connections as u64)
+        .sum();
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) if limit < wanted => log::warn!(
+            "the limit of open files is {limit}; {wanted} are needed to hold every connection that the listeners allow"
+        ),
+        Ok(_) => {}
+        Err(error) => log::warn!("cannot raise the limit of open files: {error}"),
+    }
 }
 
 fn cores() -> usize {

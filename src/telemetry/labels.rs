@@ -58,7 +58,8 @@ closed_set! {
         Forgotten = "forgotten",
         /// Pushed out because a cap on sessions was reached.
         Evicted = "evicted",
-        /// The connection that was the session (WebSocket, HTTP+SSE) closed.
+        /// The connection that was the session (WebSocket, HTTP+SSE) closed, or the one that was to
+        /// tell the client of it.
         Closed = "closed",
     }
 }

@@ -35,9 +35,11 @@ pub enum Refusal {
 
 /// Length of the head in `bytes` including its empty line, if it is complete.
 ///
-/// Only CR LF ends a line; a bare LF is left to the parser, which refuses it.
+/// Only CR LF ends a line. A head whose lines end in bare LF ends here as well, for the parser to
+/// refuse it at once.
 pub fn end_of_head(bytes: &[u8]) -> Option<usize> {
-    memchr::memmem::find(bytes, b"\r\n\r\n").map(|at| at + 4)
+    let empty_line = memchr::memmem::find(bytes, b"\n\r\n").map(|at| at + 3);
+    empty_line.or_else(|| memchr::memmem::find(bytes, b"\n\n").map(|at| at + 2))
 }
 
 /// A parsed HTTP/1 request head. Owns one copy of the bytes; fields are ranges into it.

@@ -266,6 +266,10 @@ impl<H: RequestHead> Downstream for SessionDown<H> {
     }
 
     async fn send_body(&mut self, data: Bytes) -> Result<(), Error> {
+        // Pingora reads empty pieces off chunked bodies, and would write one as the last chunk.
+        if data.is_empty() {
+            return Ok(());
+        }
         self.session
             .write_response_body(data, false)
             .await

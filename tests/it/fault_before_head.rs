@@ -222,6 +222,32 @@ async fn a_tool_that_takes_its_time_is_waited_for() {
     assert_eq!(a.requests().len(), 1);
 }
 
+// Answers that are too long to be held until they are whole.
+
+#[tokio::test]
+async fn a_large_answer_that_is_cut_is_visibly_not_whole() {
+    let a = Endpoint::start("a").await;
+    let gate = Tidegate::build(&[&a]).pool("timeouts: { stream_idle: 300ms }");
+    let gate = gate.start().await;
+    let client = gate.client();
+    let arguments = json!({"name": "big", "arguments": {"bytes": 1_000_000}});
+    for fault in [
+        Fault::CloseMidEvent(500_000),
+        Fault::ResetMidEvent(500_000),
+        Fault::StallMidEvent(500_000),
+        Fault::LengthTooLong(5),
+    ] {
+        a.fault_next(1, fault.clone());
+        let outgoing = Outgoing::stateless(&json!(1), "tools/call", Some("big"), arguments.clone());
+        let mut answer = client.send(outgoing).await;
+        assert_eq!(answer.status, 200, "{fault:?}");
+        let body = answer.read_to_end().await;
+        assert_eq!(body.end, BodyEnd::Truncated, "{fault:?}");
+        a.heal();
+    }
+    a.until("nothing is left", |a| a.in_flight() == 0).await;
+}
+
 // Another try, where that is safe.
 
 /// A pool of two that are taken in turn.

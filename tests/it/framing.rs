@@ -424,15 +424,39 @@ async fn an_id_behind_a_large_body_is_still_answered_with() {
     let gate = Tidegate::in_front_of(&[&a]).await;
     a.kill().await;
     for size in [1000, 70_000, 1 << 20] {
-        let mut outgoing = sized(stateless_echo(), size);
-        // The id last, so that the head is routed long before it is read.
-        let text = String::from_utf8(outgoing.body).expect("JSON");
-        let text = text.replacen("\"id\":3,", "", 1);
-        outgoing.body = format!("{},\"id\":3}}", text.strip_suffix('}').expect("an object")).into();
+        let outgoing = id_last(sized(stateless_echo(), size));
         let mut refused = gate.client().send(outgoing).await;
         assert_eq!(refused.status, 502, "{size}");
         assert_eq!(refused.json().await["id"], 3, "{size}");
     }
+}
+
+#[tokio::test]
+async fn a_stream_is_owed_its_answer_even_when_the_id_came_last() {
+    let a = Endpoint::start("a").await;
+    let gate = Tidegate::in_front_of(&[&a]).await;
+    for size in [1000, 70_000, 1 << 20] {
+        let params =
+            json!({"name": "ticks", "arguments": {"n": 1000, "every_ms": 5, "text": "PAD"}});
+        let outgoing = Outgoing::stateless(&json!(3), "tools/call", Some("ticks"), params);
+        let mut stream = gate.client().send(id_last(sized(outgoing, size))).await;
+        assert_eq!(stream.status, 200);
+        stream.events().next_json().await;
+        a.reset_connections().await;
+        let (events, end) = stream.events().rest().await;
+        assert_eq!(end, BodyEnd::Complete);
+        let last = events.last().expect("the error").json();
+        assert_eq!(last["id"], 3, "{size}");
+        assert_eq!(last["error"]["code"], -32603);
+    }
+}
+
+/// The same with its id behind everything else, so that the head is routed long before it is read.
+fn id_last(mut outgoing: Outgoing) -> Outgoing {
+    let text = String::from_utf8(outgoing.body).expect("JSON");
+    let text = text.replacen("\"id\":3,", "", 1);
+    outgoing.body = format!("{},\"id\":3}}", text.strip_suffix('}').expect("an object")).into();
+    outgoing
 }
 
 #[tokio::test]

@@ -285,11 +285,11 @@ impl Keys {
         Self(tempfile::tempdir().expect("a directory"))
     }
 
-    /// A key file whose 64 digits are all this one.
+    /// A key file whose key begins with this digit.
     fn file(&self, digit: char) -> PathBuf {
         let path = self.0.path().join(format!("{digit}.key"));
-        let key: String = std::iter::repeat_n(digit, 64).chain(['\n']).collect();
-        std::fs::write(&path, key).expect("a file in our own directory");
+        let key = format!("{digit}123456789abcdef").repeat(4);
+        std::fs::write(&path, format!("{key}\n")).expect("a file in our own directory");
         path
     }
 
@@ -351,6 +351,27 @@ async fn a_killed_process_starts_again_with_its_sessions() {
     assert_eq!(a.sessions_opened() + b.sessions_opened(), 4);
     gate.metrics_when(|m| m.sum("tidegate_sessions") == 4.0)
         .await;
+}
+
+#[tokio::test]
+async fn the_owner_is_found_by_its_name_wherever_it_is() {
+    let (a, b) = tokio::join!(Endpoint::start("a"), Endpoint::start("b"));
+    let mut gate = Tidegate::in_front_of(&[&a]).await;
+    let client = gate.client();
+    let session = client.initialize().await;
+    let (here, there) = (a.address().to_string(), b.address().to_string());
+    gate.write_config(&gate.config().replace(&here, &there));
+    gate.restart().await;
+    let moved = client.start_call(&session, "whoami", json!({})).await;
+    assert_eq!(
+        moved.status, 404,
+        "what lives there now knows no such session"
+    );
+    let asked = b.calls("tools/call");
+    assert_eq!(
+        asked[0].header("mcp-session-id"),
+        Some(a.sessions()[0].as_str())
+    );
 }
 
 #[tokio::test]

@@ -276,6 +276,43 @@ async fn an_unknown_version_within_a_session_is_refused_in_the_words_of_sessions
     assert_eq!(a.requests().len(), seen);
 }
 
+#[tokio::test]
+async fn a_body_that_turns_wrong_on_its_way_never_reaches_its_end() {
+    let a = Endpoint::start("a").await;
+    let gate = Tidegate::in_front_of(&[&a]).await;
+    let client = gate.client();
+    let tails = [
+        (r#","result":{}}"#, -32600),
+        (r#","method":"tools/list"}"#, -32600),
+        (r#","id":8}"#, -32600),
+        ("]", -32700),
+        ("}}", -32700),
+        ("", -32700),
+    ];
+    for (round, (tail, code)) in tails.into_iter().enumerate() {
+        let outgoing = call(&json!("m"), "echo", json!({"text": "hello"}));
+        let whole = outgoing.body.len() + tail.len() - 1;
+        let length = whole.to_string();
+        let mut headers = outgoing.header_lines();
+        headers.push(("content-length", &length));
+        // All that routes a call stands before its last brace, so it is on its way already.
+        let first = &outgoing.body[..outgoing.body.len() - 1];
+        let connection = client.connect().await.expect("a connection");
+        let bytes = client.encode("POST", "/mcp", &headers, first);
+        connection.raw(&bytes).await.expect("sent");
+        a.until("it is on its way", |a| {
+            a.connections_accepted() > round || tail.is_empty()
+        })
+        .await;
+        connection.raw(tail.as_bytes()).await.expect("sent");
+        let answer = connection.response(false).await.expect("an answer");
+        assert_error(answer, 400, code, &json!("m"), tail).await;
+    }
+    a.until("all are broken off", |a| a.connections_open() == 0)
+        .await;
+    assert_eq!(a.requests().len(), 0);
+}
+
 // The eras that a pool speaks.
 
 #[tokio::test]
@@ -418,6 +455,65 @@ async fn a_probe_is_held_until_a_server_comes_up() {
 }
 
 #[tokio::test]
+async fn a_probe_is_held_until_the_checks_find_a_server() {
+    let a = Endpoint::start("a").await;
+    a.kill().await;
+    let gate = Tidegate::build(&[&a]).health(CHECKED).start().await;
+    logged(&gate, "endpoint is down", 1).await;
+    let client = gate.client();
+    let (mut answer, ()) = tokio::join!(client.send(discover(&json!("held"))), async {
+        a.restart().await;
+    });
+    let message = answer.json().await;
+    assert_eq!(
+        (answer.status, &message["id"]),
+        (200, &json!("held")),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn a_probe_does_not_wait_long_for_a_server_that_is_stuck() {
+    let a = Endpoint::start("a").await;
+    let gate = Tidegate::in_front_of(&[&a]).await;
+    let client = gate.client();
+    client.send(discover(&json!(1))).await.json().await;
+    a.fault(Fault::StallBeforeHead);
+    let began = Instant::now();
+    let mut answer = client.send(discover(&json!("stuck"))).await;
+    let message = answer.json().await;
+    assert_eq!((answer.status, &message["id"]), (200, &json!("stuck")));
+    assert!(began.elapsed() < Duration::from_secs(5));
+    a.until("it is given up", |a| a.in_flight() == 0).await;
+}
+
+#[tokio::test]
+async fn a_probe_that_comes_in_pieces_is_answered_once() {
+    let a = Endpoint::start("a").await;
+    let gate = Tidegate::in_front_of(&[&a]).await;
+    let client = gate.client();
+    let status = Fault::Status(503, String::new());
+    for (fault, status) in [(Fault::CloseBeforeHead, 502), (status, 503)] {
+        a.fault_next(1, fault);
+        let outgoing = discover(&json!("d"));
+        let headers = outgoing.header_lines();
+        let bytes = client.encode("POST", "/mcp", &headers, &outgoing.body);
+        let accepted = a.connections_accepted();
+        let connection = client.connect().await.expect("a connection");
+        connection
+            .raw(&bytes[..bytes.len() - 1])
+            .await
+            .expect("sent");
+        a.until("it is on its way", |a| a.connections_accepted() > accepted)
+            .await;
+        connection.raw(b"}").await.expect("sent");
+        let answer = connection.response(false).await.expect("an answer");
+        assert_error(answer, status, -32603, &json!("d"), "in pieces").await;
+    }
+    assert_eq!(a.requests().len(), 2, "it was not here to be sent again");
+}
+
+#[tokio::test]
 async fn a_probe_that_nobody_can_answer_ends_in_seconds() {
     let a = Endpoint::start("a").await;
     let gate = Tidegate::in_front_of(&[&a]).await;
@@ -485,6 +581,9 @@ async fn a_client_that_leaves_cancels_at_once() {
     let gate = Tidegate::in_front_of(&[&a]).await;
     let slow = call(&json!(1), "slow", json!({"ms": 60_000}));
     assert_cancelled(&gate, &a, slow, false).await;
+    a.fault_next(1, Fault::StallMidEvent(20));
+    let stuck = call(&json!(1), "echo", json!({"text": "in a body"}));
+    assert_cancelled(&gate, &a, stuck, false).await;
     let ticks = call(&json!(1), "ticks", json!({"n": 9, "every_ms": 60_000}));
     assert_cancelled(&gate, &a, ticks, true).await;
     let changes = json!({"notifications": {"toolsListChanged": true}});

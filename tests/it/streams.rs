@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{BodyEnd, Client, Endpoint, Fault, Mcp, Response, SessionId, Tidegate};
+use crate::support::{
+    BodyEnd, Client, Endpoint, Fault, Mcp, Outgoing, Response, SessionId, Tidegate,
+};
 
 /// How soon a server hears that its client has left.
 const AT_ONCE: Duration = Duration::from_millis(200);
@@ -279,6 +281,50 @@ async fn a_stream_is_no_reason_to_forget_its_session() {
     assert_eq!(stream.events().next_json().await, note);
     let answer = client.call(&streaming, "counter", json!({})).await;
     assert_ne!(answer["result"], Value::Null);
+}
+
+/// A server that answers every connection with these bytes, and then neither says nor hears more.
+async fn one_answer(bytes: &'static str) -> std::net::SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let listener = listener.expect("a listener");
+    let address = listener.local_addr().expect("its address");
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            let wire = crate::support::wire::Wire::new(stream);
+            wire.request_head().await.expect("a request");
+            wire.write(bytes.as_bytes()).await.expect("sent");
+            open.push(wire);
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_stream_that_its_server_forgets_to_end_is_ended_soon_after_the_answer() {
+    let a = Endpoint::start("a").await;
+    let forgetful = one_answer(
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n\
+         data: {\"jsonrpc\":\"2.0\",\"id\":\"f\",\r\ndata: \"result\":{}}\r\n\r\n",
+    )
+    .await;
+    let pool = format!("forgetful:\n  health: {{ check: none }}\n  endpoints: [\"{forgetful}\"]");
+    let gate = Tidegate::build(&[&a])
+        .routes("- { path: /mcp, pool: forgetful }\n- { path: /other, pool: main }")
+        .pools(&pool)
+        .config(QUICK)
+        .start()
+        .await;
+    let began = Instant::now();
+    let params = json!({"name": "echo", "arguments": {}});
+    let outgoing = Outgoing::stateless(&json!("f"), "tools/call", Some("echo"), params);
+    let mut stream = gate.client().send(outgoing).await;
+    let mut events = stream.events();
+    let (said, end) = events.rest().await;
+    assert_eq!((said.len(), end), (1, BodyEnd::Complete));
+    assert_eq!(said[0].json()["id"], "f");
+    assert!(!events.comments.is_empty());
+    assert!(began.elapsed() < Duration::from_secs(9));
 }
 
 #[tokio::test]

@@ -15,6 +15,12 @@ fn call(id: &Value) -> Value {
     json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params})
 }
 
+fn initialize() -> Value {
+    let params =
+        json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "it"}});
+    json!({"jsonrpc": "2.0", "id": "i", "method": "initialize", "params": params})
+}
+
 /// Asserts a JSON-RPC error with this status, code and id.
 async fn assert_refused(mut response: Response, status: u16, code: i64, id: Value, what: &str) {
     assert_eq!(
@@ -185,6 +191,11 @@ fn strays(session: Option<&SessionId>) -> Vec<Stray> {
             404,
         ),
         stray(
+            "initialize in an unknown session",
+            Outgoing::in_session(&unknown, &initialize()),
+            404,
+        ),
+        stray(
             "GET without an id",
             bare("GET").with("accept", "text/event-stream"),
             400,
@@ -285,6 +296,37 @@ async fn the_answer_carries_the_id_that_was_sent() {
 }
 
 #[tokio::test]
+async fn the_id_is_told_as_soon_as_it_was_read() {
+    let a = Endpoint::named("a").leaky().start().await;
+    let gate = Tidegate::in_front_of(&[&a]).await;
+    let client = gate.client();
+    for broken in [
+        r#"{"jsonrpc":"2.0","id":"b","method":"tools/call","params":{"name":"#,
+        r#"{"jsonrpc":"2.0","id":"b","method":"tools/call"]"#,
+    ] {
+        let answer = client
+            .send(raw_post(Some("application/json"), broken.as_bytes()))
+            .await;
+        assert_refused(answer, 400, -32700, json!("b"), broken).await;
+    }
+    assert_eq!((a.requests().len(), a.sessions_opened()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_session_over_the_cap_is_refused_before_it_is_opened() {
+    let a = Endpoint::named("a").leaky().start().await;
+    let gate = Tidegate::build(&[&a]).config("sessions: { max: 1 }");
+    let gate = gate.start().await;
+    let client = gate.client();
+    let session = client.initialize().await;
+    let answer = client.send(Outgoing::post(&initialize())).await;
+    assert_refused(answer, 503, -32603, json!("i"), "the second").await;
+    assert_eq!(a.sessions_opened(), 1);
+    assert_eq!(client.delete(&session).await.status, 200);
+    client.initialize().await;
+}
+
+#[tokio::test]
 async fn a_thousand_strays_open_no_session() {
     const CONNECTIONS: usize = 4;
     const EACH: usize = 250;
@@ -359,6 +401,29 @@ async fn the_session_of_a_failed_initialize_is_deleted() {
     assert_eq!(client.whoami(&session).await, "a");
     let metrics = gate.metrics().await;
     assert_eq!(metrics.sum("tidegate_sessions_opened_total"), 1.0);
+}
+
+#[tokio::test]
+async fn a_session_of_which_the_client_never_hears_is_deleted() {
+    let a = Endpoint::start("a").await;
+    let gate = Tidegate::in_front_of(&[&a]).await;
+    for (n, fault) in [
+        Fault::CloseMidEvent(20),
+        Fault::ResetMidEvent(20),
+        Fault::LengthTooLong(5),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        a.fault_next(1, fault);
+        let answer = gate.client().send_initialize().await;
+        let id = json!(0);
+        assert_refused(answer, 502, -32603, id, "initialize").await;
+        a.until("the session is deleted", |a| a.sessions_deleted() == n + 1)
+            .await;
+    }
+    gate.metrics_when(|m| m.sum("tidegate_sessions") == 0.0)
+        .await;
 }
 
 #[tokio::test]
@@ -464,6 +529,34 @@ async fn a_failure_that_no_check_has_seen_is_no_loss() {
         let again = client.call(&session, "counter", json!({})).await;
         assert_eq!(text_of(&again), counted);
     }
+}
+
+#[tokio::test]
+async fn the_session_of_a_copy_that_is_no_more_is_unknown() {
+    let (a, b) = tokio::join!(Endpoint::start("a"), Endpoint::start("b"));
+    let mut gate = Tidegate::build(&[&a, &b])
+        .pool("balance: round_robin")
+        .start()
+        .await;
+    let client = gate.client();
+    let mut sessions = vec![client.initialize().await, client.initialize().await];
+    if client.whoami(&sessions[0]).await == "b" {
+        sessions.reverse();
+    }
+    let config = gate.config();
+    let without_b = config.lines().filter(|line| !line.contains("name: b"));
+    let without_b: Vec<_> = without_b.collect();
+    gate.write_config(&without_b.join("\n"));
+    gate.restart().await;
+    assert_eq!(client.whoami(&sessions[0]).await, "a");
+    let seen = (a.requests().len(), b.requests().len());
+    assert_unknown(&client, &sessions[1]).await;
+    assert_eq!((a.requests().len(), b.requests().len()), seen);
+
+    // And back again, as after a mistake.
+    gate.write_config(&config);
+    gate.restart().await;
+    assert_eq!(client.whoami(&sessions[1]).await, "b");
 }
 
 #[tokio::test]

@@ -148,6 +148,10 @@ impl Upstream for SessionUp {
     }
 
     async fn send_body(&mut self, data: Bytes) -> Result<(), Error> {
+        // Pingora reads empty pieces off chunked bodies, and would write one as the last chunk.
+        if data.is_empty() {
+            return Ok(());
+        }
         self.session()
             .write_request_body(data, false)
             .await
