@@ -42,7 +42,15 @@ impl Plan {
         warmup: Duration,
         span: Duration,
     ) -> Self {
-        Self { speaker, timeout, slots, warmup, span, start: OnceLock::new(), next_id: AtomicU64::new(1) }
+        Self {
+            speaker,
+            timeout,
+            slots,
+            warmup,
+            span,
+            start: OnceLock::new(),
+            next_id: AtomicU64::new(1),
+        }
     }
 
     /// Sets the start to now, at the first call of this; the time since then counts.
@@ -52,9 +60,13 @@ impl Plan {
 
     /// Opens a session over `conn`.
     pub(crate) async fn open_session(&self, conn: &mut Conn) -> Result<Session, Failure> {
-        let reply = conn.exchange(&self.speaker.initialize(), self.timeout).await?;
+        let reply = conn
+            .exchange(&self.speaker.initialize(), self.timeout)
+            .await?;
         let session = session(&reply)?;
-        let accepted = conn.exchange(&self.speaker.initialized(&session), self.timeout).await?;
+        let accepted = conn
+            .exchange(&self.speaker.initialized(&session), self.timeout)
+            .await?;
         match accepted.head.status {
             200..=299 => Ok(session),
             status => Err(Failure::Status(status)),
@@ -62,8 +74,14 @@ impl Plan {
     }
 
     /// Ends a session; a server need not support that (405).
-    pub(crate) async fn close_session(&self, conn: &mut Conn, session: &Session) -> Result<(), Failure> {
-        let reply = conn.exchange(&self.speaker.delete(session), self.timeout).await?;
+    pub(crate) async fn close_session(
+        &self,
+        conn: &mut Conn,
+        session: &Session,
+    ) -> Result<(), Failure> {
+        let reply = conn
+            .exchange(&self.speaker.delete(session), self.timeout)
+            .await?;
         match reply.head.status {
             200..=299 | 405 => Ok(()),
             status => Err(Failure::Status(status)),
@@ -140,7 +158,13 @@ impl Caller {
         stats: Arc<Mutex<CallStats>>,
         conn: Option<Conn>,
     ) -> std::io::Result<Self> {
-        Ok(Self { plan, sessions, stats, conn, pacer: Pacer::new()? })
+        Ok(Self {
+            plan,
+            sessions,
+            stats,
+            conn,
+            pacer: Pacer::new()?,
+        })
     }
 
     /// Works until the plan is done. Returns the connection, if it still is one.
@@ -189,7 +213,9 @@ impl Caller {
             0 => None,
             count => self.sessions.get((id % count) as usize),
         };
-        let reply = conn.exchange(&self.plan.speaker.call(session, id), self.plan.timeout).await?;
+        let reply = conn
+            .exchange(&self.plan.speaker.call(session, id), self.plan.timeout)
+            .await?;
         self.plan.speaker.check(&reply, id)
     }
 
@@ -197,13 +223,17 @@ impl Caller {
         let micros = |span: Duration| span.as_micros() as u64;
         let mut stats = locked(&self.stats);
         stats.sent += 1;
-        stats.lag.record(micros(sent.saturating_duration_since(due)));
+        stats
+            .lag
+            .record(micros(sent.saturating_duration_since(due)));
         stats.last_done = stats.last_done.max(Some(done));
         if let Err(failure) = outcome {
             *stats.failures.entry(failure).or_default() += 1;
         }
         if matches!(outcome, Ok(()) | Err(Failure::Timeout)) {
-            stats.latency.record(micros(done.saturating_duration_since(due)));
+            stats
+                .latency
+                .record(micros(done.saturating_duration_since(due)));
         }
     }
 }

@@ -88,18 +88,32 @@ pub(crate) fn run(options: Options) -> Result<(), String> {
         Rate::PerSecond(rate) => Some(Slots::new(Schedule::new(rate, span))),
     };
     let run = Run {
-        plan: Arc::new(Plan::new(common.speaker(), common.timeout(), slots, warmup, span)),
+        plan: Arc::new(Plan::new(
+            common.speaker(),
+            common.timeout(),
+            slots,
+            warmup,
+            span,
+        )),
         mode: options.mode,
         connections: options.connections,
         threads,
         barrier: Barrier::new(threads as usize + 1),
-        stats: (0..threads).map(|_| Arc::new(Mutex::new(CallStats::new()))).collect(),
+        stats: (0..threads)
+            .map(|_| Arc::new(Mutex::new(CallStats::new())))
+            .collect(),
         unopened: Mutex::new(Failures::new()),
     };
     let tried = threads::run(0, |_| async {}, run.greet()).map_err(|error| error.to_string())?;
-    tried.map_err(|failure| format!("{}: first exchange: {}", common.url.authority, failure.name()))?;
-    let measured =
-        threads::run(threads as usize, |index| run.shard(index), run.lead(common)).map_err(|error| error.to_string())?;
+    tried.map_err(|failure| {
+        format!(
+            "{}: first exchange: {}",
+            common.url.authority,
+            failure.name()
+        )
+    })?;
+    let measured = threads::run(threads as usize, |index| run.shard(index), run.lead(common))
+        .map_err(|error| error.to_string())?;
     tell(&options, &run, &measured);
     Ok(())
 }
@@ -118,7 +132,11 @@ impl Run {
         let (plan, address) = (&self.plan, self.plan.speaker.target().address);
         let mut conn = Conn::open(address).await?;
         match self.mode {
-            Mode::Stateless => mcp::discovered(&conn.exchange(&plan.speaker.discover(), plan.timeout).await?),
+            Mode::Stateless => mcp::discovered(
+                &conn
+                    .exchange(&plan.speaker.discover(), plan.timeout)
+                    .await?,
+            ),
             Mode::Session => {
                 let session = plan.open_session(&mut conn).await?;
                 if !conn.is_usable() {
@@ -138,24 +156,39 @@ impl Run {
         let before = (cpu(&common.pid).ok(), own_cpu());
         self.barrier.wait().await;
         let after = (cpu(&common.pid).ok(), own_cpu());
-        let until = self.stats.iter().filter_map(|stats| locked(stats).last_done).max();
+        let until = self
+            .stats
+            .iter()
+            .filter_map(|stats| locked(stats).last_done)
+            .max();
         Measured {
-            wall: until.unwrap_or_else(Instant::now).saturating_duration_since(from),
-            cpu: before.0.zip(after.0).map(|(before, after)| after.saturating_sub(before)),
+            wall: until
+                .unwrap_or_else(Instant::now)
+                .saturating_duration_since(from),
+            cpu: before
+                .0
+                .zip(after.0)
+                .map(|(before, after)| after.saturating_sub(before)),
             own_cpu: after.1.saturating_sub(before.1),
         }
     }
 
     /// One thread's share: open, wait for the others, call, wait again, clean up.
     async fn shard(&self, index: usize) {
-        let share = self.connections / self.threads + u64::from((index as u64) < self.connections % self.threads);
+        let share = self.connections / self.threads
+            + u64::from((index as u64) < self.connections % self.threads);
         let opened = self.open(share).await;
         self.barrier.wait().await;
         self.barrier.wait().await;
         let mut callers = JoinSet::new();
         for (conn, session) in opened {
             let sessions: Arc<[Session]> = session.into_iter().collect();
-            match Caller::new(self.plan.clone(), sessions.clone(), self.stats[index].clone(), Some(conn)) {
+            match Caller::new(
+                self.plan.clone(),
+                sessions.clone(),
+                self.stats[index].clone(),
+                Some(conn),
+            ) {
                 Ok(caller) => callers.spawn(async move { (caller.run().await, sessions) }),
                 Err(_) => continue,
             };
@@ -214,17 +247,29 @@ fn tell(options: &Options, run: &Run, measured: &Measured) {
     let unopened = locked(&run.unopened);
     let answered = stats.sent - stats.failed();
     let per_second = answered as f64 / measured.wall.as_secs_f64().max(0.001);
-    let cpu_us = measured.cpu.filter(|_| !options.common.pid.is_empty() && answered > 0);
+    let cpu_us = measured
+        .cpu
+        .filter(|_| !options.common.pid.is_empty() && answered > 0);
     let cpu_us = cpu_us.map(|cpu| cpu.as_secs_f64() * 1e6 / answered as f64);
     let (rate, mode) = match options.rate {
         Rate::Max => ("max, closed loop".to_owned(), mode_name(options.mode)),
         Rate::PerSecond(rate) => (format!("{rate}/s"), mode_name(options.mode)),
     };
-    let url = format!("http://{}{}", options.common.url.authority, options.common.url.path);
-    println!("calls {url}  {mode}, {} connections, {rate}, {} s", run.connections, options.common.seconds);
+    let url = format!(
+        "http://{}{}",
+        options.common.url.authority, options.common.url.path
+    );
+    println!(
+        "calls {url}  {mode}, {} connections, {rate}, {} s",
+        run.connections, options.common.seconds
+    );
     println!("{}", report::calls(&stats, unsent));
     if !unopened.is_empty() {
-        println!("connections     {} not opened{}", unopened.values().sum::<u64>(), report::listed(&unopened));
+        println!(
+            "connections     {} not opened{}",
+            unopened.values().sum::<u64>(),
+            report::listed(&unopened)
+        );
     }
     println!("answered        {per_second:.1}/s");
     println!("{}", columns());
@@ -233,7 +278,10 @@ fn tell(options: &Options, run: &Run, measured: &Measured) {
     if let Some(cpu_us) = cpu_us {
         println!("proxy           {cpu_us:.1} us of CPU per call");
     }
-    println!("{}", report::tool(measured.own_cpu, measured.wall, run.threads));
+    println!(
+        "{}",
+        report::tool(measured.own_cpu, measured.wall, run.threads)
+    );
     let ok = stats.failed() == 0 && unsent == 0 && unopened.is_empty() && answered > 0;
     let rate = match options.rate {
         Rate::Max => json!("max"),

@@ -75,9 +75,15 @@ pub(crate) struct Conn {
 impl Conn {
     pub(crate) async fn open(address: SocketAddr) -> Result<Self, Failure> {
         let connecting = timeout(CONNECT_TIMEOUT, TcpStream::connect(address));
-        let stream = connecting.await.map_err(|_| Failure::Connect)?.map_err(|_| Failure::Connect)?;
+        let stream = connecting
+            .await
+            .map_err(|_| Failure::Connect)?
+            .map_err(|_| Failure::Connect)?;
         stream.set_nodelay(true).map_err(|_| Failure::Connect)?;
-        Ok(Self { stream, closing: false })
+        Ok(Self {
+            stream,
+            closing: false,
+        })
     }
 
     /// False once the peer has closed it, or sent what nobody asked for. A server may close an idle
@@ -88,7 +94,11 @@ impl Conn {
     }
 
     /// Sends a request and reads the reply to its end, within `patience`.
-    pub(crate) async fn exchange(&mut self, request: &[u8], patience: Duration) -> Result<Reply, Failure> {
+    pub(crate) async fn exchange(
+        &mut self,
+        request: &[u8],
+        patience: Duration,
+    ) -> Result<Reply, Failure> {
         timeout(patience, async {
             let (head, rest) = self.begin(request).await?;
             let body = self.body(&head, &rest).await?;
@@ -112,7 +122,10 @@ impl Conn {
     }
 
     async fn begin(&mut self, request: &[u8]) -> Result<(Head, Vec<u8>), Failure> {
-        self.stream.write_all(request).await.map_err(|_| Failure::Closed)?;
+        self.stream
+            .write_all(request)
+            .await
+            .map_err(|_| Failure::Closed)?;
         let mut kept = Vec::new();
         loop {
             let read = read_with(&mut self.stream, |bytes| {
@@ -135,7 +148,11 @@ impl Conn {
         while !decoder.is_done() {
             let read = read_with(&mut self.stream, |bytes| {
                 if bytes.is_empty() {
-                    return if decoder.may_close() { Ok(true) } else { Err(Failure::Closed) };
+                    return if decoder.may_close() {
+                        Ok(true)
+                    } else {
+                        Err(Failure::Closed)
+                    };
                 }
                 take_body(&mut decoder, bytes, &mut body).map(|()| false)
             });
@@ -151,7 +168,11 @@ impl Conn {
 fn final_head(kept: &mut Vec<u8>) -> Result<Option<Head>, Failure> {
     loop {
         let Some((head, length)) = Head::parse(kept).map_err(|_| Failure::Malformed)? else {
-            return if kept.len() > HEAD_MAX { Err(Failure::Malformed) } else { Ok(None) };
+            return if kept.len() > HEAD_MAX {
+                Err(Failure::Malformed)
+            } else {
+                Ok(None)
+            };
         };
         kept.drain(..length);
         if head.status >= 200 {
@@ -161,15 +182,24 @@ fn final_head(kept: &mut Vec<u8>) -> Result<Option<Head>, Failure> {
 }
 
 fn take_body(decoder: &mut Decoder, bytes: &[u8], body: &mut Vec<u8>) -> Result<(), Failure> {
-    decoder.feed(bytes, |payload| body.extend_from_slice(payload)).map_err(|_| Failure::Malformed)?;
-    if body.len() > BODY_MAX { Err(Failure::Malformed) } else { Ok(()) }
+    decoder
+        .feed(bytes, |payload| body.extend_from_slice(payload))
+        .map_err(|_| Failure::Malformed)?;
+    if body.len() > BODY_MAX {
+        Err(Failure::Malformed)
+    } else {
+        Ok(())
+    }
 }
 
 /// Waits until something can be read and hands it to `take`; nothing at all means the end.
 ///
 /// The buffer belongs to the thread, not to the connection, and is lent for the moment of reading:
 /// that is what keeps eighteen thousand waiting streams small.
-pub(crate) async fn read_with<T>(stream: &mut TcpStream, mut take: impl FnMut(&[u8]) -> T) -> io::Result<T> {
+pub(crate) async fn read_with<T>(
+    stream: &mut TcpStream,
+    mut take: impl FnMut(&[u8]) -> T,
+) -> io::Result<T> {
     thread_local! {
         static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_SIZE]);
     }
@@ -209,7 +239,9 @@ mod tests {
 
     async fn exchanged(pieces: &'static [&'static str]) -> Result<(u16, String), Failure> {
         let mut conn = Conn::open(scripted(pieces).await).await?;
-        let reply = conn.exchange(b"GET / HTTP/1.1\r\n\r\n", Duration::from_secs(5)).await?;
+        let reply = conn
+            .exchange(b"GET / HTTP/1.1\r\n\r\n", Duration::from_secs(5))
+            .await?;
         Ok((reply.head.status, String::from_utf8(reply.body).unwrap()))
     }
 
@@ -217,11 +249,18 @@ mod tests {
     async fn replies_of_every_framing_are_read_to_their_end() {
         for pieces in [
             &["HTTP/1.1 200 OK\r\ncontent-le", "ngth: 5\r\n\r\nhe", "llo"][..],
-            &["HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhe\r\n", "3\r\nllo\r\n0\r\n\r\n"],
+            &[
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhe\r\n",
+                "3\r\nllo\r\n0\r\n\r\n",
+            ],
             &["HTTP/1.1 200 OK\r\n\r\nhel", "lo"],
             &["HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"],
         ] {
-            assert_eq!(exchanged(pieces).await, Ok((200, "hello".to_owned())), "{pieces:?}");
+            assert_eq!(
+                exchanged(pieces).await,
+                Ok((200, "hello".to_owned())),
+                "{pieces:?}"
+            );
         }
     }
 
@@ -242,7 +281,9 @@ mod tests {
         let address = scripted(&["HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"]).await;
         let mut conn = Conn::open(address).await.unwrap();
         assert!(conn.is_usable());
-        conn.exchange(b"GET / HTTP/1.1\r\n\r\n", Duration::from_secs(5)).await.unwrap();
+        conn.exchange(b"GET / HTTP/1.1\r\n\r\n", Duration::from_secs(5))
+            .await
+            .unwrap();
         conn.stream.readable().await.unwrap();
         assert!(!conn.is_usable());
     }

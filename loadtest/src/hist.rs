@@ -21,7 +21,11 @@ pub(crate) struct Histogram {
 
 impl Histogram {
     pub(crate) fn new() -> Self {
-        Self { counts: vec![0; BUCKETS].into_boxed_slice(), count: 0, max: 0 }
+        Self {
+            counts: vec![0; BUCKETS].into_boxed_slice(),
+            count: 0,
+            max: 0,
+        }
     }
 
     pub(crate) fn record(&mut self, value: u64) {
@@ -110,13 +114,25 @@ mod tests {
     #[test]
     fn nothing_recorded_is_zero() {
         let summary = Histogram::new().summary();
-        assert_eq!((summary.count, summary.p50, summary.p999, summary.max), (0, 0, 0, 0));
+        assert_eq!(
+            (summary.count, summary.p50, summary.p999, summary.max),
+            (0, 0, 0, 0)
+        );
     }
 
     #[test]
     fn small_values_are_exact_and_by_nearest_rank() {
         let summary = of(1..=100).summary();
-        assert_eq!((summary.p50, summary.p90, summary.p99, summary.p999, summary.max), (50, 90, 99, 100, 100));
+        assert_eq!(
+            (
+                summary.p50,
+                summary.p90,
+                summary.p99,
+                summary.p999,
+                summary.max
+            ),
+            (50, 90, 99, 100, 100)
+        );
         let one = of([7]).summary();
         assert_eq!((one.p50, one.p999, one.max), (7, 7, 7));
     }
@@ -147,7 +163,10 @@ mod tests {
         for per_mille in [1, 10, 500, 900, 990, 999, 1000] {
             let exact = values[(values.len() as u64 * per_mille).div_ceil(1000) as usize - 1];
             let told = histogram.percentile(per_mille);
-            assert!(told >= exact && told - exact <= exact / 128, "{per_mille}: {told} for {exact}");
+            assert!(
+                told >= exact && told - exact <= exact / 128,
+                "{per_mille}: {told} for {exact}"
+            );
         }
         assert_eq!(histogram.summary().max, values[values.len() - 1]);
     }
@@ -156,7 +175,9 @@ mod tests {
     fn merging_equals_recording_into_one() {
         let mut left = of((0..5_000).map(|value| value * 3));
         left.merge(&of((0..500).map(|value| value * 1_000)));
-        let both = of((0..5_000).map(|value| value * 3).chain((0..500).map(|value| value * 1_000)));
+        let both = of((0..5_000)
+            .map(|value| value * 3)
+            .chain((0..500).map(|value| value * 1_000)));
         assert_eq!(left.counts, both.counts);
         assert_eq!((left.count, left.max), (both.count, both.max));
     }

@@ -3,14 +3,13 @@
 //! The phases, with everyone waiting for everyone between them: open all streams at a bounded
 //! rate; hold and measure; stop; end the sessions; look at the proxy once more.
 
-use std::sync::Mutex;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::caller::{CallStats, Plan, add, locked};
+use crate::caller::{CallStats, Failures, Plan, add, locked};
 use crate::hist::Histogram;
 use crate::options::{CONNECTIONS_MAX, Common, STREAMS_MAX, bounded};
 use crate::report::{self, columns, row};
@@ -56,7 +55,13 @@ pub(crate) fn run(options: Options) -> Result<(), String> {
         rate => Some(Slots::new(Schedule::new(rate as u32, common.span()))),
     };
     let calls = slots.is_some();
-    let plan = Plan::new(common.speaker(), common.timeout(), slots, Duration::ZERO, common.span());
+    let plan = Plan::new(
+        common.speaker(),
+        common.timeout(),
+        slots,
+        Duration::ZERO,
+        common.span(),
+    );
     let shared = Arc::new(Shared::new(
         plan,
         Slots::new(Schedule::counted(options.open_rate as u32, options.streams)),
@@ -64,7 +69,13 @@ pub(crate) fn run(options: Options) -> Result<(), String> {
         threads,
     ));
     let tried = threads::run(0, |_| async {}, shared.greet()).map_err(|error| error.to_string())?;
-    tried.map_err(|failure| format!("{}: first exchange: {}", common.url.authority, failure.name()))?;
+    tried.map_err(|failure| {
+        format!(
+            "{}: first exchange: {}",
+            common.url.authority,
+            failure.name()
+        )
+    })?;
     let before = (pss_kib(&common.pid)?, cpu(&common.pid)?);
     let totals = Mutex::new(Totals::new());
     let shard = async |index| {
@@ -72,8 +83,8 @@ pub(crate) fn run(options: Options) -> Result<(), String> {
         locked(&totals).merge(&done);
         shared.barrier.wait().await;
     };
-    let measured =
-        threads::run(threads as usize, shard, lead(&shared, common, before.0)).map_err(|error| error.to_string())?;
+    let measured = threads::run(threads as usize, shard, lead(&shared, common, before.0))
+        .map_err(|error| error.to_string())?;
     tell(&options, &shared, &locked(&totals), &measured);
     Ok(())
 }
@@ -83,14 +94,14 @@ pub(crate) struct Totals {
     /// From `initialize` to the head of the event stream's reply, in microseconds.
     opening: Histogram,
     opened: u64,
-    open_failures: crate::caller::Failures,
+    open_failures: Failures,
     closed_early: u64,
     silent: u64,
     stalled: u64,
     tally: Tally,
     delay: Histogram,
     calls: CallStats,
-    close_failures: crate::caller::Failures,
+    close_failures: Failures,
 }
 
 impl Totals {
@@ -98,14 +109,14 @@ impl Totals {
         Self {
             opening: Histogram::new(),
             opened: 0,
-            open_failures: Default::default(),
+            open_failures: Failures::new(),
             closed_early: 0,
             silent: 0,
             stalled: 0,
             tally: Tally::default(),
             delay: Histogram::new(),
             calls: CallStats::new(),
-            close_failures: Default::default(),
+            close_failures: Failures::new(),
         }
     }
 
@@ -156,7 +167,9 @@ async fn lead(shared: &Shared, common: &Common, pss_before: u64) -> Measured {
         pss_opened,
         pss_held,
         pss_after: pss_kib(pids).ok(),
-        cpu: cpu_before.zip(cpu_after).map(|(before, after)| after.saturating_sub(before)),
+        cpu: cpu_before
+            .zip(cpu_after)
+            .map(|(before, after)| after.saturating_sub(before)),
         own_cpu: own_after.saturating_sub(own_before),
         wall,
     }
@@ -166,9 +179,19 @@ fn tell(options: &Options, shared: &Shared, totals: &Totals, measured: &Measured
     let common = &options.common;
     let unsent = shared.plan.slots.as_ref().map_or(0, Slots::left);
     let failed = options.streams - totals.opened;
-    let Tally { events, missing, repeated, restarts, foreign, clock_steps } = totals.tally;
+    let Tally {
+        events,
+        missing,
+        repeated,
+        restarts,
+        foreign,
+        clock_steps,
+    } = totals.tally;
     let url = format!("http://{}{}", common.url.authority, common.url.path);
-    println!("hold {url}  {} streams, {} calls/s, {} s", options.streams, options.calls_per_second, common.seconds);
+    println!(
+        "hold {url}  {} streams, {} calls/s, {} s",
+        options.streams, options.calls_per_second, common.seconds
+    );
     println!(
         "streams         {} open, {failed} failed{}, {} closed early, {} silent, {} stalled",
         totals.opened,
@@ -190,12 +213,29 @@ fn tell(options: &Options, shared: &Shared, totals: &Totals, measured: &Measured
     ] {
         println!("{}", row(name, histogram.summary()));
     }
-    let proxy = if common.pid.is_empty() { Value::Null } else { proxy(totals.opened, measured) };
-    println!("{}", report::tool(measured.own_cpu, measured.wall, shared.threads));
+    let proxy = if common.pid.is_empty() {
+        Value::Null
+    } else {
+        proxy(totals.opened, measured)
+    };
+    println!(
+        "{}",
+        report::tool(measured.own_cpu, measured.wall, shared.threads)
+    );
     if !totals.close_failures.is_empty() {
-        println!("sessions        not all were ended{}", report::listed(&totals.close_failures));
+        println!(
+            "sessions        not all were ended{}",
+            report::listed(&totals.close_failures)
+        );
     }
-    let ok = failed + totals.closed_early + totals.stalled + missing + repeated + totals.calls.failed() + unsent == 0;
+    let ok = failed
+        + totals.closed_early
+        + totals.stalled
+        + missing
+        + repeated
+        + totals.calls.failed()
+        + unsent
+        == 0;
     let line = json!({
         "command": "hold", "url": url, "seconds": common.seconds,
         "streams": {
@@ -224,7 +264,12 @@ fn tell(options: &Options, shared: &Shared, totals: &Totals, measured: &Measured
 
 /// Prints what the watched processes used, and returns it for the line of JSON.
 fn proxy(opened: u64, measured: &Measured) -> Value {
-    let mib = |kib: Option<u64>| kib.map_or("gone".to_owned(), |kib| format!("{:.1}", kib as f64 / 1024.0));
+    let mib = |kib: Option<u64>| {
+        kib.map_or_else(
+            || "gone".to_owned(),
+            |kib| format!("{:.1}", kib as f64 / 1024.0),
+        )
+    };
     let per_stream = measured
         .pss_held
         .filter(|_| opened > 0)
@@ -235,7 +280,7 @@ fn proxy(opened: u64, measured: &Measured) -> Value {
         mib(measured.pss_opened),
         mib(measured.pss_held),
         mib(measured.pss_after),
-        per_stream.map_or("?".to_owned(), |kib| format!("{kib:.2}"))
+        per_stream.map_or_else(|| "?".to_owned(), |kib| format!("{kib:.2}"))
     );
     let seconds = measured.cpu.map(|cpu| cpu.as_secs_f64());
     let percent = measured.cpu.map(|cpu| report::share(cpu, measured.wall, 1));

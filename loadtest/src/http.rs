@@ -40,7 +40,9 @@ impl Head {
         let mut reply = httparse::Response::new(&mut headers);
         let length = match reply.parse(bytes) {
             Ok(httparse::Status::Complete(length)) => length,
-            Ok(httparse::Status::Partial) if bytes.len() > HEAD_MAX => return Err(Malformed("head too long")),
+            Ok(httparse::Status::Partial) if bytes.len() > HEAD_MAX => {
+                return Err(Malformed("head too long"));
+            }
             Ok(httparse::Status::Partial) => return Ok(None),
             Err(_) => return Err(Malformed("bad reply head")),
         };
@@ -93,7 +95,9 @@ pub(crate) fn length(value: &[u8]) -> Result<u64, Malformed> {
 
 fn is_event_stream(content_type: &[u8]) -> bool {
     const NAME: &[u8] = b"text/event-stream";
-    content_type.get(..NAME.len()).is_some_and(|start| start.eq_ignore_ascii_case(NAME))
+    content_type
+        .get(..NAME.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(NAME))
 }
 
 /// How the end of a body is known.
@@ -150,12 +154,19 @@ impl Decoder {
 
     /// Feeds `bytes`, hands each piece of payload to `payload`, and tells how many bytes were
     /// used: all of them, unless the body ended before.
-    pub(crate) fn feed(&mut self, bytes: &[u8], mut payload: impl FnMut(&[u8])) -> Result<usize, Malformed> {
+    pub(crate) fn feed(
+        &mut self,
+        bytes: &[u8],
+        mut payload: impl FnMut(&[u8]),
+    ) -> Result<usize, Malformed> {
         let mut at = 0;
         while at < bytes.len() && self.state != State::Done {
             at += match self.state {
                 State::Length(left) | State::Chunk(left) => {
-                    let piece = bytes.len().saturating_sub(at).min(usize::try_from(left).unwrap_or(usize::MAX));
+                    let piece = bytes
+                        .len()
+                        .saturating_sub(at)
+                        .min(usize::try_from(left).unwrap_or(usize::MAX));
                     payload(&bytes[at..at + piece]);
                     self.state = after(self.state, left - piece as u64);
                     piece
@@ -164,7 +175,11 @@ impl Decoder {
                     payload(&bytes[at..]);
                     bytes.len() - at
                 }
-                State::Size(..) | State::SizeRest(..) | State::ChunkEnd | State::Trailer(_) | State::Done => {
+                State::Size(..)
+                | State::SizeRest(..)
+                | State::ChunkEnd
+                | State::Trailer(_)
+                | State::Done => {
                     self.state = step(self.state, bytes[at])?;
                     1
                 }
@@ -195,7 +210,9 @@ fn step(state: State, byte: u8) -> Result<State, Malformed> {
             State::Size(value << 4 | u64::from(digit), digits + 1)
         }
         (State::Size(_, 0), _) => return Err(Malformed("bad chunk size")),
-        (State::Size(value, _), b'\r' | b';' | b' ' | b'\t') => State::SizeRest(value, CHUNK_LINE_MAX),
+        (State::Size(value, _), b'\r' | b';' | b' ' | b'\t') => {
+            State::SizeRest(value, CHUNK_LINE_MAX)
+        }
         (State::Size(value, _) | State::SizeRest(value, _), b'\n') => match value {
             0 => State::Trailer(0),
             value => State::Chunk(value),
@@ -225,32 +242,58 @@ mod tests {
         for end in 0..text.len() {
             assert_eq!(Head::parse(&text.as_bytes()[..end]), Ok(None));
         }
-        let (read, length) = Head::parse(format!("{text}hello").as_bytes()).unwrap().unwrap();
+        let (read, length) = Head::parse(format!("{text}hello").as_bytes())
+            .unwrap()
+            .unwrap();
         assert_eq!(length, text.len());
         assert_eq!(
             read,
-            Head { status: 200, framing: Framing::Length(5), close: false, event_stream: false, session: Some("s-1".into()) }
+            Head {
+                status: 200,
+                framing: Framing::Length(5),
+                close: false,
+                event_stream: false,
+                session: Some("s-1".into())
+            }
         );
     }
 
     #[test]
     fn framing_follows_the_headers() {
         for (text, framing, close) in [
-            ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-length: 3\r\n\r\n", Framing::Chunked, false),
-            ("HTTP/1.1 200 OK\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n", Framing::Chunked, false),
+            (
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-length: 3\r\n\r\n",
+                Framing::Chunked,
+                false,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n",
+                Framing::Chunked,
+                false,
+            ),
             ("HTTP/1.1 200 OK\r\n\r\n", Framing::UntilClose, true),
             ("HTTP/1.1 204 No Content\r\n\r\n", Framing::Length(0), false),
-            ("HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\nConnection: Close\r\n\r\n", Framing::Length(0), true),
+            (
+                "HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\nConnection: Close\r\n\r\n",
+                Framing::Length(0),
+                true,
+            ),
         ] {
             let head = head(text);
             assert_eq!((head.framing, head.close), (framing, close), "{text}");
         }
-        assert!(head("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n\r\n").event_stream);
+        assert!(
+            head("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n\r\n")
+                .event_stream
+        );
     }
 
     #[test]
     fn nonsense_is_refused() {
-        for text in ["FTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 200 OK\r\ncontent-length: +5\r\n\r\n"] {
+        for text in [
+            "FTP/1.1 200 OK\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: +5\r\n\r\n",
+        ] {
             assert!(Head::parse(text.as_bytes()).is_err(), "{text}");
         }
         let long = format!("HTTP/1.1 200 OK\r\nx: {}", "y".repeat(HEAD_MAX));
@@ -274,23 +317,48 @@ mod tests {
             for second in first..body.len() {
                 let pieces = [&body[..first], &body[first..second], &body[second..]];
                 let got = decoded(Framing::Chunked, &pieces);
-                assert_eq!(got, Ok((b"hello, all world".to_vec(), length, true)), "{first} {second}");
+                assert_eq!(
+                    got,
+                    Ok((b"hello, all world".to_vec(), length, true)),
+                    "{first} {second}"
+                );
             }
         }
     }
 
     #[test]
     fn other_framings_end_where_they_should() {
-        assert_eq!(decoded(Framing::Length(3), &[b"ab", b"cd"]), Ok((b"abc".to_vec(), 3, true)));
-        assert_eq!(decoded(Framing::Length(0), &[b"ab"]), Ok((Vec::new(), 0, true)));
-        assert_eq!(decoded(Framing::UntilClose, &[b"ab", b"cd"]), Ok((b"abcd".to_vec(), 4, false)));
-        assert_eq!(decoded(Framing::Chunked, &[b"3\r\nab"]), Ok((b"ab".to_vec(), 5, false)));
+        assert_eq!(
+            decoded(Framing::Length(3), &[b"ab", b"cd"]),
+            Ok((b"abc".to_vec(), 3, true))
+        );
+        assert_eq!(
+            decoded(Framing::Length(0), &[b"ab"]),
+            Ok((Vec::new(), 0, true))
+        );
+        assert_eq!(
+            decoded(Framing::UntilClose, &[b"ab", b"cd"]),
+            Ok((b"abcd".to_vec(), 4, false))
+        );
+        assert_eq!(
+            decoded(Framing::Chunked, &[b"3\r\nab"]),
+            Ok((b"ab".to_vec(), 5, false))
+        );
     }
 
     #[test]
     fn broken_chunks_are_refused() {
-        for body in ["\r\n", "x\r\n", "3\r\nabcd\r\n", "fffffffffffffffff\r\n", "-1\r\n"] {
-            assert!(decoded(Framing::Chunked, &[body.as_bytes()]).is_err(), "{body}");
+        for body in [
+            "\r\n",
+            "x\r\n",
+            "3\r\nabcd\r\n",
+            "fffffffffffffffff\r\n",
+            "-1\r\n",
+        ] {
+            assert!(
+                decoded(Framing::Chunked, &[body.as_bytes()]).is_err(),
+                "{body}"
+            );
         }
     }
 }

@@ -33,7 +33,11 @@ mod threads;
 mod track;
 
 #[derive(Parser)]
-#[command(name = "loadtest", version, about = "Open-loop load on MCP servers and gateways; loopback only")]
+#[command(
+    name = "loadtest",
+    version,
+    about = "Open-loop load on MCP servers and gateways; loopback only"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

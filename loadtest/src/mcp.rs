@@ -35,7 +35,11 @@ pub(crate) struct Speaker {
 
 impl Speaker {
     pub(crate) fn new(target: Target, tool: String, text_bytes: usize) -> Self {
-        Self { target, tool, text_bytes }
+        Self {
+            target,
+            tool,
+            text_bytes,
+        }
     }
 
     pub(crate) fn target(&self) -> &Target {
@@ -51,11 +55,19 @@ impl Speaker {
     }
 
     pub(crate) fn initialized(&self, session: &Session) -> Vec<u8> {
-        self.post(&headers(session), r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#)
+        self.post(
+            &headers(session),
+            r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#,
+        )
     }
 
     pub(crate) fn open_stream(&self, session: &Session) -> Vec<u8> {
-        format!("GET {}Accept: text/event-stream\r\n{}\r\n", self.start(), headers(session)).into_bytes()
+        format!(
+            "GET {}Accept: text/event-stream\r\n{}\r\n",
+            self.start(),
+            headers(session)
+        )
+        .into_bytes()
     }
 
     pub(crate) fn delete(&self, session: &Session) -> Vec<u8> {
@@ -63,8 +75,12 @@ impl Speaker {
     }
 
     pub(crate) fn discover(&self) -> Vec<u8> {
-        let headers = format!("MCP-Protocol-Version: {STATELESS_VERSION}\r\nMcp-Method: server/discover\r\n");
-        let body = format!(r#"{{"jsonrpc":"2.0","id":0,"method":"server/discover","params":{{{}}}}}"#, meta());
+        let headers =
+            format!("MCP-Protocol-Version: {STATELESS_VERSION}\r\nMcp-Method: server/discover\r\n");
+        let body = format!(
+            r#"{{"jsonrpc":"2.0","id":0,"method":"server/discover","params":{{{}}}}}"#,
+            meta()
+        );
         self.post(&headers, &body)
     }
 
@@ -99,7 +115,11 @@ impl Speaker {
             return Err(Failure::Error);
         }
         let text = self.text(id);
-        if result.get().contains(&text) { Ok(()) } else { Err(Failure::Wrong) }
+        if result.get().contains(&text) {
+            Ok(())
+        } else {
+            Err(Failure::Wrong)
+        }
     }
 
     /// Different for every call, so that crossed replies are seen. Needs no escaping in JSON.
@@ -113,7 +133,10 @@ impl Speaker {
     }
 
     fn start(&self) -> String {
-        format!("{} HTTP/1.1\r\nHost: {}\r\n", self.target.path, self.target.authority)
+        format!(
+            "{} HTTP/1.1\r\nHost: {}\r\n",
+            self.target.path, self.target.authority
+        )
     }
 
     fn post(&self, headers: &str, body: &str) -> Vec<u8> {
@@ -134,12 +157,16 @@ pub(crate) fn session(reply: &Reply) -> Result<Session, Failure> {
         protocol_version: String,
     }
     let result = result(reply, 0)?;
-    let initialized: Initialized = serde_json::from_str(result.get()).map_err(|_| Failure::Wrong)?;
+    let initialized: Initialized =
+        serde_json::from_str(result.get()).map_err(|_| Failure::Wrong)?;
     let version = initialized.protocol_version;
     // Both go into request heads as they are.
     let visible = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
     match &reply.head.session {
-        Some(id) if visible(id) && visible(&version) => Ok(Session { id: id.clone(), version }),
+        Some(id) if visible(id) && visible(&version) => Ok(Session {
+            id: id.clone(),
+            version,
+        }),
         _ => Err(Failure::Wrong),
     }
 }
@@ -153,11 +180,22 @@ pub(crate) fn discovered(reply: &Reply) -> Result<(), Failure> {
     }
     let result = result(reply, 0)?;
     let found: Discovered = serde_json::from_str(result.get()).map_err(|_| Failure::Wrong)?;
-    if found.supported_versions.iter().any(|version| version == STATELESS_VERSION) { Ok(()) } else { Err(Failure::Wrong) }
+    if found
+        .supported_versions
+        .iter()
+        .any(|version| version == STATELESS_VERSION)
+    {
+        Ok(())
+    } else {
+        Err(Failure::Wrong)
+    }
 }
 
 fn headers(session: &Session) -> String {
-    format!("MCP-Protocol-Version: {}\r\nMcp-Session-Id: {}\r\n", session.version, session.id)
+    format!(
+        "MCP-Protocol-Version: {}\r\nMcp-Session-Id: {}\r\n",
+        session.version, session.id
+    )
 }
 
 fn meta() -> String {
@@ -182,7 +220,9 @@ fn result(reply: &Reply, id: u64) -> Result<Box<RawValue>, Failure> {
     let mut found = Err(Failure::Wrong);
     let mut message = |bytes: &[u8]| {
         // Requests and notifications of the server may stand before the answer.
-        let Ok(answer) = serde_json::from_slice::<Answer<'_>>(bytes) else { return };
+        let Ok(answer) = serde_json::from_slice::<Answer<'_>>(bytes) else {
+            return;
+        };
         if answer.error.is_some() {
             found = Err(Failure::Error);
         } else if let (true, Some(result)) = (answer.id == Some(id), answer.result) {
@@ -190,7 +230,9 @@ fn result(reply: &Reply, id: u64) -> Result<Box<RawValue>, Failure> {
         }
     };
     if reply.head.event_stream {
-        Events::default().feed(&reply.body, message).map_err(|_| Failure::Malformed)?;
+        Events::default()
+            .feed(&reply.body, message)
+            .map_err(|_| Failure::Malformed)?;
     } else {
         message(&reply.body);
     }
@@ -203,30 +245,70 @@ mod tests {
     use crate::http::{Framing, Head};
 
     fn speaker() -> Speaker {
-        Speaker::new("http://127.0.0.1:1/mcp".parse().unwrap(), "echo".to_owned(), 4)
+        Speaker::new(
+            "http://127.0.0.1:1/mcp".parse().unwrap(),
+            "echo".to_owned(),
+            4,
+        )
     }
 
     fn reply(status: u16, event_stream: bool, body: &str) -> Reply {
-        let head =
-            Head { status, framing: Framing::Chunked, close: false, event_stream, session: Some("s".to_owned()) };
-        Reply { head, body: body.as_bytes().to_vec() }
+        let head = Head {
+            status,
+            framing: Framing::Chunked,
+            close: false,
+            event_stream,
+            session: Some("s".to_owned()),
+        };
+        Reply {
+            head,
+            body: body.as_bytes().to_vec(),
+        }
     }
 
     #[test]
     fn only_the_right_answer_passes() {
-        let right = r#"{"jsonrpc":"2.0","id":7,"result":{"content":[{"type":"text","text":"call-7-"}]}}"#;
-        let event = format!("data: {{\"jsonrpc\":\"2.0\",\"method\":\"x\"}}\n\nevent: message\ndata: {right}\n\n");
+        let right =
+            r#"{"jsonrpc":"2.0","id":7,"result":{"content":[{"type":"text","text":"call-7-"}]}}"#;
+        let event = format!(
+            "data: {{\"jsonrpc\":\"2.0\",\"method\":\"x\"}}\n\nevent: message\ndata: {right}\n\n"
+        );
         for (reply, expected) in [
             (reply(200, false, right), Ok(())),
             (reply(200, true, &event), Ok(())),
             (reply(503, false, right), Err(Failure::Status(503))),
-            (reply(200, false, &right.replace(":7", ":8")), Err(Failure::Wrong)),
-            (reply(200, false, &right.replace("call-7", "call-8")), Err(Failure::Wrong)),
-            (reply(200, false, r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32603,"message":"x"}}"#), Err(Failure::Error)),
-            (reply(200, false, r#"{"jsonrpc":"2.0","id":7,"result":{"isError":true,"content":[]}}"#), Err(Failure::Error)),
+            (
+                reply(200, false, &right.replace(":7", ":8")),
+                Err(Failure::Wrong),
+            ),
+            (
+                reply(200, false, &right.replace("call-7", "call-8")),
+                Err(Failure::Wrong),
+            ),
+            (
+                reply(
+                    200,
+                    false,
+                    r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32603,"message":"x"}}"#,
+                ),
+                Err(Failure::Error),
+            ),
+            (
+                reply(
+                    200,
+                    false,
+                    r#"{"jsonrpc":"2.0","id":7,"result":{"isError":true,"content":[]}}"#,
+                ),
+                Err(Failure::Error),
+            ),
             (reply(200, true, ""), Err(Failure::Wrong)),
         ] {
-            assert_eq!(speaker().check(&reply, 7), expected, "{}", String::from_utf8_lossy(&reply.body));
+            assert_eq!(
+                speaker().check(&reply, 7),
+                expected,
+                "{}",
+                String::from_utf8_lossy(&reply.body)
+            );
         }
     }
 
@@ -234,7 +316,10 @@ mod tests {
     fn a_session_needs_an_id_and_a_version() {
         let body = r#"{"jsonrpc":"2.0","id":0,"result":{"protocolVersion":"2025-06-18","capabilities":{}}}"#;
         let opened = session(&reply(200, false, body)).unwrap();
-        assert_eq!((opened.id.as_str(), opened.version.as_str()), ("s", "2025-06-18"));
+        assert_eq!(
+            (opened.id.as_str(), opened.version.as_str()),
+            ("s", "2025-06-18")
+        );
         let mut without = reply(200, false, body);
         without.head.session = None;
         assert_eq!(session(&without).unwrap_err(), Failure::Wrong);
@@ -242,11 +327,17 @@ mod tests {
 
     #[test]
     fn requests_carry_the_headers_of_their_era() {
-        let session = Session { id: "s".to_owned(), version: SESSION_VERSION.to_owned() };
+        let session = Session {
+            id: "s".to_owned(),
+            version: SESSION_VERSION.to_owned(),
+        };
         let in_session = String::from_utf8(speaker().call(Some(&session), 3)).unwrap();
         assert!(in_session.contains("\r\nMcp-Session-Id: s\r\n") && !in_session.contains("_meta"));
         let stateless = String::from_utf8(speaker().call(None, 3)).unwrap();
-        assert!(stateless.contains("\r\nMcp-Name: echo\r\n") && stateless.contains("clientCapabilities"));
+        assert!(
+            stateless.contains("\r\nMcp-Name: echo\r\n")
+                && stateless.contains("clientCapabilities")
+        );
         for request in [in_session, stateless] {
             let (head, body) = request.split_once("\r\n\r\n").unwrap();
             assert!(head.ends_with(&format!("Content-Length: {}", body.len())));

@@ -44,7 +44,11 @@ pub(crate) struct Common {
 
 impl Common {
     pub(crate) fn speaker(&self) -> Speaker {
-        Speaker::new(self.url.clone(), self.tool.clone(), self.text_bytes as usize)
+        Speaker::new(
+            self.url.clone(),
+            self.tool.clone(),
+            self.text_bytes as usize,
+        )
     }
 
     pub(crate) fn timeout(&self) -> Duration {
@@ -63,7 +67,10 @@ pub(crate) fn bounded(least: u64, most: u64) -> RangedU64ValueParser {
 /// Reads `250ms` or `2s`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text}: not a duration such as 250ms or 2s");
-    let (number, unit) = text.split_at(text.find(|char: char| !char.is_ascii_digit()).ok_or_else(wrong)?);
+    let (number, unit) = text.split_at(
+        text.find(|char: char| !char.is_ascii_digit())
+            .ok_or_else(wrong)?,
+    );
     let number: u32 = number.parse().map_err(|_| wrong())?;
     match unit {
         "ms" => Ok(Duration::from_millis(number.into())),

@@ -19,9 +19,16 @@ pub(crate) struct Pacer {
 impl Pacer {
     /// Fails when no more files can be opened.
     pub(crate) fn new() -> io::Result<Self> {
-        let timer =
-            rustix::time::timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
-        Ok(Self { timer: AsyncFd::new(timer)? })
+        let fd = rustix::time::timerfd_create(
+            TimerfdClockId::Monotonic,
+            TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
+        )?;
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe code; an owned descriptor cannot do what it guards against"
+        )]
+        let timer = AsyncFd::new(fd)?;
+        Ok(Self { timer })
     }
 
     /// Returns at once when `at` has passed.
@@ -30,9 +37,18 @@ impl Pacer {
         if wait.is_zero() {
             return Ok(());
         }
-        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let it_value = Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: i64::from(wait.subsec_nanos()) };
-        let once = Itimerspec { it_interval: zero, it_value };
+        let zero = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let it_value = Timespec {
+            tv_sec: wait.as_secs() as i64,
+            tv_nsec: i64::from(wait.subsec_nanos()),
+        };
+        let once = Itimerspec {
+            it_interval: zero,
+            it_value,
+        };
         rustix::time::timerfd_settime(self.timer.get_ref(), TimerfdTimerFlags::empty(), &once)?;
         loop {
             let mut ready = self.timer.readable().await?;

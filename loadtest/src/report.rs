@@ -9,7 +9,10 @@ use crate::hist::Summary;
 
 /// The head of the columns that [`row`] fills.
 pub(crate) fn columns() -> String {
-    format!("{:<16}{:>10}{:>10}{:>10}{:>10}{:>10}   (ms)", "", "p50", "p90", "p99", "p99.9", "max")
+    format!(
+        "{:<16}{:>10}{:>10}{:>10}{:>10}{:>10}   (ms)",
+        "", "p50", "p90", "p99", "p99.9", "max"
+    )
 }
 
 /// Percentiles of a histogram of microseconds.
@@ -18,7 +21,13 @@ pub(crate) fn row(name: &str, summary: Summary) -> String {
         return format!("{name:<16}{:>10}", "none");
     }
     let mut line = format!("{name:<16}");
-    for micros in [summary.p50, summary.p90, summary.p99, summary.p999, summary.max] {
+    for micros in [
+        summary.p50,
+        summary.p90,
+        summary.p99,
+        summary.p999,
+        summary.max,
+    ] {
         line.push_str(&format!("{:>10.3}", micros as f64 / 1_000.0));
     }
     line
@@ -32,13 +41,24 @@ pub(crate) fn percentiles(summary: Summary) -> Value {
 }
 
 pub(crate) fn failures(failures: &Failures) -> Value {
-    failures.iter().map(|(failure, count)| (failure.name(), Value::from(*count))).collect::<serde_json::Map<_, _>>().into()
+    failures
+        .iter()
+        .map(|(failure, count)| (failure.name(), Value::from(*count)))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }
 
 /// ` (3 timeout, 1 status_503)`, or nothing.
 pub(crate) fn listed(failures: &Failures) -> String {
-    let parts: Vec<_> = failures.iter().map(|(failure, count)| format!("{count} {}", failure.name())).collect();
-    if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
+    let parts: Vec<_> = failures
+        .iter()
+        .map(|(failure, count)| format!("{count} {}", failure.name()))
+        .collect();
+    if parts.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", parts.join(", "))
+    }
 }
 
 /// The line that tells how many calls there were.
@@ -55,8 +75,15 @@ pub(crate) fn calls(stats: &CallStats, unsent: u64) -> String {
 /// The line that tells whether the tool itself was the limit.
 pub(crate) fn tool(cpu: Duration, wall: Duration, threads: u64) -> String {
     let share = share(cpu, wall, threads);
-    let verdict = if share > 80.0 { ": THE TOOL MAY BE THE LIMIT, use more --threads" } else { "" };
-    format!("tool            cpu {:.2} s, {share:.0}% of its {threads} thread(s){verdict}", cpu.as_secs_f64())
+    let verdict = if share > 80.0 {
+        ": THE TOOL MAY BE THE LIMIT, use more --threads"
+    } else {
+        ""
+    };
+    format!(
+        "tool            cpu {:.2} s, {share:.0}% of its {threads} thread(s){verdict}",
+        cpu.as_secs_f64()
+    )
 }
 
 /// CPU use in per cent of what `threads` could use in `wall`.
@@ -71,9 +98,19 @@ mod tests {
 
     #[test]
     fn rows_are_in_milliseconds_and_line_up() {
-        let summary = Summary { count: 1, p50: 1, p90: 1_500, p99: 2_000, p999: 10_000_000, max: 10_000_001 };
+        let summary = Summary {
+            count: 1,
+            p50: 1,
+            p90: 1_500,
+            p99: 2_000,
+            p999: 10_000_000,
+            max: 10_000_001,
+        };
         let row = row("calls", summary);
-        assert_eq!(row, "calls                0.001     1.500     2.000 10000.000 10000.001");
+        assert_eq!(
+            row,
+            "calls                0.001     1.500     2.000 10000.000 10000.001"
+        );
         assert_eq!(row.len() + "   (ms)".len(), columns().len());
     }
 

@@ -7,13 +7,20 @@ use rustix::process::{Resource, Rlimit};
 /// The memory that is the processes' own, in KiB: proportional set size, in which a page shared by
 /// `n` processes counts `1/n`, so that the workers of one server can be added up.
 pub(crate) fn pss_kib(pids: &[u32]) -> Result<u64, String> {
-    pids.iter().map(|pid| read(*pid, "smaps_rollup", parse_pss)).sum()
+    pids.iter()
+        .map(|pid| read(*pid, "smaps_rollup", parse_pss))
+        .sum()
 }
 
 /// CPU time, user and system, of the processes and their threads that have ended; to 10 ms.
 pub(crate) fn cpu(pids: &[u32]) -> Result<Duration, String> {
-    let ticks: u64 = pids.iter().map(|pid| read(*pid, "stat", parse_ticks)).sum::<Result<_, _>>()?;
-    Ok(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
+    let ticks: u64 = pids
+        .iter()
+        .map(|pid| read(*pid, "stat", parse_ticks))
+        .sum::<Result<_, _>>()?;
+    Ok(Duration::from_secs_f64(
+        ticks as f64 / rustix::param::clock_ticks_per_second() as f64,
+    ))
 }
 
 /// As [`cpu`], of this process.
@@ -27,10 +34,15 @@ pub(crate) fn allow_files(needed: u64) -> Result<(), String> {
     // No limit at all is `None`.
     let allowed = limit.maximum.unwrap_or(u64::MAX);
     if allowed < needed {
-        return Err(format!("{needed} open files are needed, and the hard limit is {allowed} (ulimit -Hn)"));
+        return Err(format!(
+            "{needed} open files are needed, and the hard limit is {allowed} (ulimit -Hn)"
+        ));
     }
     if limit.current.is_some_and(|current| current < needed) {
-        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        let raised = Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        };
         rustix::process::setrlimit(Resource::Nofile, raised)
             .map_err(|error| format!("raising the limit of open files to {needed}: {error}"))?;
     }
@@ -41,7 +53,13 @@ pub(crate) fn allow_files(needed: u64) -> Result<(), String> {
 pub(crate) fn allow_all_files() {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     // If it cannot be raised, connections past the limit wait in the queue of the listener.
-    let _ = rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let _ = rustix::process::setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    );
 }
 
 fn read(pid: u32, file: &str, parse: fn(&str) -> Option<u64>) -> Result<u64, String> {
@@ -58,7 +76,9 @@ fn parse_pss(rollup: &str) -> Option<u64> {
 /// `utime` and `stime` are fields 14 and 15. The second field, the name, may hold spaces and
 /// parentheses, so counting starts at its last parenthesis.
 fn parse_ticks(stat: &str) -> Option<u64> {
-    let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace().skip(11);
+    let mut fields = stat[stat.rfind(')')? + 1..]
+        .split_ascii_whitespace()
+        .skip(11);
     let user: u64 = fields.next()?.parse().ok()?;
     let system: u64 = fields.next()?.parse().ok()?;
     Some(user + system)

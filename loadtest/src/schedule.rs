@@ -23,7 +23,10 @@ impl Schedule {
     pub(crate) fn new(rate: u32, span: Duration) -> Self {
         debug_assert!(rate > 0);
         let total = (span.as_nanos() * u128::from(rate)).div_ceil(NANOS);
-        Self { rate, total: total as u64 }
+        Self {
+            rate,
+            total: total as u64,
+        }
     }
 
     /// Exactly `total` slots.
@@ -35,10 +38,6 @@ impl Schedule {
     /// Computed from the slot's number, not by adding up steps: rounding never accumulates.
     pub(crate) fn due(&self, slot: u64) -> Duration {
         Duration::from_nanos((u128::from(slot) * NANOS / u128::from(self.rate)) as u64)
-    }
-
-    pub(crate) fn total(&self) -> u64 {
-        self.total
     }
 }
 
@@ -53,7 +52,10 @@ pub(crate) struct Slots {
 
 impl Slots {
     pub(crate) fn new(schedule: Schedule) -> Self {
-        Self { schedule, next: AtomicU64::new(0) }
+        Self {
+            schedule,
+            next: AtomicU64::new(0),
+        }
     }
 
     /// The next slot and when it is due; `None` when all are taken.
@@ -64,11 +66,14 @@ impl Slots {
 
     /// How many nobody has taken.
     pub(crate) fn left(&self) -> u64 {
-        self.schedule.total.saturating_sub(self.next.load(Ordering::Relaxed))
+        self.schedule
+            .total
+            .saturating_sub(self.next.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn total(&self) -> u64 {
-        self.schedule.total()
+    /// When one more slot would be due.
+    pub(crate) fn span(&self) -> Duration {
+        self.schedule.due(self.schedule.total)
     }
 }
 
@@ -79,7 +84,7 @@ mod tests {
     #[test]
     fn slots_are_evenly_spaced_without_drift() {
         let schedule = Schedule::new(3, Duration::from_secs(1_000));
-        assert_eq!(schedule.total(), 3_000);
+        assert_eq!(schedule.total, 3_000);
         assert_eq!(schedule.due(0), Duration::ZERO);
         assert_eq!(schedule.due(1), Duration::from_nanos(333_333_333));
         assert_eq!(schedule.due(3_000_000), Duration::from_secs(1_000_000));
@@ -90,8 +95,8 @@ mod tests {
         for (rate, millis) in [(1, 1), (7, 1_500), (999, 10_001), (1_000_000, 60_000)] {
             let span = Duration::from_millis(millis);
             let schedule = Schedule::new(rate, span);
-            assert!(schedule.due(schedule.total() - 1) < span);
-            assert!(schedule.due(schedule.total()) >= span - Duration::from_nanos(1));
+            assert!(schedule.due(schedule.total - 1) < span);
+            assert!(schedule.due(schedule.total) >= span - Duration::from_nanos(1));
         }
     }
 
@@ -108,8 +113,15 @@ mod tests {
     fn slots_are_given_out_once_over_threads() {
         let slots = Slots::new(Schedule::counted(1_000_000, 10_000));
         let taken: u64 = std::thread::scope(|scope| {
-            let takers: Vec<_> =
-                (0..4).map(|_| scope.spawn(|| std::iter::from_fn(|| slots.take()).map(|(slot, _)| slot).sum::<u64>())).collect();
+            let takers: Vec<_> = (0..4)
+                .map(|_| {
+                    scope.spawn(|| {
+                        std::iter::from_fn(|| slots.take())
+                            .map(|(slot, _)| slot)
+                            .sum::<u64>()
+                    })
+                })
+                .collect();
             takers.into_iter().map(|taker| taker.join().unwrap()).sum()
         });
         assert_eq!(taken, 10_000 * 9_999 / 2);

@@ -23,7 +23,11 @@ pub(crate) struct Events {
 impl Events {
     /// Hands the data of each event that `bytes` completes to `event`. Events without data, and
     /// those whose data is empty (they only set a cursor), are not handed on.
-    pub(crate) fn feed(&mut self, bytes: &[u8], mut event: impl FnMut(&[u8])) -> Result<(), TooLong> {
+    pub(crate) fn feed(
+        &mut self,
+        bytes: &[u8],
+        mut event: impl FnMut(&[u8]),
+    ) -> Result<(), TooLong> {
         for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
             let Some(ended) = piece.strip_suffix(b"\n") else {
                 return self.keep(piece);
@@ -78,7 +82,11 @@ mod tests {
         let mut parser = Events::default();
         let mut found = Vec::new();
         for piece in pieces {
-            parser.feed(piece, |data| found.push(String::from_utf8(data.to_vec()).unwrap())).unwrap();
+            parser
+                .feed(piece, |data| {
+                    found.push(String::from_utf8(data.to_vec()).unwrap())
+                })
+                .unwrap();
         }
         found
     }

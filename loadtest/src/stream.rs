@@ -40,8 +40,12 @@ pub(crate) async fn follow(
     delays: Arc<Delays>,
     mut stop: watch::Receiver<bool>,
 ) -> (Tally, Ending) {
-    let mut reader =
-        Reader { decoder: Decoder::new(framing), events: Events::default(), track: Track::default(), delays };
+    let mut reader = Reader {
+        decoder: Decoder::new(framing),
+        events: Events::default(),
+        track: Track::default(),
+        delays,
+    };
     let mut open = rest.is_empty() || reader.take(&rest);
     drop(rest);
     while open {
@@ -70,7 +74,12 @@ impl Reader {
             return false;
         }
         let now = now_us();
-        let Self { decoder, events, track, delays } = self;
+        let Self {
+            decoder,
+            events,
+            track,
+            delays,
+        } = self;
         let mut sound = true;
         let decoded = decoder.feed(bytes, |payload| {
             let fed = events.feed(payload, |event| {
@@ -87,7 +96,9 @@ impl Reader {
 
 /// Real time, because the sender is another process: microseconds since 1970.
 pub(crate) fn now_us() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_micros() as u64)
 }
 
 #[cfg(test)]
@@ -105,21 +116,36 @@ mod tests {
 
     async fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
         (client, listener.accept().await.unwrap().0)
     }
 
     fn delays() -> Arc<Delays> {
-        Arc::new(Delays { histogram: Mutex::new(Histogram::new()), counting: true.into() })
+        Arc::new(Delays {
+            histogram: Mutex::new(Histogram::new()),
+            counting: true.into(),
+        })
     }
 
     #[tokio::test]
     async fn a_stream_that_ends_by_itself_ended_early() {
         let (client, mut server) = pair().await;
-        server.write_all((event(2) + &event(4) + "0\r\n\r\n").as_bytes()).await.unwrap();
+        server
+            .write_all((event(2) + &event(4) + "0\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
         let (_stop, stopped) = watch::channel(false);
         let delays = delays();
-        let (tally, ending) = follow(client, Framing::Chunked, event(1).into(), delays.clone(), stopped).await;
+        let (tally, ending) = follow(
+            client,
+            Framing::Chunked,
+            event(1).into(),
+            delays.clone(),
+            stopped,
+        )
+        .await;
         assert_eq!((tally.events, tally.missing, ending), (3, 1, Ending::Early));
         assert_eq!(locked(&delays.histogram).summary().count, 3);
     }
@@ -140,6 +166,11 @@ mod tests {
         let (client, mut server) = pair().await;
         server.write_all(b"not a chunk").await.unwrap();
         let (_stop, stopped) = watch::channel(false);
-        assert_eq!(follow(client, Framing::Chunked, Vec::new(), delays(), stopped).await.1, Ending::Early);
+        assert_eq!(
+            follow(client, Framing::Chunked, Vec::new(), delays(), stopped)
+                .await
+                .1,
+            Ending::Early
+        );
     }
 }

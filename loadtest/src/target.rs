@@ -17,30 +17,45 @@ impl FromStr for Target {
     type Err = String;
 
     fn from_str(url: &str) -> Result<Self, String> {
-        let rest = url
-            .strip_prefix("http://")
-            .ok_or_else(|| format!("{url}: only http:// is spoken, as in http://127.0.0.1:8080/mcp"))?;
+        let rest = url.strip_prefix("http://").ok_or_else(|| {
+            format!("{url}: only http:// is spoken, as in http://127.0.0.1:8080/mcp")
+        })?;
         let (authority, path) = match rest.find(['/', '?', '#']) {
             Some(at) if rest.as_bytes()[at] == b'/' => rest.split_at(at),
             Some(_) => return Err(format!("{url}: a path is needed before ? and #")),
             None => (rest, "/"),
         };
-        if authority.contains('@') || !path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
-            return Err(format!("{url}: no user, no fragment, and only visible ASCII in the path"));
+        if authority.contains('@')
+            || !path
+                .bytes()
+                .all(|byte| byte.is_ascii_graphic() && byte != b'#')
+        {
+            return Err(format!(
+                "{url}: no user, no fragment, and only visible ASCII in the path"
+            ));
         }
-        let (host, port) = split_port(authority).ok_or_else(|| format!("{url}: the port is no number"))?;
+        let (host, port) =
+            split_port(authority).ok_or_else(|| format!("{url}: the port is no number"))?;
         let ip = loopback(host).ok_or_else(|| {
             format!("{host}: only loopback addresses are loaded (127.0.0.0/8, [::1], localhost)")
         })?;
-        Ok(Self { address: SocketAddr::new(ip, port), authority: authority.to_owned(), path: path.to_owned() })
+        Ok(Self {
+            address: SocketAddr::new(ip, port),
+            authority: authority.to_owned(),
+            path: path.to_owned(),
+        })
     }
 }
 
 /// Reads an address to listen on; loopback only, too.
 pub(crate) fn bind_address(text: &str) -> Result<SocketAddr, String> {
-    let address: SocketAddr = text.parse().map_err(|_| format!("{text}: not ADDRESS:PORT"))?;
+    let address: SocketAddr = text
+        .parse()
+        .map_err(|_| format!("{text}: not ADDRESS:PORT"))?;
     if !address.ip().is_loopback() {
-        return Err(format!("{text}: the mock answers anyone, so it listens on loopback addresses only"));
+        return Err(format!(
+            "{text}: the mock answers anyone, so it listens on loopback addresses only"
+        ));
     }
     Ok(address)
 }
@@ -49,14 +64,20 @@ fn split_port(authority: &str) -> Option<(&str, u16)> {
     // The colons of an IPv6 address stand inside brackets.
     let after_host = authority.rfind(']').map_or(0, |at| at + 1);
     match authority[after_host..].find(':') {
-        Some(at) => Some((&authority[..after_host + at], authority[after_host + at + 1..].parse().ok()?)),
+        Some(at) => Some((
+            &authority[..after_host + at],
+            authority[after_host + at + 1..].parse().ok()?,
+        )),
         None => Some((authority, 80)),
     }
 }
 
 /// `localhost` is not looked up: what it means must not depend on a resolver.
 fn loopback(host: &str) -> Option<IpAddr> {
-    let ip = match host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')) {
+    let ip = match host
+        .strip_prefix('[')
+        .and_then(|inner| inner.strip_suffix(']'))
+    {
         Some(inner) => IpAddr::V6(inner.parse::<Ipv6Addr>().ok()?),
         None if host.eq_ignore_ascii_case("localhost") => IpAddr::V4(Ipv4Addr::LOCALHOST),
         None => IpAddr::V4(host.parse().ok()?),
@@ -77,7 +98,11 @@ mod tests {
             ("http://[::1]:9/x", "[::1]:9", "/x"),
         ] {
             let target: Target = url.parse().unwrap();
-            assert_eq!((target.address.to_string().as_str(), target.path.as_str()), (address, path), "{url}");
+            assert_eq!(
+                (target.address.to_string().as_str(), target.path.as_str()),
+                (address, path),
+                "{url}"
+            );
         }
     }
 
@@ -98,7 +123,12 @@ mod tests {
         ] {
             assert!(url.parse::<Target>().is_err(), "{url}");
         }
-        assert!("http://10.0.0.1/".parse::<Target>().unwrap_err().contains("only loopback"));
+        assert!(
+            "http://10.0.0.1/"
+                .parse::<Target>()
+                .unwrap_err()
+                .contains("only loopback")
+        );
         assert!(bind_address("0.0.0.0:80").is_err());
         assert!(bind_address("127.0.0.1:0").is_ok());
     }

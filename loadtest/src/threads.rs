@@ -14,7 +14,9 @@ where
     L: Future,
 {
     let leading = runtime()?;
-    let runtimes = (0..count).map(|_| runtime()).collect::<io::Result<Vec<_>>>()?;
+    let runtimes = (0..count)
+        .map(|_| runtime())
+        .collect::<io::Result<Vec<_>>>()?;
     std::thread::scope(|scope| {
         for (index, runtime) in runtimes.into_iter().enumerate() {
             let shard = &shard;

@@ -26,7 +26,9 @@ impl Mark {
         struct Notification {
             params: Params,
         }
-        serde_json::from_slice::<Notification>(event).ok().map(|notification| notification.params.data)
+        serde_json::from_slice::<Notification>(event)
+            .ok()
+            .map(|notification| notification.params.data)
     }
 }
 
@@ -121,7 +123,14 @@ mod tests {
     fn tracked(numbers: &[u64]) -> Tally {
         let mut track = Track::default();
         for &seq in numbers {
-            track.event(Some(Mark { seq, sent_us: 10, every_us: 1_000 }), 12);
+            track.event(
+                Some(Mark {
+                    seq,
+                    sent_us: 10,
+                    every_us: 1_000,
+                }),
+                12,
+            );
         }
         track.tally
     }
@@ -136,7 +145,11 @@ mod tests {
             (&[1, 2, 1, 2, 3], 0, 0, 1),
         ] {
             let tally = tracked(numbers);
-            assert_eq!((tally.missing, tally.repeated, tally.restarts), (missing, repeated, restarts), "{numbers:?}");
+            assert_eq!(
+                (tally.missing, tally.repeated, tally.restarts),
+                (missing, repeated, restarts),
+                "{numbers:?}"
+            );
             assert_eq!(tally.events, numbers.len() as u64);
         }
     }
@@ -144,7 +157,13 @@ mod tests {
     #[test]
     fn the_delay_is_from_sending_to_receiving() {
         let mut track = Track::default();
-        let mark = |seq, sent_us| Some(Mark { seq, sent_us, every_us: 1_000 });
+        let mark = |seq, sent_us| {
+            Some(Mark {
+                seq,
+                sent_us,
+                every_us: 1_000,
+            })
+        };
         assert_eq!(track.event(mark(1, 100), 350), Some(250));
         assert_eq!(track.event(mark(2, 400), 350), None);
         assert_eq!(track.event(None, 350), None);
@@ -155,7 +174,14 @@ mod tests {
     fn a_stream_that_goes_quiet_is_stalled() {
         let mut track = Track::default();
         assert_eq!(track.standing(9_000_000), Standing::Silent);
-        track.event(Some(Mark { seq: 1, sent_us: 0, every_us: 500_000 }), 1_000_000);
+        track.event(
+            Some(Mark {
+                seq: 1,
+                sent_us: 0,
+                every_us: 500_000,
+            }),
+            1_000_000,
+        );
         assert_eq!(track.standing(3_000_000), Standing::Alive);
         assert_eq!(track.standing(3_000_001), Standing::Stalled);
     }
@@ -163,8 +189,18 @@ mod tests {
     #[test]
     fn only_events_of_the_mock_have_a_mark() {
         let event = br#"{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":{"seq":3,"sent_us":5,"every_us":7}}}"#;
-        assert_eq!(Mark::read(event), Some(Mark { seq: 3, sent_us: 5, every_us: 7 }));
-        assert_eq!(Mark::read(br#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#), None);
+        assert_eq!(
+            Mark::read(event),
+            Some(Mark {
+                seq: 3,
+                sent_us: 5,
+                every_us: 7
+            })
+        );
+        assert_eq!(
+            Mark::read(br#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#),
+            None
+        );
         assert_eq!(Mark::read(b"not json"), None);
     }
 }

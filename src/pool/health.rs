@@ -13,7 +13,6 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::endpoint::Endpoint;
 
 /// Fast checks come no faster than this, unless the interval itself is shorter.
 pub const FAST_MIN: Duration = Duration::from_millis(100);
@@ -135,11 +134,6 @@ impl Health {
         base.max(floor)
             .mul_f64(1.0 - JITTER + 2.0 * JITTER * unit)
             .max(floor)
-    }
-
-    /// Tells the endpoint, and with it the balancer, what the checks say.
-    pub fn publish(&self, endpoint: &Endpoint) {
-        endpoint.set_health(self.state);
     }
 
     /// Asserts what holds between calls. Costs nothing in release builds.

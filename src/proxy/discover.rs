@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::Worker;
 use super::call::Call;
@@ -24,6 +24,8 @@ use crate::transport::{Downstream, Upstream};
 
 /// How often a waiting probe looks for an endpoint.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// How long a server may take where an earlier answer is at hand.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Serves a `server/discover` request.
 ///
@@ -43,7 +45,14 @@ pub async fn serve<D: Downstream>(
     let whole = call.body.ended;
     loop {
         let last = !whole || Instant::now() >= deadline;
-        let fault = match forward(worker, down, ctx, pool, call, aim).await {
+        let asked = forward(worker, down, ctx, pool, call, aim);
+        let asked = if pool.discover.load().is_some() {
+            let answered = timeout(PATIENCE, asked).await;
+            answered.unwrap_or(Err(Fault::UpstreamTimeout))
+        } else {
+            asked.await
+        };
+        let fault = match asked {
             Ok(reply) if is_of_use(&reply) || (last && pool.discover.load().is_none()) => {
                 match relay(worker, down, ctx, pool, call, aim, reply, flight).await {
                     Ok(()) => return Ok(()),

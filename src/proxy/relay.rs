@@ -1,10 +1,10 @@
 //! The reply on its way back, and what it teaches: sessions opened and ended, orphans to delete.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::Worker;
 use super::call::{Call, Rules};
@@ -55,7 +55,8 @@ pub async fn relay<D: Downstream>(
     let status = reply.up.head().status();
     note_answer(ctx, pool, call, status, &held);
     let held = reworded(held, call, status);
-    send(down, ctx, reply, session.as_deref(), held).await;
+    let idle = pool.config.timeouts.stream_idle;
+    send(down, ctx, reply, session.as_deref(), held, idle).await;
     Ok(())
 }
 
@@ -112,7 +113,7 @@ async fn hold<D: Downstream>(
     worker: &Worker,
     down: &mut D,
     reply: &mut Reply,
-    limit: std::time::Duration,
+    limit: Duration,
 ) -> Result<Held, Fault> {
     let mut held = Held {
         pieces: Vec::new(),
@@ -146,13 +147,14 @@ async fn hold<D: Downstream>(
     Ok(held)
 }
 
-/// Sends the head, what was held, and the rest.
+/// Sends the head, what was held, and the rest, in which the server may be silent for `idle`.
 async fn send<D: Downstream>(
     down: &mut D,
     ctx: &mut Ctx,
     mut reply: Reply,
     session: Option<&str>,
     held: Held,
+    idle: Option<Duration>,
 ) {
     let length = match (held.complete, held.size) {
         (true, 0) => Length::None,
@@ -184,7 +186,7 @@ async fn send<D: Downstream>(
             return down.abort().await;
         }
     }
-    if !held.complete && !send_rest(down, ctx, &mut reply).await {
+    if !held.complete && !send_rest(down, ctx, &mut reply, idle).await {
         return down.abort().await;
     }
     match down.finish().await {
@@ -195,13 +197,22 @@ async fn send<D: Downstream>(
 }
 
 /// Streams what was too long to be held. False if it could not be completed.
-async fn send_rest<D: Downstream>(down: &mut D, ctx: &mut Ctx, reply: &mut Reply) -> bool {
+async fn send_rest<D: Downstream>(
+    down: &mut D,
+    ctx: &mut Ctx,
+    reply: &mut Reply,
+    idle: Option<Duration>,
+) -> bool {
     loop {
         let piece = tokio::select! {
             biased;
             piece = reply.up.read_body() => piece,
             () = down.gone() => {
                 ctx.end = End::ClientGone;
+                return false;
+            }
+            () = sleep(idle.unwrap_or_default()), if idle.is_some() => {
+                ctx.end = End::Timeout;
                 return false;
             }
         };
@@ -275,7 +286,7 @@ async fn stream<D: Downstream>(
     counted.end(ctx.end.of_stream());
     if ctx.end == End::Complete {
         // Read to its proper end, the connection may serve again; otherwise it is dropped.
-        let rest = timeout(std::time::Duration::from_millis(1), reply.up.read_body()).await;
+        let rest = timeout(Duration::from_millis(1), reply.up.read_body()).await;
         if matches!(rest, Ok(Ok(None))) {
             reply.up.release().await;
         }

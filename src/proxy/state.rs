@@ -187,7 +187,11 @@ pub struct Orphan {
 pub struct Flight {
     calls: AtomicUsize,
     streams: AtomicUsize,
+    errands: AtomicUsize,
 }
+
+/// Work of ours that should be done before the process leaves, counted until dropped.
+pub struct Errand(Arc<Flight>);
 
 /// Counts one exchange until dropped.
 pub struct InFlight {
@@ -214,6 +218,18 @@ impl Flight {
     pub fn streams(&self) -> usize {
         self.streams.load(Ordering::Relaxed)
     }
+
+    /// Counts work that ends by itself once the process is ending, such as giving back the sessions
+    /// of health checks. It does not hold up a drain, only the very end of it.
+    pub fn errand(self: &Arc<Self>) -> Errand {
+        self.errands.fetch_add(1, Ordering::Relaxed);
+        Errand(Arc::clone(self))
+    }
+
+    /// Is nothing left to be done?
+    pub fn is_over(&self) -> bool {
+        self.calls() + self.streams() + self.errands.load(Ordering::Relaxed) == 0
+    }
 }
 
 impl InFlight {
@@ -224,6 +240,12 @@ impl InFlight {
             self.flight.streams.fetch_add(1, Ordering::Relaxed);
             self.flight.calls.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+}
+
+impl Drop for Errand {
+    fn drop(&mut self) {
+        self.0.errands.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -109,6 +109,9 @@ pub struct Surroundings<H> {
     pub bounds: Bounds,
     /// Whether the process is on its way out.
     pub phase: watch::Receiver<Phase>,
+    /// The phase from which nothing new is served here: traffic leaves when the drain begins, the
+    /// admin address when all else has ended.
+    pub leaves: Phase,
     /// The same for Pingora's HTTP/2, which then says GOAWAY.
     pub shutdown: ShutdownWatch,
 }
@@ -171,18 +174,20 @@ where
         if by.is_none() && !buffer.is_empty() {
             by = Some(Instant::now() + bounds.head_timeout);
         }
-        let waiting_since_idle = buffer.is_empty();
+        // Between requests a connection may be closed without a word; before its first one not, since
+        // the client has every reason to expect an answer.
+        let between = by.is_none();
         let deadline = by.unwrap_or_else(|| Instant::now() + bounds.idle_timeout);
         let mut phase = around.phase.clone();
         let read = tokio::select! {
             biased;
             read = timeout_at(deadline, stream.read_buf(buffer)) => read,
-            _ = phase.wait_for(|phase| *phase != Phase::Running), if waiting_since_idle => return Read::Closed,
+            _ = phase.wait_for(|phase| *phase >= around.leaves), if between => return Read::Closed,
         };
         match read {
             Ok(Ok(0) | Err(_)) => return Read::Closed,
             Ok(Ok(_)) => {}
-            Err(_) if waiting_since_idle => return Read::Closed,
+            Err(_) if buffer.is_empty() => return Read::Closed,
             Err(_) => return Read::Slow,
         }
     }
@@ -223,7 +228,7 @@ async fn serve_h1<H: Handler>(
             Lane::Own => own(stream, std::mem::take(&mut buffer), head, &info, around).await,
         };
         match next {
-            Some((again, rest)) if *around.phase.borrow() == Phase::Running => {
+            Some((again, rest)) if *around.phase.borrow() < around.leaves => {
                 stream = again;
                 buffer = rest;
             }
@@ -261,7 +266,7 @@ async fn own<H: Handler>(
         let _ = session.respond_error(400).await;
         return None;
     }
-    if *around.phase.borrow() != Phase::Running {
+    if *around.phase.borrow() >= around.leaves {
         session.set_keepalive(None);
     }
     let write_timeout = Some(around.bounds.write_timeout);

@@ -21,24 +21,16 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Takes hold of the signals that would otherwise kill the process before it is ready for them.
-/// The handlers stay for the life of the process.
+/// One that comes meanwhile is kept and acted on as soon as the process serves.
 ///
 /// # Errors
 /// The operating system's.
-pub(super) fn hold_signals() -> std::io::Result<()> {
+pub(super) fn hold_signals() -> std::io::Result<Kinds> {
+    // Any runtime will do to take hold; whichever runs later hears of them.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(async {
-        for kind in [
-            SignalKind::hangup(),
-            SignalKind::user_defined1(),
-            SignalKind::user_defined2(),
-        ] {
-            let _ = signal(kind)?;
-        }
-        Ok(())
-    })
+    runtime.block_on(async { Kinds::new() })
 }
 
 /// Turns signals into the phases of the process.
@@ -47,10 +39,11 @@ pub(super) struct Signals {
     phase: watch::Sender<Phase>,
     shutdown: watch::Sender<bool>,
     /// Only one watch is ever awaited.
-    watching: Mutex<()>,
+    kinds: Mutex<Kinds>,
 }
 
-struct Kinds {
+/// The signals that are held.
+pub(super) struct Kinds {
     term: Signal,
     quit: Signal,
     int: Signal,
@@ -83,12 +76,13 @@ impl Signals {
         shared: Arc<Shared>,
         phase: watch::Sender<Phase>,
         shutdown: watch::Sender<bool>,
+        kinds: Kinds,
     ) -> Self {
         Self {
             shared,
             phase,
             shutdown,
-            watching: Mutex::new(()),
+            kinds: Mutex::new(kinds),
         }
     }
 
@@ -131,10 +125,7 @@ impl Signals {
         }
         self.phase.send_replace(Phase::Ending);
         let over = Instant::now() + LAST_WORDS;
-        self.until(over, |shared| {
-            shared.flight.calls() + shared.flight.streams() == 0
-        })
-        .await;
+        self.until(over, |shared| shared.flight.is_over()).await;
         // Their last bytes are on the way to the kernel.
         sleep(LOOK).await;
     }
@@ -149,14 +140,7 @@ impl Signals {
 #[async_trait]
 impl ShutdownSignalWatch for Signals {
     async fn recv(&self) -> ShutdownSignal {
-        let _only = self.watching.lock().await;
-        let mut kinds = match Kinds::new() {
-            Ok(kinds) => kinds,
-            Err(error) => {
-                log::error!("cannot watch for signals: {error}");
-                return ShutdownSignal::FastShutdown;
-            }
-        };
+        let mut kinds = self.kinds.lock().await;
         match self.next(&mut kinds).await {
             Asked::Leave => self.drain(&mut kinds).await,
             Asked::LeaveNow => log::info!("leaving now"),

@@ -93,7 +93,7 @@ fn run_with(
     demos: Vec<(Bound, DemoServer)>,
     hello: impl FnOnce(),
 ) -> Result<(), StartError> {
-    drain::hold_signals().map_err(StartError::Signals)?;
+    let kinds = drain::hold_signals().map_err(StartError::Signals)?;
     raise_file_limit(&config);
     let threads = config.threads.map_or_else(cores, usize::from);
     let bounds = bounds(&config);
@@ -137,7 +137,7 @@ fn run_with(
             shutdown.clone(),
         ));
     }
-    let signals = Signals::new(Arc::clone(&shared), phase_sender, shutdown_sender);
+    let signals = Signals::new(Arc::clone(&shared), phase_sender, shutdown_sender, kinds);
     server.run(RunArgs {
         shutdown_signal: Box::new(signals),
     });
@@ -368,6 +368,7 @@ impl<H: Handler> ServiceWithDependents for Apart<H> {
                 handler: Arc::new(handler),
                 bounds: self.bounds,
                 phase: self.phase.clone(),
+                leaves: Phase::Ending,
                 shutdown: self.shutdown.clone(),
             });
             accepting.spawn(worker::accept(bound, around));

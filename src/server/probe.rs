@@ -178,7 +178,12 @@ impl McpCheck {
     /// First contact: what does this server speak?
     async fn explore(&self, address: SocketAddr) -> Result<(), String> {
         let facts = &self.endpoint.facts;
-        if self.discover(address).await? {
+        let stateless = self.discover(address).await?;
+        // It answers. What it may still hold from before it was lost is not needed any more.
+        if let Some(old) = self.take_session() {
+            self.delete(address, &old.id).await;
+        }
+        if stateless {
             if self.pool.config.eras != Eras::Stateless {
                 self.handshake(address).await?;
             } else {
@@ -193,7 +198,6 @@ impl McpCheck {
     /// `server/discover`. True if the server speaks the stateless era.
     async fn discover(&self, address: SocketAddr) -> Result<bool, String> {
         let answer = self.stateless(address, "server/discover", "{}").await?;
-        self.delete_stray(address, &answer).await;
         let facts = &self.endpoint.facts;
         if answer.wants_credentials() {
             return Ok(true);
@@ -229,11 +233,11 @@ impl McpCheck {
         );
         let answer = self.ask(address, "POST", &[], Some(body)).await?;
         let facts = &self.endpoint.facts;
-        if answer.wants_credentials() {
-            return Ok(());
-        }
         let Some(result) = answer.result() else {
             self.delete_stray(address, &answer).await;
+            if answer.wants_credentials() {
+                return Ok(());
+            }
             if answer.status < 500 && facts.speaks_stateless_era.get() == Fact::Yes {
                 facts.speaks_session_era.learn(false);
                 return Ok(());
@@ -359,7 +363,9 @@ impl McpCheck {
             ("mcp-protocol-version", STATELESS_REVISION.as_bytes()),
             ("mcp-method", method.as_bytes()),
         ];
-        self.ask(address, "POST", &fields, Some(body)).await
+        let answer = self.ask(address, "POST", &fields, Some(body)).await?;
+        self.delete_stray(address, &answer).await;
+        Ok(answer)
     }
 
     async fn in_session(
@@ -372,11 +378,16 @@ impl McpCheck {
             (MCP_SESSION_ID, session.id.as_bytes()),
             ("mcp-protocol-version", session.revision.as_bytes()),
         ];
-        self.ask(address, "POST", &fields, Some(body.to_owned()))
-            .await
+        let asked = self.ask(address, "POST", &fields, Some(body.to_owned()));
+        let answer = asked.await?;
+        if answer.session.as_ref() != Some(&session.id) {
+            self.delete_stray(address, &answer).await;
+        }
+        Ok(answer)
     }
 
-    /// Deletes a session that a server opened over a question that asked for none.
+    /// Deletes a session that a server opened over a question that asked for none. Some do so even
+    /// with a refusal.
     async fn delete_stray(&self, address: SocketAddr, answer: &Answer) {
         if let Some(id) = &answer.session {
             self.delete(address, id).await;

@@ -26,6 +26,8 @@ use crate::transport::dial::Dialer;
 const DELETIONS_MAX: usize = 16;
 /// Expired sessions taken in one sweep.
 const REAP_MAX: usize = 1000;
+/// How long giving back sessions may hold up the end of the process.
+const LEAVE_TIME: Duration = Duration::from_secs(2);
 /// Pause between sweeps.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -57,9 +59,11 @@ impl Tasks {
         let Some(chores) = self.chores.lock().await.take() else {
             return;
         };
+        let errand = self.shared.flight.errand();
         let dialer = Dialer::new();
         let snapshot = self.shared.snapshot.load_full();
         let mut running = JoinSet::new();
+        let mut checks = JoinSet::new();
         let mut alarms = Alarms::new();
         for pool in &snapshot.pools {
             for (endpoint, config) in pool.pool.endpoints().iter().zip(&pool.config.endpoints) {
@@ -71,7 +75,7 @@ impl Tasks {
                     let shared = Arc::clone(&self.shared);
                     let alarm = Arc::new(Notify::new());
                     alarms.insert(Arc::as_ptr(endpoint).addr(), Arc::clone(&alarm));
-                    running.spawn(watch_endpoint(
+                    checks.spawn(watch_endpoint(
                         shared,
                         Arc::clone(pool),
                         Arc::clone(endpoint),
@@ -82,12 +86,15 @@ impl Tasks {
             }
         }
         running.spawn(sweep(Arc::clone(&self.shared)));
-        do_chores(chores, dialer, alarms, self.shared.phase.clone()).await;
-        // The checks end with the phase and delete their sessions.
-        let _ = tokio::time::timeout(Duration::from_secs(2), async {
-            while running.join_next().await.is_some() {}
+        let room = Arc::new(Semaphore::new(DELETIONS_MAX));
+        do_chores(chores, &room, dialer, alarms, self.shared.phase.clone()).await;
+        // The checks end with the phase and delete their sessions; deletions that were begun end too.
+        let _ = tokio::time::timeout(LEAVE_TIME, async {
+            while checks.join_next().await.is_some() {}
+            let _ = room.acquire_many(DELETIONS_MAX as u32).await;
         })
         .await;
+        drop(errand);
     }
 }
 
@@ -112,7 +119,7 @@ async fn watch_endpoint(
     loop {
         let outcome = check(&checker, &endpoint).await;
         if let Some(change) = health.record(outcome.is_ok()) {
-            health.publish(&endpoint);
+            endpoint.set_health(health.state());
             if change.to == HealthState::Down {
                 lose_sessions(&shared, &pool, &endpoint);
             }
@@ -233,11 +240,11 @@ async fn sweep(shared: Arc<Shared>) {
 
 async fn do_chores(
     mut chores: mpsc::Receiver<Chore>,
+    room: &Arc<Semaphore>,
     dialer: Arc<Dialer>,
     alarms: Alarms,
     mut phase: watch::Receiver<Phase>,
 ) {
-    let room = Arc::new(Semaphore::new(DELETIONS_MAX));
     loop {
         let chore = tokio::select! {
             chore = chores.recv() => chore,
@@ -251,7 +258,7 @@ async fn do_chores(
                 }
             }
             Some(Chore::Delete(orphan)) => {
-                let Ok(place) = Arc::clone(&room).acquire_owned().await else {
+                let Ok(place) = Arc::clone(room).acquire_owned().await else {
                     return;
                 };
                 let dialer = Arc::clone(&dialer);

@@ -130,6 +130,7 @@ impl ServiceWithDependents for WorkerService {
                 handler: Arc::new(handler),
                 bounds: self.bounds,
                 phase: self.shared.phase.clone(),
+                leaves: Phase::Draining,
                 shutdown: self.shutdown.clone(),
             });
             accepting.spawn(accept(bound, around));
@@ -147,7 +148,7 @@ impl ServiceWithDependents for WorkerService {
     }
 }
 
-/// Accepts until the drain begins, then takes what still waits in the queue and closes the socket.
+/// Accepts until it is time to leave, then takes what still waits in the queue and closes the socket.
 pub(super) async fn accept<H: Handler>(bound: Bound, around: Arc<Surroundings<H>>) {
     let Bound { socket, name, gate } = bound;
     let listener = match TcpListener::from_std(socket) {
@@ -159,7 +160,7 @@ pub(super) async fn accept<H: Handler>(bound: Bound, around: Arc<Surroundings<H>
     loop {
         tokio::select! {
             biased;
-            () = draining(&mut phase) => break,
+            () = leaving(&mut phase, around.leaves) => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => admit(stream, &name, &gate, &around),
                 Err(error) => {
@@ -177,8 +178,8 @@ pub(super) async fn accept<H: Handler>(bound: Bound, around: Arc<Surroundings<H>
     }
 }
 
-async fn draining(phase: &mut watch::Receiver<Phase>) {
-    let _ = phase.wait_for(|phase| *phase != Phase::Running).await;
+async fn leaving(phase: &mut watch::Receiver<Phase>, leaves: Phase) {
+    let _ = phase.wait_for(|phase| *phase >= leaves).await;
 }
 
 fn admit<H: Handler>(

@@ -240,9 +240,16 @@ async fn a_large_answer_that_is_cut_is_visibly_not_whole() {
         a.fault_next(1, fault.clone());
         let outgoing = Outgoing::stateless(&json!(1), "tools/call", Some("big"), arguments.clone());
         let mut answer = client.send(outgoing).await;
-        assert_eq!(answer.status, 200, "{fault:?}");
-        let body = answer.read_to_end().await;
-        assert_eq!(body.end, BodyEnd::Truncated, "{fault:?}");
+        match (&fault, answer.status) {
+            // A reset takes with it what lies unread in the kernel, so little enough may be left
+            // to be held, and the answer can be a proper one.
+            (Fault::ResetMidEvent(_), 502) => assert_eq!(answer.json().await["id"], 1),
+            (_, status) => {
+                assert_eq!(status, 200, "{fault:?}");
+                let body = answer.read_to_end().await;
+                assert_eq!(body.end, BodyEnd::Truncated, "{fault:?}");
+            }
+        }
         a.heal();
     }
     a.until("nothing is left", |a| a.in_flight() == 0).await;

@@ -4,6 +4,7 @@
   run.py conformance --server ts --set 2025-11-25 [--via tidegate --tidegate PATH --copies 3]
   run.py diff DIRECT.json THROUGH.json
   run.py clients --copies 3 --tidegate PATH
+  run.py faults --tidegate PATH [--server py] [--only "3 killed"]
   run.py all --tidegate PATH [--quick]
 
 Run setup.sh first.
@@ -19,6 +20,7 @@ import sys
 import threading
 import time
 
+import faults
 import harness
 from harness import CONFORMANCE, NODE, PYTHON, Broken, Budget, Failed, Servers, Tidegate, Work, last_json, run
 
@@ -29,6 +31,8 @@ CONFORMANCE_SECONDS = 120
 CLIENT_SECONDS = 90
 # Runs at a time: more only adds noise to the checks that watch the clock.
 JOBS = 2
+# Rows of faults at a time: they wait more than they work, but measure how long a client waits.
+ROWS = 3
 
 # name: (program, the kinds of server it can talk to, its era where the server has both)
 CLIENTS = {
@@ -234,6 +238,13 @@ def verdict_client(work, args, name, server):
     return not complaints, "; ".join(complaints[:4]) or seen
 
 
+def command_faults(args, work):
+    tally = Tally()
+    servers = [args.server] if args.server else ("ts", "py")
+    tally.take_rows(faults.jobs(work, tidegate_path(args), tally.count, servers, args.only))
+    return tally.report()
+
+
 # All
 
 
@@ -251,16 +262,26 @@ class Tally:
             list(pool.map(lambda job: self.one(*job), jobs))
         return self
 
+    def take_rows(self, jobs):
+        """Each job is a function that counts its own verdicts."""
+        with concurrent.futures.ThreadPoolExecutor(ROWS) as pool:
+            list(pool.map(lambda job: job(), jobs))
+        return self
+
     def one(self, name, job):
         start = time.monotonic()
         try:
             good, told = job()
         except Failed as error:
             good, told = False, str(error)
+        self.count(name, good, told, time.monotonic() - start)
+
+    def count(self, name, good, told, seconds=None):
         with self.lock:
             self.passed += good
             self.failed += not good
-            print(f"{'ok  ' if good else 'FAIL'} {name} ({time.monotonic() - start:.1f} s): {told}", flush=True)
+            took = "" if seconds is None else f" ({seconds:.1f} s)"
+            print(f"{'ok  ' if good else 'FAIL'} {name}{took}: {told}", flush=True)
 
     def report(self):
         print(f"{self.passed} passed, {self.failed} failed", flush=True)
@@ -325,6 +346,7 @@ def command_all(args, work):
         for name, (_, kinds, _) in CLIENTS.items()
         for server in kinds
     )
+    tally.take_rows(faults.jobs(work, tidegate_path(args), tally.count))
     return tally.report()
 
 
@@ -359,6 +381,10 @@ def main():
     one.add_argument("--via", choices=("none", "tidegate", "broken"), default="tidegate")
     one.add_argument("--fault", choices=("none", "scatter"), default="none", help="of the broken proxy")
     one.add_argument("--only", choices=("", *CLIENTS), default="", help="one client only")
+
+    one = command("faults", command_faults, "clients while servers, and Tidegate itself, are killed and come back")
+    one.add_argument("--server", choices=("", "ts", "py"), default="", help="with copies of this server only")
+    one.add_argument("--only", default="", help="rows whose name holds this only")
 
     one = command("all", command_all, "everything")
     one.add_argument("--quick", action="store_true", help="fewer combinations and sessions")

@@ -33,7 +33,7 @@ fn health_rises_and_falls_exactly_as_counted() {
                 state = next;
                 since.clear();
             }
-            health.publish(&published);
+            published.set_health(health.state());
             assert_eq!((health.state(), published.health()), (state, state));
 
             let interval = Duration::from_millis(rng.u64(1..5000));

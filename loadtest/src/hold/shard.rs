@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use tokio::net::TcpStream;
 use tokio::sync::{Barrier, watch};
 use tokio::task::JoinSet;
 
@@ -38,25 +39,28 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(plan: Plan, openings: Slots, connections: u64, threads: u64) -> Self {
         let barrier = Barrier::new(threads as usize + 1);
-        Self { plan: Arc::new(plan), openings, connections, threads, barrier }
+        Self {
+            plan: Arc::new(plan),
+            openings,
+            connections,
+            threads,
+            barrier,
+        }
     }
 
     /// Finds out whether there is a server with sessions and event streams, before any load.
     pub(super) async fn greet(&self) -> Result<(), Failure> {
         let mut conn = None;
-        let (session, (head, stream)) = self.open(&mut conn).await.map(|opened| (opened.0, (opened.1, opened.3)))?;
-        drop((head, stream));
+        let (session, stream) = self.open(&mut conn).await?;
+        drop(stream);
         self.close(&mut conn, &session).await
     }
 
     /// Opens a session over `conn`, which is opened if need be, and its stream over another.
-    async fn open(
-        &self,
-        conn: &mut Option<Conn>,
-    ) -> Result<(Session, Framing, Vec<u8>, tokio::net::TcpStream), Failure> {
+    async fn open(&self, conn: &mut Option<Conn>) -> Result<(Session, Stream), Failure> {
         let session = self.plan.open_session(self.usable(conn).await?).await?;
         match self.open_stream(&session).await {
-            Ok((framing, rest, stream)) => Ok((session, framing, rest, stream)),
+            Ok(stream) => Ok((session, stream)),
             Err(failure) => {
                 // Without its stream the session is of no use here, and is not left behind.
                 let _ = self.close(conn, &session).await;
@@ -65,12 +69,18 @@ impl Shared {
         }
     }
 
-    async fn open_stream(&self, session: &Session) -> Result<(Framing, Vec<u8>, tokio::net::TcpStream), Failure> {
+    async fn open_stream(&self, session: &Session) -> Result<Stream, Failure> {
         let speaker = &self.plan.speaker;
         let conn = Conn::open(speaker.target().address).await?;
-        let (head, rest, stream) = conn.open_stream(&speaker.open_stream(session), self.plan.timeout).await?;
+        let (head, rest, stream) = conn
+            .open_stream(&speaker.open_stream(session), self.plan.timeout)
+            .await?;
         match (head.status, head.event_stream) {
-            (200, true) => Ok((head.framing, rest, stream)),
+            (200, true) => Ok(Stream {
+                framing: head.framing,
+                rest,
+                stream,
+            }),
             (200, false) => Err(Failure::Wrong),
             (status, _) => Err(Failure::Status(status)),
         }
@@ -91,6 +101,14 @@ impl Shared {
         }
         conn.as_mut().ok_or(Failure::Connect)
     }
+}
+
+/// An event stream whose head has been read.
+struct Stream {
+    framing: Framing,
+    /// What came together with the head.
+    rest: Vec<u8>,
+    stream: TcpStream,
 }
 
 /// What the openers of a thread leave behind.
@@ -120,7 +138,10 @@ impl Shard {
         Self {
             shared,
             index,
-            delays: Arc::new(Delays { histogram: Mutex::new(Histogram::new()), counting: AtomicBool::new(false) }),
+            delays: Arc::new(Delays {
+                histogram: Mutex::new(Histogram::new()),
+                counting: AtomicBool::new(false),
+            }),
             stop: watch::Sender::new(false),
             opened: Mutex::new(opened),
         }
@@ -151,7 +172,7 @@ impl Shard {
     async fn open(self: &Arc<Self>) {
         let start = Instant::now();
         let openings = &self.shared.openings;
-        let deadline = start + Duration::from_secs_f64(openings.due_last().as_secs_f64()) + GRACE;
+        let deadline = start + openings.span() + GRACE;
         let mut openers = JoinSet::new();
         for _ in 0..OPENERS {
             openers.spawn(self.clone().opener(start, deadline));
@@ -165,13 +186,30 @@ impl Shard {
         while let Some((_, due)) = self.shared.openings.take() {
             let _ = pacer.until(start + due).await;
             let begun = Instant::now();
-            let outcome = if begun < deadline { self.shared.open(&mut conn).await } else { Err(Failure::Timeout) };
+            let outcome = if begun < deadline {
+                self.shared.open(&mut conn).await
+            } else {
+                Err(Failure::Timeout)
+            };
             let mut opened = locked(&self.opened);
             match outcome {
-                Ok((session, framing, rest, stream)) => {
+                Ok((
+                    session,
+                    Stream {
+                        framing,
+                        rest,
+                        stream,
+                    },
+                )) => {
                     opened.opening.record(begun.elapsed().as_micros() as u64);
                     opened.sessions.push(session);
-                    opened.streams.spawn(follow(stream, framing, rest, self.delays.clone(), self.stop.subscribe()));
+                    opened.streams.spawn(follow(
+                        stream,
+                        framing,
+                        rest,
+                        self.delays.clone(),
+                        self.stop.subscribe(),
+                    ));
                 }
                 Err(failure) => {
                     *opened.failures.entry(failure).or_default() += 1;
@@ -183,11 +221,19 @@ impl Shard {
 
     /// Connections for calls, opened before the clock starts.
     async fn callers(&self) -> Vec<Option<Conn>> {
-        let Shared { connections, threads, .. } = *self.shared;
+        let Shared {
+            connections,
+            threads,
+            ..
+        } = *self.shared;
         let share = connections / threads + u64::from(self.index < connections % threads);
         let mut callers = Vec::new();
         for _ in 0..share {
-            callers.push(Conn::open(self.shared.plan.speaker.target().address).await.ok());
+            callers.push(
+                Conn::open(self.shared.plan.speaker.target().address)
+                    .await
+                    .ok(),
+            );
         }
         callers
     }
@@ -200,7 +246,14 @@ impl Shard {
             if sessions.is_empty() {
                 break;
             }
-            let Ok(caller) = Caller::new(self.shared.plan.clone(), sessions.clone(), stats.clone(), conn) else { break };
+            let Ok(caller) = Caller::new(
+                self.shared.plan.clone(),
+                sessions.clone(),
+                stats.clone(),
+                conn,
+            ) else {
+                break;
+            };
             calling.spawn(async move { drop(caller.run().await) });
         }
         calling
@@ -211,7 +264,10 @@ impl Shard {
         let (streams, failures) = {
             let mut opened = locked(&self.opened);
             totals.opening.merge(&opened.opening);
-            (std::mem::take(&mut opened.streams), std::mem::take(&mut opened.failures))
+            (
+                std::mem::take(&mut opened.streams),
+                std::mem::take(&mut opened.failures),
+            )
         };
         totals.open_failures = failures;
         totals.opened = streams.len() as u64;
@@ -238,7 +294,11 @@ impl Shard {
                 let mut conn = None;
                 while let Some(session) = pop(&left) {
                     let late = Instant::now() > deadline;
-                    let closed = if late { Err(Failure::Timeout) } else { shard.shared.close(&mut conn, &session).await };
+                    let closed = if late {
+                        Err(Failure::Timeout)
+                    } else {
+                        shard.shared.close(&mut conn, &session).await
+                    };
                     if let Err(failure) = closed {
                         *locked(&failures).entry(failure).or_default() += 1;
                     }

@@ -10,16 +10,18 @@
 //! The endpoint counts and keeps everything it sees; a test waits for that with
 //! [`Endpoint::until`]. Faults are switched on and off at run time; see [`super::script`].
 
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
 
-use super::{Fault, within};
+use super::{Fault, PATIENCE, POLL, within};
 
 mod http2;
 mod old_sse;
@@ -444,6 +446,8 @@ pub(crate) fn reserve_port() -> (Socket, SocketAddr) {
     (socket, address.as_socket().expect("an IPv4 socket has one"))
 }
 
+/// Listens on a port that was reserved for it. The listener that was there before may live on for a
+/// moment in a process that another test is starting, so this tries again for a while.
 fn listen_on(address: SocketAddr) -> TcpListener {
     let listen = || {
         let socket = TcpSocket::new_v4()?;
@@ -451,5 +455,14 @@ fn listen_on(address: SocketAddr) -> TcpListener {
         socket.bind(address)?;
         socket.listen(1024)
     };
-    listen().expect("the port is reserved for this endpoint")
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match listen() {
+            Ok(listener) => return listener,
+            Err(e) if e.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::sleep(POLL);
+            }
+            Err(e) => panic!("the port is reserved for this endpoint: {e}"),
+        }
+    }
 }

@@ -226,6 +226,16 @@ impl Wire {
         reset_on_close(&self.stream);
     }
 
+    /// Ends the connection in good order, unless its close is to be a reset. The close alone would
+    /// not say it at once: a process that another test is starting may hold a copy of the socket for
+    /// a moment.
+    pub(crate) fn end(&self) {
+        let socket = SockRef::from(&*self.stream);
+        if !matches!(socket.linger(), Ok(Some(Duration::ZERO))) {
+            let _ = socket.shutdown(Shutdown::Write);
+        }
+    }
+
     /// Reads a request head.
     pub(crate) async fn request_head(&self) -> Result<RequestHead, NoHead> {
         self.head(parse_request).await

@@ -32,6 +32,7 @@ pub(super) async fn accept(state: Arc<State>, listener: TcpListener) {
         let served = state.clone();
         let task = tokio::spawn(async move {
             connection(&served, &wire, number).await;
+            wire.end();
             // The socket is closed before the count goes down.
             drop(wire);
             drop(open);
