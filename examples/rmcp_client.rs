@@ -65,7 +65,10 @@ impl Mode {
         let preferred_versions = vec![ProtocolVersion::V_2026_07_28];
         match self {
             Self::Legacy => ClientLifecycleMode::Initialize,
-            Self::Auto => ClientLifecycleMode::Auto { preferred_versions, legacy_version: None },
+            Self::Auto => ClientLifecycleMode::Auto {
+                preferred_versions,
+                legacy_version: None,
+            },
             Self::Modern => ClientLifecycleMode::Discover { preferred_versions },
         }
     }
@@ -93,11 +96,16 @@ async fn main() -> ExitCode {
     }
     while let Some(ended) = workers.join_next().await {
         if let Err(error) = ended {
-            with(&report, |report| report.fail(0, Failure::of("JoinError", error)));
+            with(&report, |report| {
+                report.fail(0, Failure::of("JoinError", error))
+            });
         }
     }
     let (line, ok) = with(&report, |report| report.told(args.sessions));
-    #[expect(clippy::print_stdout, reason = "the report is what this program is for")]
+    #[expect(
+        clippy::print_stdout,
+        reason = "the report is what this program is for"
+    )]
     {
         println!("{line}");
     }
@@ -113,10 +121,15 @@ async fn one(args: &Args, session: u64, report: &Mutex<Report>) -> Result<(), Fa
         .await
         .map_err(|late| Failure::of("Timeout", late))?
         .map_err(|error| Failure::of("ClientInitializeError", error))?;
-    let version = client.peer_info().map(|info| info.protocol_version.to_string()).unwrap_or_default();
+    let version = client
+        .peer_info()
+        .map(|info| info.protocol_version.to_string())
+        .unwrap_or_default();
     // Dates compare as text.
     let in_session = version.as_str() < "2026";
-    with(report, |report| *report.versions.entry(version).or_default() += 1);
+    with(report, |report| {
+        *report.versions.entry(version).or_default() += 1
+    });
     let called = calls(args, session, &client, in_session, report).await;
     // Also ends the session on the server.
     let closed = client.cancel().await;
@@ -146,8 +159,14 @@ async fn calls(
         let (first, expected) = if in_session {
             (CallToolRequestParams::new("counter"), call.to_string())
         } else {
-            let echo = json!({ "text": word }).as_object().cloned().unwrap_or_default();
-            (CallToolRequestParams::new("echo").with_arguments(echo), word)
+            let echo = json!({ "text": word })
+                .as_object()
+                .cloned()
+                .unwrap_or_default();
+            (
+                CallToolRequestParams::new("echo").with_arguments(echo),
+                word,
+            )
         };
         // Two at once, so that replies can cross.
         let (counted, name) = tokio::join!(ask(first), ask(CallToolRequestParams::new("whoami")));
@@ -155,14 +174,20 @@ async fn calls(
         with(report, |report| {
             *report.names.entry(name.clone()).or_default() += 1;
             if counted != expected {
-                report.fail(session, Failure::of("Wrong", format!("expected {expected}, got {counted}")));
+                report.fail(
+                    session,
+                    Failure::of("Wrong", format!("expected {expected}, got {counted}")),
+                );
             }
         });
         names.insert(name);
     }
     if in_session && names.len() > 1 {
         let names: Vec<_> = names.into_iter().collect();
-        return Err(Failure::of("Wrong", format!("answered by {}", names.join(", "))));
+        return Err(Failure::of(
+            "Wrong",
+            format!("answered by {}", names.join(", ")),
+        ));
     }
     Ok(())
 }
@@ -170,7 +195,11 @@ async fn calls(
 /// Calls a tool and returns the text it answers with.
 async fn text(client: &Peer<RoleClient>, params: CallToolRequestParams) -> Result<String, Failure> {
     let result = client.call_tool(params).await?;
-    let text = result.content.first().and_then(|content| content.as_text()).map(|content| content.text.clone());
+    let text = result
+        .content
+        .first()
+        .and_then(|content| content.as_text())
+        .map(|content| content.text.clone());
     match (text, result.is_error) {
         (Some(text), None | Some(false)) => Ok(text),
         (text, _) => Err(Failure::of("ToolError", text.unwrap_or_default())),
@@ -187,14 +216,25 @@ struct Failure {
 
 impl Failure {
     fn of(name: &'static str, error: impl std::fmt::Display) -> Self {
-        Self { name, code: None, message: error.to_string().chars().take(300).collect() }
+        Self {
+            name,
+            code: None,
+            message: error.to_string().chars().take(300).collect(),
+        }
     }
 }
 
 impl From<ServiceError> for Failure {
     fn from(error: ServiceError) -> Self {
-        let code = if let ServiceError::McpError(data) = &error { Some(data.code.0) } else { None };
-        Self { code, ..Self::of("ServiceError", error) }
+        let code = if let ServiceError::McpError(data) = &error {
+            Some(data.code.0)
+        } else {
+            None
+        };
+        Self {
+            code,
+            ..Self::of("ServiceError", error)
+        }
     }
 }
 
@@ -213,8 +253,14 @@ impl Report {
     fn fail(&mut self, session: u64, failure: Failure) {
         self.error_count += 1;
         if self.errors.len() < ERRORS_MAX {
-            let Failure { name, code, message } = failure;
-            self.errors.push(json!({ "session": session, "name": name, "code": code, "message": message }));
+            let Failure {
+                name,
+                code,
+                message,
+            } = failure;
+            self.errors.push(
+                json!({ "session": session, "name": name, "code": code, "message": message }),
+            );
         }
     }
 

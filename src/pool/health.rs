@@ -13,7 +13,6 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-
 /// Fast checks come no faster than this, unless the interval itself is shorter.
 pub const FAST_MIN: Duration = Duration::from_millis(100);
 /// How much of the interval passes between fast checks.

@@ -7,7 +7,7 @@ use super::state::Snapshot;
 use crate::mcp::{Era, RawId};
 use crate::session::PrincipalHash;
 use crate::telemetry::{SessionTag, StreamEnd};
-use crate::transport::RequestHead;
+use crate::transport::{Error, RequestHead};
 
 /// Why an exchange ended, for the log and the metrics. A closed set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub enum End {
     Local,
     /// The client went away first.
     ClientGone,
-    /// The client read too slowly or a write failed.
+    /// The client read too slowly.
     ClientWrite,
     /// The server ended a stream on purpose before the response (2025-11-25, section 5.4 of the
     /// transport: the client resumes with GET).
@@ -36,6 +36,14 @@ pub enum End {
 }
 
 impl End {
+    /// How it ended if the client could not be written to.
+    pub const fn of_write(error: &Error) -> Self {
+        match error {
+            Error::WriteTimeout => Self::ClientWrite,
+            _ => Self::ClientGone,
+        }
+    }
+
     /// The word in the log and in metric labels.
     pub const fn as_str(self) -> &'static str {
         match self {

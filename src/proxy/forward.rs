@@ -15,7 +15,7 @@ use super::retry::{self, Stage};
 use super::state::{Chore, PoolState, ending};
 use crate::mcp::headers::{LAST_EVENT_ID, MCP_SESSION_ID};
 use crate::mcp::{Class, HttpMethod};
-use crate::pool::{CallPermit, Endpoint, PickContext};
+use crate::pool::{CallPermit, Endpoint, HealthState, PickContext};
 use crate::session::IdKind;
 use crate::telemetry::{self, RetryOutcome};
 use crate::transport::dial::Target;
@@ -43,8 +43,13 @@ struct Failed {
     stage: Stage,
 }
 
-/// GET and DELETE are answered at once by any server; so is this all they may take.
+/// DELETE is answered at once by any server.
 const QUICK_HEAD: Duration = Duration::from_secs(30);
+/// How long a call may wait on an endpoint that its checks have found down. An endpoint that is
+/// only slow may still answer; one that vanished without a reset never will.
+pub const LAST_HOPE: Duration = Duration::from_secs(30);
+/// How often a call that waits looks whether its endpoint is still up.
+const LOOK: Duration = Duration::from_secs(5);
 /// How long an early answer may take after the endpoint stopped reading the request.
 const EARLY_ANSWER: Duration = Duration::from_secs(1);
 /// Pause before the owner of a session is tried again.
@@ -171,7 +176,7 @@ async fn attempt<D: Downstream>(
         // It stood behind the part that was looked at before.
         call.note_id(ctx);
     }
-    await_head(worker, down, &mut up, head_timeout(pool, call))
+    await_head(worker, down, &mut up, endpoint, head_timeout(pool, call))
         .await
         .map_err(|fault| match fault {
             Fault::UpstreamClosed => sent(fault),
@@ -185,10 +190,11 @@ async fn attempt<D: Downstream>(
 
 fn head_timeout(pool: &PoolState, call: &Call) -> Duration {
     let header = pool.config.timeouts.header;
-    if call.http == HttpMethod::Post {
-        header
-    } else {
-        header.min(QUICK_HEAD)
+    match call.http {
+        // Some servers send no head before the first event, however late that is.
+        HttpMethod::Get => Duration::MAX,
+        HttpMethod::Delete => header.min(QUICK_HEAD),
+        HttpMethod::Post | HttpMethod::Other => header,
     }
 }
 
@@ -278,6 +284,7 @@ async fn await_head<D: Downstream>(
     worker: &Worker,
     down: &mut D,
     up: &mut SessionUp,
+    endpoint: &Endpoint,
     limit: Duration,
 ) -> Result<(), Fault> {
     let mut phase = worker.shared.phase.clone();
@@ -294,5 +301,18 @@ async fn await_head<D: Downstream>(
         },
         () = down.gone() => Err(Fault::ClientGone),
         () = ending(&mut phase) => Err(Fault::Draining),
+        () = vanished(endpoint) => Err(Fault::UpstreamTimeout),
+    }
+}
+
+/// Resolves when an endpoint has been down for so long that no answer can be hoped for.
+async fn vanished(endpoint: &Endpoint) {
+    let mut down_for = Duration::ZERO;
+    while down_for < LAST_HOPE {
+        tokio::time::sleep(LOOK).await;
+        down_for = match endpoint.health() {
+            HealthState::Down => down_for + LOOK,
+            HealthState::Up | HealthState::Unchecked => Duration::ZERO,
+        };
     }
 }

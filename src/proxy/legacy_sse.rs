@@ -109,17 +109,20 @@ async fn open<D: Downstream>(
     let activity = worker.shared.sessions.stream(key, Instant::now());
 
     let begin = first.rewritten(down.head().path(), &sealed);
-    ctx.end = End::ClientWrite;
-    if send_stream_head(down, ctx, &reply, None).await.is_ok()
-        && down.send_body(begin).await.is_ok()
-    {
+    let sent = match send_stream_head(down, ctx, &reply, None).await {
+        Ok(()) => down.send_body(begin).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = sent {
+        ctx.end = End::of_write(&error);
+        down.abort().await;
+    } else {
         let mut phase = worker.shared.phase.clone();
-        let mut stream = Relay::new(Kind::Sse, Vec::new(), Some(&linked.link), limits);
+        let endpoint = Arc::clone(reply.endpoint());
+        let mut stream = Relay::new(Kind::Sse, &endpoint, Vec::new(), Some(&linked.link), limits);
         stream.observe(first.behind());
         let end = stream.run(down, &mut reply.up, ctx, &mut phase).await;
         ctx.end = end;
-    } else {
-        down.abort().await;
     }
     drop(activity);
     drop(linked);

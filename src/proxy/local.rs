@@ -46,6 +46,15 @@ pub async fn json<D: Downstream>(down: &mut D, ctx: &mut Ctx, body: Vec<u8>) {
     respond(down, ctx, 200, &[JSON], body.into()).await;
 }
 
+/// Answers a GET with an event stream that has come to its end.
+pub async fn ended_stream<D: Downstream>(down: &mut D, ctx: &mut Ctx) {
+    let set: [(&'static str, &[u8]); 2] = [
+        ("content-type", b"text/event-stream"),
+        ("cache-control", b"no-cache, no-transform"),
+    ];
+    respond(down, ctx, 200, &set, Bytes::new()).await;
+}
+
 /// Answers `/health` and `/ready`.
 ///
 /// `/health` says that the process is alive. `/ready` says that it serves: not draining, and at
@@ -102,8 +111,8 @@ async fn respond<D: Downstream>(
         down.finish().await
     };
     let sent: Result<(), Error> = sent.await;
-    if sent.is_err() {
-        ctx.end = End::ClientWrite;
+    if let Err(error) = sent {
+        ctx.end = End::of_write(&error);
     }
 }
 

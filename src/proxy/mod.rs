@@ -41,6 +41,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::config::Transport;
+use crate::mcp::HttpMethod;
 use crate::route::RouteId;
 use crate::transport::Downstream;
 use crate::transport::dial::Dialer;
@@ -127,6 +128,19 @@ async fn understood<D: Downstream>(
     if call.is("server/discover") {
         return discover::serve(worker, down, ctx, pool, call, &aim, flight).await;
     }
-    let reply = forward::forward(worker, down, ctx, pool, call, &aim).await?;
+    let is_stream = call.http == HttpMethod::Get;
+    if is_stream {
+        // Some servers send no head before their first event: it is a stream all the same.
+        flight.becomes_stream();
+    }
+    let reply = match forward::forward(worker, down, ctx, pool, call, &aim).await {
+        Ok(reply) => reply,
+        // Clients give a stream up after two failures; one that ended they open again.
+        Err(Fault::Draining | Fault::UpstreamClosed) if is_stream => {
+            local::ended_stream(down, ctx).await;
+            return Ok(());
+        }
+        Err(fault) => return Err(fault),
+    };
     relay::relay(worker, down, ctx, pool, call, &aim, reply, flight).await
 }

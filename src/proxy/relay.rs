@@ -171,18 +171,15 @@ async fn send<D: Downstream>(
     let edits = Edits { set: &set, drop };
     let head = reply.up.head();
     ctx.answered(head.status(), Instant::now());
-    if down
-        .send_head(head.status(), Some(head), edits, length)
-        .await
-        .is_err()
-    {
-        ctx.end = End::ClientWrite;
+    let sent = down.send_head(head.status(), Some(head), edits, length);
+    if let Err(error) = sent.await {
+        ctx.end = End::of_write(&error);
         return down.abort().await;
     }
     for piece in held.pieces {
         ctx.bytes_out += piece.len() as u64;
-        if down.send_body(piece).await.is_err() {
-            ctx.end = End::ClientWrite;
+        if let Err(error) = down.send_body(piece).await {
+            ctx.end = End::of_write(&error);
             return down.abort().await;
         }
     }
@@ -191,7 +188,7 @@ async fn send<D: Downstream>(
     }
     match down.finish().await {
         Ok(()) => ctx.end = End::Complete,
-        Err(_) => ctx.end = End::ClientWrite,
+        Err(error) => ctx.end = End::of_write(&error),
     }
     reply.up.release().await;
 }
@@ -219,8 +216,8 @@ async fn send_rest<D: Downstream>(
         match piece {
             Ok(Some(piece)) => {
                 ctx.bytes_out += piece.len() as u64;
-                if down.send_body(piece).await.is_err() {
-                    ctx.end = End::ClientWrite;
+                if let Err(error) = down.send_body(piece).await {
+                    ctx.end = End::of_write(&error);
                     return false;
                 }
             }
@@ -268,16 +265,16 @@ async fn stream<D: Downstream>(
     let config = &ctx.snapshot.config.streams;
     let timeouts = &pool.config.timeouts;
     let limits = Limits::new(kind, config, timeouts.stream_idle, timeouts.total);
-    if send_stream_head(down, ctx, &reply, session.as_deref())
-        .await
-        .is_err()
-    {
-        ctx.end = End::ClientWrite;
+    let sent = send_stream_head(down, ctx, &reply, session.as_deref()).await;
+    if let Err(error) = sent {
+        ctx.end = End::of_write(&error);
+        counted.end(ctx.end.of_stream());
         down.abort().await;
         return Ok(());
     }
     let mut phase = worker.shared.phase.clone();
-    let mut relay = Relay::new(kind, call.owed.clone(), None, limits);
+    let endpoint = Arc::clone(reply.endpoint());
+    let mut relay = Relay::new(kind, &endpoint, call.owed.clone(), None, limits);
     let end = relay.run(down, &mut reply.up, ctx, &mut phase).await;
     ctx.end = end;
     if call.is("tools/call") {

@@ -187,11 +187,15 @@ pub struct Orphan {
 pub struct Flight {
     calls: AtomicUsize,
     streams: AtomicUsize,
+    doors: AtomicUsize,
     errands: AtomicUsize,
 }
 
-/// Work of ours that should be done before the process leaves, counted until dropped.
-pub struct Errand(Arc<Flight>);
+/// A door or an errand, counted until dropped.
+pub struct Counted {
+    flight: Arc<Flight>,
+    counter: fn(&Flight) -> &AtomicUsize,
+}
 
 /// Counts one exchange until dropped.
 pub struct InFlight {
@@ -221,9 +225,27 @@ impl Flight {
 
     /// Counts work that ends by itself once the process is ending, such as giving back the sessions
     /// of health checks. It does not hold up a drain, only the very end of it.
-    pub fn errand(self: &Arc<Self>) -> Errand {
-        self.errands.fetch_add(1, Ordering::Relaxed);
-        Errand(Arc::clone(self))
+    pub fn errand(self: &Arc<Self>) -> Counted {
+        self.count(|flight| &flight.errands)
+    }
+
+    /// Counts a way in by which a call may still come: a listener that accepts, a connection whose
+    /// first request is on its way. A drain waits for it as for a call.
+    pub fn door(self: &Arc<Self>) -> Counted {
+        self.count(|flight| &flight.doors)
+    }
+
+    fn count(self: &Arc<Self>, counter: fn(&Self) -> &AtomicUsize) -> Counted {
+        counter(self).fetch_add(1, Ordering::Relaxed);
+        Counted {
+            flight: Arc::clone(self),
+            counter,
+        }
+    }
+
+    /// Is no call running, and can none come any more?
+    pub fn is_drained(&self) -> bool {
+        self.calls() + self.doors.load(Ordering::Relaxed) == 0
     }
 
     /// Is nothing left to be done?
@@ -243,9 +265,9 @@ impl InFlight {
     }
 }
 
-impl Drop for Errand {
+impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.errands.fetch_sub(1, Ordering::Relaxed);
+        (self.counter)(&self.flight).fetch_sub(1, Ordering::Relaxed);
     }
 }
 

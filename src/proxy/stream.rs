@@ -13,11 +13,13 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::ctx::{Ctx, End};
 use super::fault::Fault;
+use super::forward::LAST_HOPE;
 use super::links::Link;
 use super::state::{Phase, ending};
 use crate::config::Streams;
 use crate::mcp::sse::{KEEP_ALIVE, Mode, write_message_event};
 use crate::mcp::{Note, RawId, SseScan, answer};
+use crate::pool::{Endpoint, HealthState};
 use crate::transport::{Downstream, Error, Upstream};
 
 /// What kind of stream this is, which decides how it may end.
@@ -71,6 +73,7 @@ const GRACE_AFTER_ANSWER: Duration = Duration::from_secs(5);
 /// One stream on its way.
 pub struct Relay<'a> {
     kind: Kind,
+    endpoint: &'a Endpoint,
     limits: Limits,
     /// Requests that were not answered yet.
     owed: Vec<RawId>,
@@ -97,7 +100,13 @@ enum Next {
 
 impl<'a> Relay<'a> {
     /// A stream of which nothing was forwarded yet.
-    pub fn new(kind: Kind, owed: Vec<RawId>, link: Option<&'a Link>, limits: Limits) -> Self {
+    pub fn new(
+        kind: Kind,
+        endpoint: &'a Endpoint,
+        owed: Vec<RawId>,
+        link: Option<&'a Link>,
+        limits: Limits,
+    ) -> Self {
         let now = Instant::now();
         let mode = if kind == Kind::Get {
             Mode::Borders
@@ -106,6 +115,7 @@ impl<'a> Relay<'a> {
         };
         Self {
             kind,
+            endpoint,
             limits,
             owed,
             link,
@@ -130,7 +140,7 @@ impl<'a> Relay<'a> {
     ) -> End {
         let end = match self.forward(down, up, ctx, phase).await {
             Ok(end) => end,
-            Err(_) => End::ClientWrite,
+            Err(error) => End::of_write(&error),
         };
         if matches!(end, End::ClientGone | End::ClientWrite) {
             down.abort().await;
@@ -138,7 +148,7 @@ impl<'a> Relay<'a> {
         }
         match self.close(down, ctx, end).await {
             Ok(()) => end,
-            Err(_) => End::ClientWrite,
+            Err(error) => End::of_write(&error),
         }
     }
 
@@ -283,6 +293,11 @@ impl<'a> Relay<'a> {
         }
         if over(self.last_from_server, self.limits.idle) || over(self.opened, self.limits.total) {
             return Ok(Some(End::Timeout));
+        }
+        // A server that vanished without a reset is not kept alive with comments of ours.
+        let silent = now.saturating_duration_since(self.last_from_server);
+        if self.endpoint.health() == HealthState::Down && silent >= LAST_HOPE {
+            return Ok(Some(End::UpstreamLost));
         }
         if now >= self.last_to_client + self.limits.keep_alive {
             if self.scan.at_boundary() {

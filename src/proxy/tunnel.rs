@@ -35,7 +35,7 @@ where
             ctx.answered(answer.status, Instant::now());
             let sent = client.write_all(&answer.head).await.is_ok() && client.flush().await.is_ok();
             if !sent {
-                ctx.end = End::ClientWrite;
+                ctx.end = End::ClientGone;
             } else if answer.status == 101 {
                 flight.becomes_stream();
                 tunnel(worker, client, server, &answer, &mut ctx).await;

@@ -23,7 +23,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::mcp::answer;
 use crate::proxy::fault::Fault;
-use crate::proxy::state::Phase;
+use crate::proxy::state::{Counted, Flight, Phase};
 use crate::transport::head::{Head, Refusal, end_of_head};
 use crate::transport::sessions::{PingoraHead, SessionDown};
 use crate::transport::{ConnInfo, Downstream, Headers, RequestHead};
@@ -35,6 +35,8 @@ const H2_STREAMS_MAX: u32 = 256;
 /// Flow-control windows towards clients: room for a body, not for a flood.
 const H2_STREAM_WINDOW: u32 = 256 * 1024;
 const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// How long a connection without a request so far may hold up a drain.
+const LAST_CALL: Duration = Duration::from_secs(1);
 /// How much of an unread body is read away, and for how long, so that closing does not turn into
 /// a reset that destroys the answer on its way.
 const LINGER_BYTES: usize = 1024 * 1024;
@@ -114,21 +116,48 @@ pub struct Surroundings<H> {
     pub leaves: Phase,
     /// The same for Pingora's HTTP/2, which then says GOAWAY.
     pub shutdown: ShutdownWatch,
+    /// Counts the ways in that a drain waits for; none where nothing is waited for.
+    pub flight: Option<Arc<Flight>>,
 }
 
-/// Serves a connection to its end.
-pub async fn serve<H: Handler>(stream: TcpLayer, info: ConnInfo, around: &Surroundings<H>) {
+impl<H> Surroundings<H> {
+    /// Counts a way in until dropped.
+    pub fn door(&self) -> Option<Counted> {
+        self.flight.as_ref().map(Flight::door)
+    }
+}
+
+/// Serves a connection to its end. `door` has been counted since before it was accepted.
+pub async fn serve<H: Handler>(
+    stream: TcpLayer,
+    info: ConnInfo,
+    around: &Surroundings<H>,
+    door: Option<Counted>,
+) {
     let info = Arc::new(info);
     let mut first = stream;
     let mut buffer = BytesMut::with_capacity(2048);
     let by = Instant::now() + around.bounds.head_timeout;
-    match read_head(&mut first, &mut buffer, Some(by), around).await {
+    let read = tokio::select! {
+        biased;
+        read = read_head(&mut first, &mut buffer, Some(by), around) => read,
+        () = last_call(around) => Read::Closed,
+    };
+    drop(door);
+    match read {
         Read::Head(length) if buffer[..length] == *H2_PREFACE_HEAD => {
             first.rewind(&buffer);
             return serve_h2(first, info, around).await;
         }
         read => serve_h1(Box::new(first), buffer, read, info, around).await,
     }
+}
+
+/// Resolves when a connection that has not asked for anything has had its time in a drain.
+async fn last_call<H>(around: &Surroundings<H>) {
+    let mut phase = around.phase.clone();
+    let _ = phase.wait_for(|phase| *phase >= around.leaves).await;
+    tokio::time::sleep(LAST_CALL).await;
 }
 
 /// What came of waiting for a head.

@@ -113,7 +113,7 @@ impl Signals {
         self.phase.send_replace(Phase::Draining);
         self.shutdown.send_replace(true);
         tokio::select! {
-            () = self.until(deadline, |shared| shared.flight.calls() == 0) => {}
+            () = self.until(deadline, |shared| shared.flight.is_drained()) => {}
             // Whoever asks twice is in a hurry.
             _ = self.next(kinds) => {}
         }

@@ -370,6 +370,7 @@ impl<H: Handler> ServiceWithDependents for Apart<H> {
                 phase: self.phase.clone(),
                 leaves: Phase::Ending,
                 shutdown: self.shutdown.clone(),
+                flight: None,
             });
             accepting.spawn(worker::accept(bound, around));
         }

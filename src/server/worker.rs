@@ -132,6 +132,7 @@ impl ServiceWithDependents for WorkerService {
                 phase: self.shared.phase.clone(),
                 leaves: Phase::Draining,
                 shutdown: self.shutdown.clone(),
+                flight: Some(Arc::clone(&self.shared.flight)),
             });
             accepting.spawn(accept(bound, around));
         }
@@ -151,6 +152,8 @@ impl ServiceWithDependents for WorkerService {
 /// Accepts until it is time to leave, then takes what still waits in the queue and closes the socket.
 pub(super) async fn accept<H: Handler>(bound: Bound, around: Arc<Surroundings<H>>) {
     let Bound { socket, name, gate } = bound;
+    // Declared before the listener, and so counted until that is closed.
+    let _door = around.door();
     let listener = match TcpListener::from_std(socket) {
         Ok(listener) => listener,
         Err(error) => return log::error!(listener = &*name; "cannot accept: {error}"),
@@ -170,11 +173,17 @@ pub(super) async fn accept<H: Handler>(bound: Bound, around: Arc<Surroundings<H>
             },
         }
     }
-    // A socket closed with connections in its queue resets them.
-    while let Ok(Ok((stream, _))) =
-        tokio::time::timeout(Duration::from_millis(1), listener.accept()).await
-    {
-        admit(stream, &name, &gate, &around);
+    // A socket closed with connections in its queue resets them. Those that come while it is being
+    // closed it resets as well; no system call closes it to newcomers alone.
+    let Ok(listener) = listener.into_std() else {
+        return;
+    };
+    while let Ok((stream, _)) = listener.accept() {
+        if stream.set_nonblocking(true).is_ok()
+            && let Ok(stream) = TcpStream::from_std(stream)
+        {
+            admit(stream, &name, &gate, &around);
+        }
     }
 }
 
@@ -200,9 +209,10 @@ fn admit<H: Handler>(
     };
     let layer = layer(stream, client, local);
     let around = Arc::clone(around);
+    let door = around.door();
     tokio::spawn(async move {
         let _place = place;
-        connection::serve(layer, info, &around).await;
+        connection::serve(layer, info, &around, door).await;
     });
 }
 

@@ -7,19 +7,37 @@ use serde_json::{Value, json};
 use super::call;
 use crate::support::{BodyEnd, Endpoint, Fault, Mcp, Outgoing, Tidegate, text_of, within};
 
-/// How soon a server hears that its client has left.
+/// How soon a server hears that its client has left. The fastest of a few times counts: a machine
+/// that has much else to do makes some of them slow, and a program that waits makes all of them so.
 const AT_ONCE: Duration = Duration::from_millis(200);
+
+/// How often it is tried.
+const TIMES: usize = 3;
 
 // A client that leaves cancels.
 
-/// Sends the request, drops its connection once the server works on it, and asserts that the
-/// server hears of it at once.
+/// Asserts that the server hears at once of a client that leaves while it works on this request.
 async fn assert_cancelled(
     gate: &Tidegate,
     endpoint: &Endpoint,
     outgoing: Outgoing,
     streaming: bool,
 ) {
+    let mut fastest = Duration::MAX;
+    for _ in 0..TIMES {
+        fastest = fastest.min(cancel(gate, endpoint, &outgoing, streaming).await);
+    }
+    assert!(fastest < AT_ONCE, "{fastest:?}");
+}
+
+/// Sends the request and drops its connection once the server works on it. Returns how long it took
+/// the server to hear of that.
+async fn cancel(
+    gate: &Tidegate,
+    endpoint: &Endpoint,
+    outgoing: &Outgoing,
+    streaming: bool,
+) -> Duration {
     let client = gate.client();
     let before = endpoint.disconnects().len();
     let connection = client.connect().await.expect("a connection");
@@ -44,15 +62,11 @@ async fn assert_cancelled(
         .until("it hears of it", |e| e.disconnects().len() == before + 1)
         .await;
     let heard = endpoint.disconnects().pop().expect("just counted");
-    assert!(
-        heard.at.saturating_duration_since(left) < AT_ONCE,
-        "{:?}",
-        heard.at - left
-    );
     assert_eq!(heard.streaming, streaming);
     endpoint
         .until("nothing is left of it", |e| e.in_flight() == 0)
         .await;
+    heard.at.saturating_duration_since(left)
 }
 
 #[tokio::test]
@@ -61,7 +75,7 @@ async fn a_client_that_leaves_cancels_at_once() {
     let gate = Tidegate::in_front_of(&[&a]).await;
     let slow = call(&json!(1), "slow", json!({"ms": 60_000}));
     assert_cancelled(&gate, &a, slow, false).await;
-    a.fault_next(1, Fault::StallMidEvent(20));
+    a.fault_next(TIMES, Fault::StallMidEvent(20));
     let stuck = call(&json!(1), "echo", json!({"text": "in a body"}));
     assert_cancelled(&gate, &a, stuck, false).await;
     let ticks = call(&json!(1), "ticks", json!({"n": 9, "every_ms": 60_000}));
@@ -85,15 +99,19 @@ async fn a_stream_that_is_reset_over_http2_cancels_at_once_and_alone() {
     let a = Endpoint::start("a").await;
     let gate = Tidegate::in_front_of(&[&a]).await;
     let client = gate.h2_client().await;
-    let arguments = json!({"name": "ticks", "arguments": {"n": 9, "every_ms": 60_000}});
-    let gone = client.modern("tools/call", Some("ticks"), arguments).await;
     let mut kept = client.listen().await;
     kept.events().next_json().await;
-    gone.reset();
-    let left = Instant::now();
-    a.until("it hears of it", |a| a.disconnects().len() == 1)
-        .await;
-    assert!(a.disconnects()[0].at.saturating_duration_since(left) < AT_ONCE);
+    let arguments = json!({"name": "ticks", "arguments": {"n": 9, "every_ms": 60_000}});
+    let mut fastest = Duration::MAX;
+    for round in 0..TIMES {
+        let gone = client.modern("tools/call", Some("ticks"), arguments.clone());
+        gone.await.reset();
+        let left = Instant::now();
+        a.until("it hears of it", |a| a.disconnects().len() == round + 1)
+            .await;
+        fastest = fastest.min(a.disconnects()[round].at.saturating_duration_since(left));
+    }
+    assert!(fastest < AT_ONCE, "{fastest:?}");
     assert_eq!(a.notify_listeners(), 1);
     let note = kept.events().next_json().await;
     assert_eq!(note["method"], "notifications/tools/list_changed");
