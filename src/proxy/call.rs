@@ -147,6 +147,10 @@ pub async fn understand<D: Downstream>(
         return Err(Fault::Invalid("the body is not a JSON-RPC message"));
     }
     let owed = owed(message);
+    if message.class() == Class::Batch {
+        ctx.id = None;
+        ctx.batch.clone_from(&owed);
+    }
     Ok(Call {
         rules,
         http,

@@ -105,6 +105,8 @@ pub struct Ctx {
     pub requested: Option<Box<str>>,
     /// The JSON-RPC id, once read: every answer of ours carries it.
     pub id: Option<RawId>,
+    /// The ids of a batch's requests: an answer of ours to it answers each of them.
+    pub batch: Vec<RawId>,
     /// Hash of the session, for the log.
     pub session: Option<SessionTag>,
     /// The endpoint that served it.
@@ -149,6 +151,7 @@ impl Ctx {
             tool: None,
             requested: None,
             id: None,
+            batch: Vec::new(),
             session: None,
             endpoint: None,
             status: 0,

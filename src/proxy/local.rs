@@ -29,7 +29,13 @@ pub async fn refuse<D: Downstream>(down: &mut D, ctx: &mut Ctx, fault: Fault) {
         let requested = ctx.requested.as_deref().unwrap_or_default();
         answer::supported_versions(&[Revision::V2026_07_28], requested)
     });
-    let body = answer::error(ctx.id.as_ref(), row.code, row.message, data.as_deref());
+    let error = |id| answer::error(id, row.code, row.message, data.as_deref());
+    let body = if ctx.batch.is_empty() {
+        error(ctx.id.as_ref())
+    } else {
+        let errors: Vec<_> = ctx.batch.iter().map(|id| error(Some(id))).collect();
+        [b"[", errors.join(&b","[..]).as_slice(), b"]"].concat()
+    };
     let mut set = vec![JSON];
     if let Some((name, value)) = row.field {
         set.push((name, value.as_bytes()));

@@ -213,11 +213,11 @@ where
     };
     if end == TunnelEnd::Told {
         // 1001 in a close frame; masked towards the server, as a client's must be.
-        if down.frames.at_border() {
+        if down.at_border() {
             let _ = client_write.write_all(&[0x88, 2, 0x03, 0xe9]).await;
             let _ = client_write.flush().await;
         }
-        if up.frames.at_border() {
+        if up.at_border() {
             let _ = server_write
                 .write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9])
                 .await;
@@ -237,12 +237,19 @@ where
 struct Direction {
     bytes: u64,
     frames: Frames,
+    /// A piece is being written, and nobody knows how much of it has left.
+    writing: bool,
 }
 
 impl Direction {
     fn count(&mut self, piece: &[u8]) {
         self.bytes += piece.len() as u64;
         self.frames.feed(piece);
+    }
+
+    /// May a frame of ours follow what was sent?
+    fn at_border(&self) -> bool {
+        !self.writing && self.frames.at_border()
     }
 
     async fn pump<R, W>(&mut self, from: &mut R, to: &mut W)
@@ -257,9 +264,11 @@ impl Direction {
                 Ok(read) => read,
             };
             let piece = &buffer[..read];
+            self.writing = true;
             if to.write_all(piece).await.is_err() || to.flush().await.is_err() {
                 break;
             }
+            self.writing = false;
             self.count(piece);
         }
         let _ = to.shutdown().await;
@@ -342,6 +351,28 @@ mod tests {
             frames.feed(&bytes[split..]);
             assert!(frames.at_border());
         }
+    }
+
+    #[tokio::test]
+    async fn a_tunnel_that_ends_in_a_frame_says_nothing_inside_of_it() {
+        let (client, mut client_far) = tokio::io::duplex(64);
+        let (server, mut server_far) = tokio::io::duplex(256);
+        let frame = [&[0x82, 98][..], &[7; 98]].concat();
+        server_far.write_all(&frame).await.unwrap();
+        let (tell, told) = tokio::sync::oneshot::channel::<()>();
+        let carrying = tokio::spawn(async move {
+            carry(client, server, b"", async {
+                let _ = told.await;
+            })
+            .await
+        });
+        // Once some of the frame is there, the rest of it waits for room.
+        let mut seen = vec![0; 1];
+        client_far.read_exact(&mut seen).await.unwrap();
+        tell.send(()).unwrap();
+        client_far.read_to_end(&mut seen).await.unwrap();
+        assert_eq!(carrying.await.unwrap().end, TunnelEnd::Told);
+        assert!(frame.starts_with(&seen), "{seen:?}");
     }
 
     #[tokio::test]

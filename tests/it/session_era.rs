@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::support::{BodyEnd, Endpoint, Event, Mcp, Outgoing, SessionId, Tidegate, text_of};
+use crate::support::{
+    BodyEnd, Endpoint, Event, Fault, Mcp, Outgoing, SessionId, Tidegate, text_of,
+};
 
 /// The number that the next call of `counter` returns.
 async fn count(client: &impl Mcp, session: &SessionId) -> u64 {
@@ -273,6 +275,28 @@ async fn a_batch_of_2025_03_26_passes_whole() {
         (&answers[0]["id"], &answers[1]["id"]),
         (&json!(1), &json!("1"))
     );
+}
+
+#[tokio::test]
+async fn a_batch_that_fails_is_answered_for_each_of_its_requests() {
+    let a = Endpoint::start("a").await;
+    let gate = Tidegate::in_front_of(&[&a]).await;
+    let client = gate.client();
+    let session = client.initialize().await;
+    a.fault(Fault::CloseBeforeHead);
+    let ping = |id: Value| json!({"jsonrpc": "2.0", "id": id, "method": "ping"});
+    let note = json!({"jsonrpc": "2.0", "method": "notifications/cancelled"});
+    let batch = json!([ping(json!(1)), note, ping(json!("1"))]);
+    let mut response = client.send(Outgoing::in_session(&session, &batch)).await;
+    assert_eq!(response.status, 502);
+    let errors = response.json().await;
+    let ids: Vec<_> = errors
+        .as_array()
+        .expect("an array")
+        .iter()
+        .map(|e| &e["id"])
+        .collect();
+    assert_eq!(ids, [&json!(1), &json!("1")]);
 }
 
 // One id, several processes.
