@@ -1,5 +1,7 @@
 //! What does understanding a request cost? The scan of a body, the head, and the events of a reply.
 
+#![allow(missing_docs, reason = "criterion's macros make public functions")]
+
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};

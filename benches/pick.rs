@@ -1,5 +1,7 @@
 //! What does choosing an endpoint cost, by the way of balancing and the size of the pool?
 
+#![allow(missing_docs, reason = "criterion's macros make public functions")]
+
 use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};

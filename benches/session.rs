@@ -1,6 +1,8 @@
 //! What does a sealed id cost per request? Opening is paid by every session call, sealing by every
 //! `initialize`; the table is touched once per session call.
 
+#![allow(missing_docs, reason = "criterion's macros make public functions")]
+
 use std::hint::black_box;
 use std::time::Instant;
 

@@ -210,13 +210,11 @@ fn nothing_is_left_open() {
 fn every_example_configuration_loads() {
     for entry in fs::read_dir(root().join("conf")).unwrap() {
         let path = entry.unwrap().path();
-        if path
+        let is_yaml = path
             .extension()
-            .is_some_and(|extension| extension == "yaml")
-        {
-            if let Err(problems) = tidegate::config::load(&path) {
-                panic!("{problems}");
-            }
+            .is_some_and(|extension| extension == "yaml");
+        if is_yaml && let Err(problems) = tidegate::config::load(&path) {
+            panic!("{problems}");
         }
     }
 }

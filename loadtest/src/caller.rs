@@ -58,6 +58,11 @@ impl Plan {
         *self.start.get_or_init(Instant::now)
     }
 
+    /// A connection to the target, not opened yet.
+    pub(crate) fn conn(&self) -> Conn {
+        Conn::new(self.speaker.target().address)
+    }
+
     /// Opens a session over `conn`.
     pub(crate) async fn open_session(&self, conn: &mut Conn) -> Result<Session, Failure> {
         let reply = conn
@@ -99,7 +104,7 @@ pub(crate) struct CallStats {
     pub(crate) lag: Histogram,
     pub(crate) sent: u64,
     pub(crate) failures: Failures,
-    /// Connections found closed, or broken by a failure, and opened again.
+    /// Connections opened for a call, because the server had closed the last or a failure broke it.
     pub(crate) reconnects: u64,
     pub(crate) last_done: Option<Instant>,
 }
@@ -147,7 +152,7 @@ pub(crate) struct Caller {
     /// Calls go round these; none means the stateless era.
     sessions: Arc<[Session]>,
     stats: Arc<Mutex<CallStats>>,
-    conn: Option<Conn>,
+    conn: Conn,
     pacer: Pacer,
 }
 
@@ -156,7 +161,7 @@ impl Caller {
         plan: Arc<Plan>,
         sessions: Arc<[Session]>,
         stats: Arc<Mutex<CallStats>>,
-        conn: Option<Conn>,
+        conn: Conn,
     ) -> std::io::Result<Self> {
         Ok(Self {
             plan,
@@ -167,23 +172,22 @@ impl Caller {
         })
     }
 
-    /// Works until the plan is done. Returns the connection, if it still is one.
-    pub(crate) async fn run(mut self) -> Option<Conn> {
+    /// Works until the plan is done. Returns the connection.
+    pub(crate) async fn run(mut self) -> Conn {
         let start = self.plan.start();
         while let Some((id, due)) = self.next(start) {
             // The timer cannot fail once it exists; if it did, the call would only be early.
             let _ = self.pacer.until(start + due).await;
             let sent = Instant::now();
+            let opened = self.conn.opened;
             let outcome = self.call(id).await;
             let done = Instant::now();
             if due >= self.plan.warmup {
                 self.count(start + due, sent, done, outcome);
+                locked(&self.stats).reconnects += self.conn.opened - opened;
             }
-            if outcome.is_err_and(Failure::breaks) {
-                self.conn = None;
-                if self.plan.slots.is_none() {
-                    tokio::time::sleep(BREATH).await;
-                }
+            if self.plan.slots.is_none() && outcome.is_err_and(Failure::breaks) {
+                tokio::time::sleep(BREATH).await;
             }
         }
         self.conn
@@ -201,21 +205,12 @@ impl Caller {
     }
 
     async fn call(&mut self, id: u64) -> Result<(), Failure> {
-        if self.conn.as_ref().is_none_or(|conn| !conn.is_usable()) {
-            self.conn = None;
-            locked(&self.stats).reconnects += 1;
-        }
-        let conn = match &mut self.conn {
-            Some(conn) => conn,
-            none => none.insert(Conn::open(self.plan.speaker.target().address).await?),
-        };
         let session = match self.sessions.len() as u64 {
             0 => None,
             count => self.sessions.get((id % count) as usize),
         };
-        let reply = conn
-            .exchange(&self.plan.speaker.call(session, id), self.plan.timeout)
-            .await?;
+        let request = self.plan.speaker.call(session, id);
+        let reply = self.conn.exchange(&request, self.plan.timeout).await?;
         self.plan.speaker.check(&reply, id)
     }
 

@@ -129,22 +129,13 @@ struct Measured {
 impl Run {
     /// Finds out whether there is a server of the era asked for, before any load.
     async fn greet(&self) -> Result<(), Failure> {
-        let (plan, address) = (&self.plan, self.plan.speaker.target().address);
-        let mut conn = Conn::open(address).await?;
-        match self.mode {
-            Mode::Stateless => mcp::discovered(
-                &conn
-                    .exchange(&plan.speaker.discover(), plan.timeout)
-                    .await?,
-            ),
-            Mode::Session => {
-                let session = plan.open_session(&mut conn).await?;
-                if !conn.is_usable() {
-                    conn = Conn::open(address).await?;
-                }
-                plan.close_session(&mut conn, &session).await
-            }
+        let (plan, mut conn) = (&self.plan, self.plan.conn());
+        if self.mode == Mode::Stateless {
+            let request = plan.speaker.discover();
+            return mcp::discovered(&conn.exchange(&request, plan.timeout).await?);
         }
+        let session = plan.open_session(&mut conn).await?;
+        plan.close_session(&mut conn, &session).await
     }
 
     async fn lead(&self, common: &Common) -> Measured {
@@ -187,7 +178,7 @@ impl Run {
                 self.plan.clone(),
                 sessions.clone(),
                 self.stats[index].clone(),
-                Some(conn),
+                conn,
             ) {
                 Ok(caller) => callers.spawn(async move { (caller.run().await, sessions) }),
                 Err(_) => continue,
@@ -205,7 +196,8 @@ impl Run {
             let (plan, gate, mode) = (self.plan.clone(), gate.clone(), self.mode);
             opening.spawn(async move {
                 let _permit = gate.acquire().await;
-                let mut conn = Conn::open(plan.speaker.target().address).await?;
+                let mut conn = plan.conn();
+                conn.connect().await?;
                 let session = match mode {
                     Mode::Session => Some(plan.open_session(&mut conn).await?),
                     Mode::Stateless => None,
@@ -224,12 +216,12 @@ impl Run {
     }
 
     /// Ends the sessions, each on its connection. What fails here was measured already.
-    async fn close(&self, left: Vec<(Option<Conn>, Arc<[Session]>)>) {
+    async fn close(&self, left: Vec<(Conn, Arc<[Session]>)>) {
         let mut closing = JoinSet::new();
-        for (conn, sessions) in left {
+        for (mut conn, sessions) in left {
             let plan = self.plan.clone();
             closing.spawn(async move {
-                if let (Some(mut conn), Some(session)) = (conn, sessions.first()) {
+                if let Some(session) = sessions.first() {
                     let _ = plan.close_session(&mut conn, session).await;
                 }
             });

@@ -66,31 +66,29 @@ pub(crate) struct Reply {
     pub(crate) body: Vec<u8>,
 }
 
-/// A connection between exchanges.
+/// A connection, opened when it is first used and again whenever the peer has closed it. A server
+/// may close an idle connection at any time, and a client that looks first loses nothing by it.
 pub(crate) struct Conn {
-    stream: TcpStream,
-    closing: bool,
+    address: SocketAddr,
+    /// `None` before the first use, after a failure, and after a reply that announced the end.
+    stream: Option<TcpStream>,
+    /// How often it was opened.
+    pub(crate) opened: u64,
 }
 
 impl Conn {
-    pub(crate) async fn open(address: SocketAddr) -> Result<Self, Failure> {
-        let connecting = timeout(CONNECT_TIMEOUT, TcpStream::connect(address));
-        let stream = connecting
-            .await
-            .map_err(|_| Failure::Connect)?
-            .map_err(|_| Failure::Connect)?;
-        stream.set_nodelay(true).map_err(|_| Failure::Connect)?;
-        Ok(Self {
-            stream,
-            closing: false,
-        })
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        Self {
+            address,
+            stream: None,
+            opened: 0,
+        }
     }
 
-    /// False once the peer has closed it, or sent what nobody asked for. A server may close an idle
-    /// connection at any time, and a client that looks first does not count that as an error.
-    pub(crate) fn is_usable(&self) -> bool {
-        !self.closing
-            && matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    /// Opens it now, unless it is open.
+    pub(crate) async fn connect(&mut self) -> Result<(), Failure> {
+        self.stream = Some(self.take().await?);
+        Ok(())
     }
 
     /// Sends a request and reads the reply to its end, within `patience`.
@@ -100,9 +98,10 @@ impl Conn {
         patience: Duration,
     ) -> Result<Reply, Failure> {
         timeout(patience, async {
-            let (head, rest) = self.begin(request).await?;
-            let body = self.body(&head, &rest).await?;
-            self.closing = head.close;
+            let mut stream = self.take().await?;
+            let (head, rest) = begin(&mut stream, request).await?;
+            let body = finish(&mut stream, &head, &rest).await?;
+            self.stream = Some(stream).filter(|_| !head.close);
             Ok(Reply { head, body })
         })
         .await
@@ -116,52 +115,77 @@ impl Conn {
         request: &[u8],
         patience: Duration,
     ) -> Result<(Head, Vec<u8>, TcpStream), Failure> {
-        let begun = timeout(patience, self.begin(request)).await;
-        let (head, rest) = begun.unwrap_or(Err(Failure::Timeout))?;
-        Ok((head, rest, self.stream))
+        timeout(patience, async {
+            let mut stream = self.take().await?;
+            let (head, rest) = begin(&mut stream, request).await?;
+            Ok((head, rest, stream))
+        })
+        .await
+        .unwrap_or(Err(Failure::Timeout))
     }
 
-    async fn begin(&mut self, request: &[u8]) -> Result<(Head, Vec<u8>), Failure> {
-        self.stream
-            .write_all(request)
+    /// Takes the open stream, or opens one. It is put back by whoever finds it still usable.
+    async fn take(&mut self) -> Result<TcpStream, Failure> {
+        if let Some(stream) = self.stream.take().filter(is_idle) {
+            return Ok(stream);
+        }
+        let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(self.address))
             .await
-            .map_err(|_| Failure::Closed)?;
-        let mut kept = Vec::new();
-        loop {
-            let read = read_with(&mut self.stream, |bytes| {
-                if bytes.is_empty() {
-                    return Err(Failure::Closed);
-                }
-                kept.extend_from_slice(bytes);
-                final_head(&mut kept)
-            });
-            if let Some(head) = read.await.map_err(|_| Failure::Closed)?? {
-                return Ok((head, kept));
-            }
-        }
+            .map_err(|_| Failure::Connect)?
+            .map_err(|_| Failure::Connect)?;
+        stream.set_nodelay(true).map_err(|_| Failure::Connect)?;
+        self.opened += 1;
+        Ok(stream)
     }
+}
 
-    async fn body(&mut self, head: &Head, rest: &[u8]) -> Result<Vec<u8>, Failure> {
-        let mut decoder = Decoder::new(head.framing);
-        let mut body = Vec::new();
-        take_body(&mut decoder, rest, &mut body)?;
-        while !decoder.is_done() {
-            let read = read_with(&mut self.stream, |bytes| {
-                if bytes.is_empty() {
-                    return if decoder.may_close() {
-                        Ok(true)
-                    } else {
-                        Err(Failure::Closed)
-                    };
-                }
-                take_body(&mut decoder, bytes, &mut body).map(|()| false)
-            });
-            if read.await.map_err(|_| Failure::Closed)?? {
-                break;
+/// False once the peer has closed it, or sent what nobody asked for.
+fn is_idle(stream: &TcpStream) -> bool {
+    matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// Sends the request and reads the head of the reply, and whatever came with it.
+async fn begin(stream: &mut TcpStream, request: &[u8]) -> Result<(Head, Vec<u8>), Failure> {
+    stream
+        .write_all(request)
+        .await
+        .map_err(|_| Failure::Closed)?;
+    let mut kept = Vec::new();
+    loop {
+        let read = read_with(stream, |bytes| {
+            if bytes.is_empty() {
+                return Err(Failure::Closed);
             }
+            kept.extend_from_slice(bytes);
+            final_head(&mut kept)
+        });
+        if let Some(head) = read.await.map_err(|_| Failure::Closed)?? {
+            return Ok((head, kept));
         }
-        Ok(body)
     }
+}
+
+/// Reads the body, of which `rest` is the beginning.
+async fn finish(stream: &mut TcpStream, head: &Head, rest: &[u8]) -> Result<Vec<u8>, Failure> {
+    let mut decoder = Decoder::new(head.framing);
+    let mut body = Vec::new();
+    take_body(&mut decoder, rest, &mut body)?;
+    while !decoder.is_done() {
+        let read = read_with(stream, |bytes| {
+            if bytes.is_empty() {
+                return if decoder.may_close() {
+                    Ok(true)
+                } else {
+                    Err(Failure::Closed)
+                };
+            }
+            take_body(&mut decoder, bytes, &mut body).map(|()| false)
+        });
+        if read.await.map_err(|_| Failure::Closed)?? {
+            break;
+        }
+    }
+    Ok(body)
 }
 
 /// Takes the head off `kept`, passing over interim replies.
@@ -238,7 +262,7 @@ mod tests {
     }
 
     async fn exchanged(pieces: &'static [&'static str]) -> Result<(u16, String), Failure> {
-        let mut conn = Conn::open(scripted(pieces).await).await?;
+        let mut conn = Conn::new(scripted(pieces).await);
         let reply = conn
             .exchange(b"GET / HTTP/1.1\r\n\r\n", Duration::from_secs(5))
             .await?;
@@ -276,23 +300,47 @@ mod tests {
         }
     }
 
+    /// A server that answers `count` connections once each, and then no more.
+    async fn one_reply_each(reply: &'static str, count: usize) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            for _ in 0..count {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = [0; 1024];
+                let _ = stream.read(&mut request).await.unwrap();
+                stream.write_all(reply.as_bytes()).await.unwrap();
+            }
+        });
+        address
+    }
+
     #[tokio::test]
-    async fn a_connection_the_server_closed_is_not_usable() {
-        let address = scripted(&["HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"]).await;
-        let mut conn = Conn::open(address).await.unwrap();
-        assert!(conn.is_usable());
-        conn.exchange(b"GET / HTTP/1.1\r\n\r\n", Duration::from_secs(5))
-            .await
-            .unwrap();
-        conn.stream.readable().await.unwrap();
-        assert!(!conn.is_usable());
+    async fn a_connection_the_server_closed_is_opened_again() {
+        for reply in [
+            "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
+        ] {
+            let mut conn = Conn::new(one_reply_each(reply, 3).await);
+            for opened in 1..=3 {
+                let request = b"GET / HTTP/1.1\r\n\r\n";
+                conn.exchange(request, Duration::from_secs(5))
+                    .await
+                    .unwrap();
+                assert_eq!(conn.opened, opened);
+                // Where it was not announced, the end must have arrived before the next exchange.
+                while conn.stream.as_ref().is_some_and(is_idle) {
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
     }
 
     #[tokio::test]
     async fn no_listener_is_a_connect_failure() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let mut conn = Conn::new(listener.local_addr().unwrap());
         drop(listener);
-        assert!(matches!(Conn::open(address).await, Err(Failure::Connect)));
+        assert_eq!(conn.connect().await, Err(Failure::Connect));
     }
 }

@@ -12,7 +12,7 @@ use super::ctx::Ctx;
 use super::decide::Aim;
 use super::fault::Fault;
 use super::retry::{self, Stage};
-use super::state::{Chore, PoolState, ending};
+use super::state::{PoolState, ending};
 use crate::mcp::headers::{LAST_EVENT_ID, MCP_SESSION_ID};
 use crate::mcp::{Class, HttpMethod};
 use crate::pool::{CallPermit, Endpoint, HealthState, PickContext};
@@ -97,8 +97,8 @@ pub async fn forward<D: Downstream>(
             Err(failed) => failed,
         };
         drop(permit);
-        if failed.stage == Stage::Connect && endpoint.suspect() {
-            worker.shared.chore(Chore::Suspect(Arc::clone(&endpoint)));
+        if failed.stage == Stage::Connect {
+            worker.shared.chores.suspect(&endpoint);
         }
         let bound = matches!(aim, Aim::Bound(_));
         if !retry::may(
@@ -255,7 +255,11 @@ async fn send_head(
     let drop: &[&str] = match call.rules {
         Rules::Stateless => &["origin", "accept-encoding", MCP_SESSION_ID, LAST_EVENT_ID],
         Rules::Handshake => &["origin", "accept-encoding", MCP_SESSION_ID],
-        Rules::Session => &["origin", "accept-encoding"],
+        Rules::Session if matches!(aim, Aim::Bound(bound) if bound.claims.kind == IdKind::Session) => {
+            &["origin", "accept-encoding"]
+        }
+        // Without a session of ours what the client says of one means nothing.
+        Rules::Session => &["origin", "accept-encoding", MCP_SESSION_ID, LAST_EVENT_ID],
     };
     // What the server knows the session by: an id, or in HTTP+SSE an address of its own.
     let (id, target) = match aim {
@@ -306,7 +310,7 @@ async fn await_head<D: Downstream>(
 }
 
 /// Resolves when an endpoint has been down for so long that no answer can be hoped for.
-async fn vanished(endpoint: &Endpoint) {
+pub(super) async fn vanished(endpoint: &Endpoint) {
     let mut down_for = Duration::ZERO;
     while down_for < LAST_HOPE {
         tokio::time::sleep(LOOK).await;

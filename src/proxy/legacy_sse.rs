@@ -18,6 +18,7 @@ use super::ctx::{Ctx, End};
 use super::decide::{self, Aim};
 use super::fault::Fault;
 use super::forward::{Reply, forward};
+use super::intake::check_repeated;
 use super::relay::{is_event_stream, relay, send_stream_head};
 use super::state::{InFlight, PoolState, ending};
 use super::stream::{Kind, Limits, Relay};
@@ -45,6 +46,7 @@ pub async fn serve<D: Downstream>(
     pool: &Arc<PoolState>,
 ) -> Result<(), Fault> {
     ctx.era = Some(Era::Session);
+    check_repeated(down.head())?;
     let method = down.head().method().to_owned();
     let sealed = sealed_id(down.head());
     match (method.as_str(), sealed) {
@@ -102,7 +104,11 @@ async fn open<D: Downstream>(
         .sessions
         .open(key, new, Instant::now())
         .is_ok();
-    telemetry::session_opened();
+    if tracked {
+        telemetry::session_opened();
+    } else {
+        telemetry::limit_hit(telemetry::Limit::Sessions);
+    }
     flight.becomes_stream();
     let counted = OpenStream::enter(StreamKind::Sse);
     let linked = worker.shared.links.enter(key);

@@ -16,7 +16,7 @@ use super::ctx::{Ctx, End};
 use super::fault::Fault;
 use super::finish;
 use super::intake::{self, Admitted};
-use super::state::{Chore, InFlight, PoolState, Shared};
+use super::state::{InFlight, PoolState, Shared};
 use crate::config::HashOn;
 use crate::pool::{Admin, CallPermit, Endpoint, HealthState, Need, PickContext};
 use crate::session::NameHash;
@@ -42,7 +42,7 @@ pub struct PlainCtx {
     tried: Vec<u64>,
     /// The endpoint's id, when the client has no affinity cookie for it yet.
     set_cookie: Option<u64>,
-    _flight: InFlight,
+    flight: InFlight,
 }
 
 impl Plain {
@@ -84,7 +84,7 @@ impl ProxyHttp for Plain {
             permit: None,
             tried: Vec::new(),
             set_cookie: None,
-            _flight: self.shared.flight.enter(),
+            flight: self.shared.flight.enter(),
         }
     }
 
@@ -168,11 +168,9 @@ impl ProxyHttp for Plain {
     ) -> Box<Error> {
         // Nothing was sent, so any request may go elsewhere.
         if let Some(permit) = plain.permit.take() {
-            let endpoint = Arc::clone(permit.endpoint());
+            let endpoint = permit.endpoint();
             plain.tried.push(endpoint.id());
-            if endpoint.suspect() {
-                self.shared.chore(Chore::Suspect(endpoint));
-            }
+            self.shared.chores.suspect(endpoint);
         }
         error.set_retry(plain.tried.len() < ATTEMPTS_MAX);
         error
@@ -192,6 +190,14 @@ impl ProxyHttp for Plain {
         if let (Some(name), Some(id)) = (name, plain.set_cookie.take()) {
             let value = format!("{name}={id:016x}; Path=/; HttpOnly; SameSite=Lax");
             response.append_header("set-cookie", value)?;
+        }
+        let content_type = response
+            .headers
+            .get("content-type")
+            .map(|value| value.as_bytes());
+        let is_events = content_type.is_some_and(|value| value.starts_with(b"text/event-stream"));
+        if is_events || response.status == 101 {
+            plain.flight.becomes_stream();
         }
         if let Some(ctx) = &mut plain.ctx {
             ctx.answered(response.status.as_u16(), Instant::now());

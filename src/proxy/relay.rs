@@ -11,8 +11,8 @@ use super::call::{Call, Rules};
 use super::ctx::{Ctx, End};
 use super::decide::{Aim, new_session};
 use super::fault::Fault;
-use super::forward::Reply;
-use super::state::{Chore, InFlight, Orphan, PoolState, ending};
+use super::forward::{Reply, vanished};
+use super::state::{InFlight, Orphan, PoolState, ending};
 use super::stream::{Kind, Limits, Relay};
 use crate::mcp::headers::{MCP_SESSION_ID, session_id_is_valid};
 use crate::mcp::{Class, HttpMethod, Peek, answer};
@@ -56,7 +56,21 @@ pub async fn relay<D: Downstream>(
     note_answer(ctx, pool, call, status, &held);
     let held = reworded(held, call, status);
     let idle = pool.config.timeouts.stream_idle;
-    send(down, ctx, reply, session.as_deref(), held, idle).await;
+    send(
+        worker,
+        down,
+        ctx,
+        &mut reply,
+        session.as_deref(),
+        held,
+        idle,
+    )
+    .await;
+    if ctx.end == End::Complete {
+        reply.up.release().await;
+    } else if call.rules == Rules::Handshake && session.is_some() {
+        disown(worker, down.head(), pool, &reply);
+    }
     Ok(())
 }
 
@@ -149,9 +163,10 @@ async fn hold<D: Downstream>(
 
 /// Sends the head, what was held, and the rest, in which the server may be silent for `idle`.
 async fn send<D: Downstream>(
+    worker: &Worker,
     down: &mut D,
     ctx: &mut Ctx,
-    mut reply: Reply,
+    reply: &mut Reply,
     session: Option<&str>,
     held: Held,
     idle: Option<Duration>,
@@ -183,23 +198,25 @@ async fn send<D: Downstream>(
             return down.abort().await;
         }
     }
-    if !held.complete && !send_rest(down, ctx, &mut reply, idle).await {
+    if !held.complete && !send_rest(worker, down, ctx, reply, idle).await {
         return down.abort().await;
     }
     match down.finish().await {
         Ok(()) => ctx.end = End::Complete,
         Err(error) => ctx.end = End::of_write(&error),
     }
-    reply.up.release().await;
 }
 
 /// Streams what was too long to be held. False if it could not be completed.
 async fn send_rest<D: Downstream>(
+    worker: &Worker,
     down: &mut D,
     ctx: &mut Ctx,
     reply: &mut Reply,
     idle: Option<Duration>,
 ) -> bool {
+    let endpoint = Arc::clone(reply.endpoint());
+    let mut phase = worker.shared.phase.clone();
     loop {
         let piece = tokio::select! {
             biased;
@@ -210,6 +227,14 @@ async fn send_rest<D: Downstream>(
             }
             () = sleep(idle.unwrap_or_default()), if idle.is_some() => {
                 ctx.end = End::Timeout;
+                return false;
+            }
+            () = vanished(&endpoint) => {
+                ctx.end = End::Truncated;
+                return false;
+            }
+            () = ending(&mut phase) => {
+                ctx.end = End::Drain;
                 return false;
             }
         };
@@ -265,11 +290,15 @@ async fn stream<D: Downstream>(
     let config = &ctx.snapshot.config.streams;
     let timeouts = &pool.config.timeouts;
     let limits = Limits::new(kind, config, timeouts.stream_idle, timeouts.total);
+    let opens_session = call.rules == Rules::Handshake && session.is_some();
     let sent = send_stream_head(down, ctx, &reply, session.as_deref()).await;
     if let Err(error) = sent {
         ctx.end = End::of_write(&error);
         counted.end(ctx.end.of_stream());
         down.abort().await;
+        if opens_session {
+            disown(worker, down.head(), pool, &reply);
+        }
         return Ok(());
     }
     let mut phase = worker.shared.phase.clone();
@@ -281,6 +310,9 @@ async fn stream<D: Downstream>(
         ctx.tool_failed = Some(relay.tool_failed().unwrap_or(true));
     }
     counted.end(ctx.end.of_stream());
+    if opens_session && !relay.is_answered() {
+        disown(worker, down.head(), pool, &reply);
+    }
     if ctx.end == End::Complete {
         // Read to its proper end, the connection may serve again; otherwise it is dropped.
         let rest = timeout(Duration::from_millis(1), reply.up.read_body()).await;
@@ -367,7 +399,8 @@ fn settle_session(
             if let Some(server_id) = issued {
                 worker
                     .shared
-                    .chore(Chore::Delete(orphan(head, pool, reply, server_id)));
+                    .chores
+                    .delete(orphan(head, pool, reply, server_id));
             }
             Ok(None)
         }
@@ -387,7 +420,8 @@ fn disown(worker: &Worker, head: &dyn RequestHead, pool: &Arc<PoolState>, reply:
     }
     worker
         .shared
-        .chore(Chore::Delete(orphan(head, pool, reply, server_id)));
+        .chores
+        .delete(orphan(head, pool, reply, server_id));
 }
 
 /// Binds the session that a server has opened to the endpoint, in the id itself.
@@ -414,7 +448,8 @@ fn bind(
         log::warn!(endpoint = endpoint.name(); "a server issued a session id that is too long to be sealed");
         worker
             .shared
-            .chore(Chore::Delete(orphan(head, pool, reply, claims.server_id)));
+            .chores
+            .delete(orphan(head, pool, reply, claims.server_id));
         return Err(Fault::UpstreamMalformed);
     };
     let key = Key::of(claims.pool, claims.endpoint, &claims.server_id);

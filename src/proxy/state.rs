@@ -162,12 +162,50 @@ pub struct Held {
     pub path: Box<str>,
 }
 
-/// Work that a request leaves to the background.
-pub enum Chore {
-    /// A session on a server that no client knows, or that has expired, is to be deleted.
-    Delete(Orphan),
-    /// The request path could not connect: check this endpoint now.
-    Suspect(Arc<Endpoint>),
+/// Sessions to delete that may wait; more are dropped and counted.
+const ORPHANS_MAX: usize = 10_000;
+/// Suspicions that may wait. Each endpoint has at most one at a time.
+const SUSPECTS_MAX: usize = 1024;
+
+/// Where requests leave work to the background.
+pub struct Chores {
+    orphans: mpsc::Sender<Orphan>,
+    suspects: mpsc::Sender<Arc<Endpoint>>,
+}
+
+/// The work that waits.
+pub struct Waiting {
+    /// Sessions on servers that no client knows, or that have expired.
+    pub orphans: mpsc::Receiver<Orphan>,
+    /// Endpoints that could not be connected to, to be checked now.
+    pub suspects: mpsc::Receiver<Arc<Endpoint>>,
+}
+
+impl Chores {
+    /// Both ends of two bounded queues.
+    pub fn new() -> (Self, Waiting) {
+        let (orphans, waiting_orphans) = mpsc::channel(ORPHANS_MAX);
+        let (suspects, waiting_suspects) = mpsc::channel(SUSPECTS_MAX);
+        let waiting = Waiting {
+            orphans: waiting_orphans,
+            suspects: waiting_suspects,
+        };
+        (Self { orphans, suspects }, waiting)
+    }
+
+    /// Has a session deleted. A full queue drops it: the server's own expiry is the last resort.
+    pub fn delete(&self, orphan: Orphan) {
+        if self.orphans.try_send(orphan).is_err() {
+            crate::telemetry::limit_hit(Limit::Chores);
+        }
+    }
+
+    /// Has an endpoint checked now, unless that was asked for already.
+    pub fn suspect(&self, endpoint: &Arc<Endpoint>) {
+        if endpoint.suspect() && self.suspects.try_send(Arc::clone(endpoint)).is_err() {
+            crate::telemetry::limit_hit(Limit::Chores);
+        }
+    }
 }
 
 /// A session to delete on a server.
@@ -298,20 +336,13 @@ pub struct Shared {
     pub tools: Arc<ToolNames>,
     /// Whether the process is on its way out.
     pub phase: watch::Receiver<Phase>,
-    /// Work for the background; bounded, and what does not fit is dropped and counted.
-    pub chores: mpsc::Sender<Chore>,
+    /// Work for the background.
+    pub chores: Chores,
     /// Exchanges in flight, over all threads.
     pub flight: Arc<Flight>,
 }
 
 impl Shared {
-    /// Leaves a chore to the background; a full queue drops it, since each chore is a courtesy.
-    pub fn chore(&self, chore: Chore) {
-        if self.chores.try_send(chore).is_err() {
-            crate::telemetry::limit_hit(Limit::Chores);
-        }
-    }
-
     /// The phase at this moment.
     pub fn phase(&self) -> Phase {
         *self.phase.borrow()

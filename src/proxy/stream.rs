@@ -152,6 +152,11 @@ impl<'a> Relay<'a> {
         }
     }
 
+    /// Whether every request of the client was answered.
+    pub fn is_answered(&self) -> bool {
+        self.owed.is_empty() && self.answered_at.is_some()
+    }
+
     /// Whether a tool call was answered with an error, if its answer was seen.
     pub fn tool_failed(&self) -> Option<bool> {
         self.tool_failed

@@ -13,11 +13,13 @@ use super::ctx::{Ctx, End};
 use super::decide;
 use super::fault::Fault;
 use super::finish;
+use super::forward::vanished;
 use super::intake::{self, Admitted};
 use super::retry::{self, Stage};
-use super::state::{Chore, PoolState, ending};
+use super::state::{Orphan, Phase, PoolState, ending};
+use crate::mcp::headers::{LAST_EVENT_ID, MCP_SESSION_ID};
 use crate::mcp::{Retry, answer};
-use crate::pool::{Need, PickContext, SessionGuard};
+use crate::pool::{Endpoint, Need, PickContext, SessionGuard};
 use crate::telemetry::{OpenStream, StreamKind};
 use crate::transport::tunnel::{Answer, TunnelEnd, carry, connect};
 use crate::transport::{ConnInfo, Edits, Error, Length, Outgoing, RequestHead};
@@ -30,15 +32,42 @@ where
     let snapshot = worker.shared.snapshot.load_full();
     let mut ctx = Ctx::begin(snapshot, head, Instant::now());
     let mut flight = worker.shared.flight.enter();
-    match open(worker, head, info, &mut ctx).await {
-        Ok((server, answer, session)) => {
+    let mut phase = worker.shared.phase.clone();
+    let opened = tokio::select! {
+        opened = open(worker, head, info, &mut ctx) => opened,
+        () = ending(&mut phase) => Err(Fault::Draining),
+    };
+    match opened {
+        Ok(Opened {
+            server,
+            answer,
+            session,
+            pool,
+        }) => {
             ctx.answered(answer.status, Instant::now());
+            if let Some(server_id) = &answer.session {
+                let orphan = Orphan {
+                    pool,
+                    endpoint: Arc::clone(session.endpoint()),
+                    server_id: server_id.clone(),
+                    path: head.target().into(),
+                };
+                worker.shared.chores.delete(orphan);
+            }
             let sent = client.write_all(&answer.head).await.is_ok() && client.flush().await.is_ok();
             if !sent {
                 ctx.end = End::ClientGone;
             } else if answer.status == 101 {
                 flight.becomes_stream();
-                tunnel(worker, client, server, &answer, &mut ctx).await;
+                tunnel(
+                    worker,
+                    client,
+                    server,
+                    &answer,
+                    session.endpoint(),
+                    &mut ctx,
+                )
+                .await;
             } else {
                 pass_refusal(client, server, &answer).await;
             }
@@ -54,21 +83,38 @@ async fn tunnel<C>(
     client: C,
     server: tokio::net::TcpStream,
     answer: &Answer,
+    endpoint: &Endpoint,
     ctx: &mut Ctx,
 ) where
     C: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let counted = OpenStream::enter(StreamKind::Websocket);
     let mut phase = worker.shared.phase.clone();
-    let carried = carry(client, server, &answer.rest, ending(&mut phase)).await;
+    let told = async {
+        tokio::select! {
+            () = ending(&mut phase) => {}
+            () = vanished(endpoint) => {}
+        }
+    };
+    let carried = carry(client, server, &answer.rest, told).await;
     ctx.bytes_in = carried.up;
     ctx.bytes_out = carried.down;
     ctx.end = match carried.end {
         TunnelEnd::Client => End::ClientGone,
         TunnelEnd::Server => End::Complete,
-        TunnelEnd::Told => End::Drain,
+        TunnelEnd::Told if worker.shared.phase() == Phase::Ending => End::Drain,
+        TunnelEnd::Told => End::UpstreamLost,
     };
     counted.end(ctx.end.of_stream());
+}
+
+/// An upgrade that an endpoint has answered.
+struct Opened {
+    server: tokio::net::TcpStream,
+    answer: Answer,
+    /// Counts the session on its endpoint.
+    session: SessionGuard,
+    pool: Arc<PoolState>,
 }
 
 async fn open(
@@ -76,7 +122,7 @@ async fn open(
     head: &impl RequestHead,
     info: &ConnInfo,
     ctx: &mut Ctx,
-) -> Result<(tokio::net::TcpStream, Answer, SessionGuard), Fault> {
+) -> Result<Opened, Fault> {
     let snapshot = Arc::clone(&ctx.snapshot);
     let Admitted::Route(route) = intake::admit(&snapshot.config, head, info)? else {
         return Err(Fault::Method("GET, HEAD"));
@@ -100,7 +146,15 @@ async fn open(
         ctx.endpoint = Some(endpoint.name().into());
         let session = endpoint.session();
         let error = match handshake(pool, head, endpoint.id(), endpoint.address()).await {
-            Ok((server, answer)) => return Ok((server, answer, session)),
+            Ok((server, answer)) => {
+                let pool = Arc::clone(pool);
+                return Ok(Opened {
+                    server,
+                    answer,
+                    session,
+                    pool,
+                });
+            }
             Err(error) => error,
         };
         let (stage, fault) = match error {
@@ -108,12 +162,11 @@ async fn open(
                 (Stage::Connect, Fault::Connect)
             }
             Error::Malformed(_) => (Stage::Answered, Fault::UpstreamMalformed),
-            Error::Closed | Error::WriteTimeout => {
-                (Stage::Sent { reused: false }, Fault::UpstreamClosed)
-            }
+            Error::WriteTimeout => (Stage::Answered, Fault::UpstreamTimeout),
+            Error::Closed => (Stage::Sent { reused: false }, Fault::UpstreamClosed),
         };
-        if stage == Stage::Connect && endpoint.suspect() {
-            worker.shared.chore(Chore::Suspect(Arc::clone(&endpoint)));
+        if stage == Stage::Connect {
+            worker.shared.chores.suspect(&endpoint);
         }
         // Nothing has been said on the connection, so opening it elsewhere repeats nothing.
         if !retry::may(Retry::Always, stage, true, false, attempts) {
@@ -142,7 +195,7 @@ async fn handshake(
         authority,
         edits: Edits {
             set: &[],
-            drop: &["origin"],
+            drop: &["origin", MCP_SESSION_ID, LAST_EVENT_ID],
         },
         length: Length::None,
     };

@@ -30,6 +30,8 @@ use crate::transport::{ConnInfo, Downstream, Headers, RequestHead};
 
 /// The first bytes of an HTTP/2 connection (RFC 9113 section 3.4), as far as they look like a head.
 const H2_PREFACE_HEAD: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
+/// Length of the whole preface.
+const H2_PREFACE_LENGTH: usize = 24;
 /// Streams a client may have open on one HTTP/2 connection.
 const H2_STREAMS_MAX: u32 = 256;
 /// Flow-control windows towards clients: room for a body, not for a flood.
@@ -143,14 +145,26 @@ pub async fn serve<H: Handler>(
         read = read_head(&mut first, &mut buffer, Some(by), around) => read,
         () = last_call(around) => Read::Closed,
     };
-    drop(door);
     match read {
         Read::Head(length) if buffer[..length] == *H2_PREFACE_HEAD => {
-            first.rewind(&buffer);
-            return serve_h2(first, info, around).await;
+            if read_preface(&mut first, &mut buffer, by).await {
+                first.rewind(&buffer);
+                serve_h2(first, info, around, door).await;
+            }
         }
-        read => serve_h1(Box::new(first), buffer, read, info, around).await,
+        read => serve_h1(Box::new(first), buffer, read, info, around, door).await,
     }
+}
+
+/// Reads what is still missing of the HTTP/2 preface, since Pingora would wait for it for ever.
+async fn read_preface(stream: &mut TcpLayer, buffer: &mut BytesMut, by: Instant) -> bool {
+    while buffer.len() < H2_PREFACE_LENGTH {
+        match timeout_at(by, stream.read_buf(buffer)).await {
+            Ok(Ok(read)) if read > 0 => {}
+            _ => return false,
+        }
+    }
+    true
 }
 
 /// Resolves when a connection that has not asked for anything has had its time in a drain.
@@ -228,6 +242,7 @@ async fn serve_h1<H: Handler>(
     mut read: Read,
     info: Arc<ConnInfo>,
     around: &Surroundings<H>,
+    mut door: Option<Counted>,
 ) {
     loop {
         let length = match read {
@@ -249,12 +264,19 @@ async fn serve_h1<H: Handler>(
                 // Bytes behind an upgrade request that nobody has agreed to are an attack.
                 return refuse(stream, Fault::Invalid("data before the upgrade")).await;
             }
-            Lane::Tunnel => return around.handler.tunnel(stream, &head, &info).await,
+            Lane::Tunnel => {
+                drop(door.take());
+                return around.handler.tunnel(stream, &head, &info).await;
+            }
             Lane::Plain => {
+                drop(door.take());
                 let rest = split_request(&mut buffer, length, &head);
                 plain(stream, std::mem::take(&mut buffer), rest, around).await
             }
-            Lane::Own => own(stream, std::mem::take(&mut buffer), head, &info, around).await,
+            Lane::Own => {
+                let buffer = std::mem::take(&mut buffer);
+                own(stream, buffer, head, &info, around, &mut door).await
+            }
         };
         match next {
             Some((again, rest)) if *around.phase.borrow() < around.leaves => {
@@ -283,6 +305,7 @@ async fn own<H: Handler>(
     head: Head,
     info: &Arc<ConnInfo>,
     around: &Surroundings<H>,
+    door: &mut Option<Counted>,
 ) -> Option<(Stream, BytesMut)> {
     let mut session = ServerSession::new_http1(stream);
     if let ServerSession::H1(session) = &mut session {
@@ -306,6 +329,8 @@ async fn own<H: Handler>(
         around.bounds.head_timeout,
         write_timeout,
     );
+    // From here on the exchange counts itself.
+    drop(door.take());
     around.handler.exchange(&mut down).await;
     let unread = !down.body_ended();
     let (session, finished) = down.into_session();
@@ -389,7 +414,15 @@ async fn linger(mut stream: Stream) {
 }
 
 /// HTTP/2 with prior knowledge: Pingora's connection loop, one task per stream.
-async fn serve_h2<H: Handler>(stream: TcpLayer, info: Arc<ConnInfo>, around: &Surroundings<H>) {
+///
+/// Requests may be on their way when the drain begins, and GOAWAY promises to serve them: so the
+/// connection is a way in until they have had their time.
+async fn serve_h2<H: Handler>(
+    stream: TcpLayer,
+    info: Arc<ConnInfo>,
+    around: &Surroundings<H>,
+    door: Option<Counted>,
+) {
     let app = Arc::new(H2App {
         handler: Arc::clone(&around.handler),
         info,
@@ -401,7 +434,12 @@ async fn serve_h2<H: Handler>(stream: TcpLayer, info: Arc<ConnInfo>, around: &Su
             options
         },
     });
-    let _ = app.process_new(Box::new(stream), &around.shutdown).await;
+    let mut serving = std::pin::pin!(app.process_new(Box::new(stream), &around.shutdown));
+    tokio::select! {
+        _ = &mut serving => return,
+        () = last_call(around) => drop(door),
+    }
+    let _ = serving.await;
 }
 
 struct H2App<H> {

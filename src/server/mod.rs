@@ -6,6 +6,7 @@
 
 mod admin;
 mod ask;
+mod checks;
 pub mod connection;
 pub mod demo;
 mod drain;
@@ -28,13 +29,13 @@ use pingora::server::configuration::ServerConf;
 use pingora::server::{ListenFds, RunArgs, Server, ShutdownWatch};
 use pingora::services::background::GenBackgroundService;
 use pingora::services::{ServiceReadyNotifier, ServiceWithDependents};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use crate::config::{self, Config};
 use crate::demo::DemoServer;
 use crate::pool::PoolError;
 use crate::proxy::links::Links;
-use crate::proxy::state::{Flight, Phase, Shared, Snapshot};
+use crate::proxy::state::{Chores, Flight, Phase, Shared, Snapshot};
 use crate::session::{Caps, KeyError, Table, load_or_create};
 use crate::telemetry::{AccessLog, Target, ToolNames};
 use admin::Admin;
@@ -44,8 +45,6 @@ use listeners::Bound;
 use tasks::Tasks;
 use worker::WorkerService;
 
-/// Chores that may wait; more are dropped and counted.
-const CHORES_MAX: usize = 10_000;
 /// How long the first look-up of endpoints' names may hold up the start.
 const FIRST_RESOLVE: Duration = Duration::from_secs(2);
 /// Connections to the admin address.
@@ -100,7 +99,7 @@ fn run_with(
     let sockets = bind_all(&config, threads)?;
     let admin = bind_admin(&config)?;
     let (phase_sender, phase) = watch::channel(Phase::Running);
-    let (chores, waiting) = mpsc::channel(CHORES_MAX);
+    let (chores, waiting) = Chores::new();
     let tools = Arc::new(ToolNames::new());
     let shared = Arc::new(shared(config, phase, chores, Arc::clone(&tools))?);
     first_resolve(&shared.snapshot.load());
@@ -232,7 +231,7 @@ fn bind_admin(config: &Config) -> Result<Option<Bound>, StartError> {
 fn shared(
     config: Config,
     phase: watch::Receiver<Phase>,
-    chores: mpsc::Sender<crate::proxy::state::Chore>,
+    chores: Chores,
     tools: Arc<ToolNames>,
 ) -> Result<Shared, StartError> {
     let state_dir = config.state_dir.clone().unwrap_or_else(state_dir);

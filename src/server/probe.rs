@@ -6,106 +6,34 @@
 //! server shows in any answer, even in an error, is deleted again. On the way the check learns the
 //! tools' names, which bound a label of the metrics, and the answer that stands in for servers that
 //! are down.
-//!
-//! The checks `tcp` and `http` are Pingora's own.
 
+use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora::{Error as PingoraError, ErrorType, Result as PingoraResult};
 use pingora_load_balancing::Backend;
-use pingora_load_balancing::health_check::{HealthCheck, HttpHealthCheck, TcpHealthCheck};
+use pingora_load_balancing::health_check::HealthCheck;
 use serde_json::Value;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::ask::{Answer, SESSION_REVISION, ask};
-use crate::config::{self, Check, Eras, Transport};
+use super::ask::{Answer, SESSION_REVISION, ask, delete_session};
+use crate::config::{self, Eras, Transport};
 use crate::mcp::headers::MCP_SESSION_ID;
 use crate::pool::{Endpoint, Fact};
 use crate::proxy::state::PoolState;
 use crate::telemetry::ToolNames;
 use crate::transport::dial::Dialer;
 
+/// How long an answer is waited for that came too late for its check.
+const LATE_ANSWER: Duration = Duration::from_secs(30);
 /// Pages of `tools/list` read to learn names.
 const TOOL_PAGES_MAX: usize = 5;
 const STATELESS_REVISION: &str = "2026-07-28";
-
-/// A check, and how it is ended.
-pub(super) enum Checker {
-    /// One of Pingora's.
-    Stock(Box<dyn HealthCheck + Send + Sync>),
-    /// Ours, which may hold a session on the server.
-    Mcp(Box<McpCheck>),
-}
-
-impl Checker {
-    /// The check through Pingora's interface.
-    pub(super) fn as_check(&self) -> &(dyn HealthCheck + Send + Sync) {
-        match self {
-            Self::Stock(check) => &**check,
-            Self::Mcp(check) => &**check,
-        }
-    }
-
-    /// Leaves nothing behind on the server.
-    pub(super) async fn close(&self) {
-        if let Self::Mcp(check) = self
-            && let (Some(session), Some(address)) = (check.take_session(), check.endpoint.address())
-        {
-            check.delete(address, &session.id).await;
-        }
-    }
-}
-
-/// The check for an endpoint as its pool wants it; none if the pool is not checked.
-pub(super) fn check_for(
-    pool: &Arc<PoolState>,
-    endpoint: &Arc<Endpoint>,
-    dialer: &Arc<Dialer>,
-    tools: &Arc<ToolNames>,
-) -> Option<Checker> {
-    let health = &pool.config.health;
-    match &health.check {
-        Check::None => None,
-        Check::Tcp => {
-            let mut check = TcpHealthCheck::new();
-            check.peer_template.options.connection_timeout = Some(health.timeout);
-            Some(Checker::Stock(check))
-        }
-        Check::Http { path } => {
-            let authority = pool
-                .dial
-                .get(&endpoint.id())
-                .map_or("", |dial| dial.authority.as_str());
-            let mut check = HttpHealthCheck::new(authority, false);
-            check.peer_template.options.connection_timeout = Some(health.timeout);
-            check.peer_template.options.read_timeout = Some(health.timeout);
-            if let Ok(uri) = path.parse() {
-                check.req.set_uri(uri);
-            }
-            check.validator = Some(Box::new(|head| match head.status.as_u16() {
-                200..=399 => Ok(()),
-                _ => {
-                    PingoraError::e_explain(ErrorType::HTTPStatus(head.status.as_u16()), "not well")
-                }
-            }));
-            Some(Checker::Stock(Box::new(check)))
-        }
-        Check::Mcp { path, transport } => {
-            let check = McpCheck {
-                pool: Arc::clone(pool),
-                endpoint: Arc::clone(endpoint),
-                dialer: Arc::clone(dialer),
-                tools: Arc::clone(tools),
-                path: path.clone(),
-                transport: *transport,
-                session: Mutex::new(None),
-            };
-            Some(Checker::Mcp(Box::new(check)))
-        }
-    }
-}
 
 /// The check `mcp` of one endpoint.
 pub(super) struct McpCheck {
@@ -117,6 +45,8 @@ pub(super) struct McpCheck {
     transport: Transport,
     /// The session that `ping` goes over, once one is open. Only one check runs at a time.
     session: Mutex<Option<ProbeSession>>,
+    /// A question that the check gave up on is not over yet.
+    late: Arc<AtomicBool>,
 }
 
 #[derive(Clone)]
@@ -126,6 +56,34 @@ struct ProbeSession {
 }
 
 impl McpCheck {
+    /// The check of an endpoint on this path.
+    pub(super) fn new(
+        pool: &Arc<PoolState>,
+        endpoint: &Arc<Endpoint>,
+        dialer: &Arc<Dialer>,
+        tools: &Arc<ToolNames>,
+        path: &str,
+        transport: Transport,
+    ) -> Self {
+        Self {
+            pool: Arc::clone(pool),
+            endpoint: Arc::clone(endpoint),
+            dialer: Arc::clone(dialer),
+            tools: Arc::clone(tools),
+            path: path.to_owned(),
+            transport,
+            session: Mutex::new(None),
+            late: Arc::new(AtomicBool::new(false)),
+        }
+    }
+
+    /// Gives back the session that `ping` went over.
+    pub(super) async fn close(&self) {
+        if let (Some(session), Some(address)) = (self.take_session(), self.endpoint.address()) {
+            self.delete(address, &session.id).await;
+        }
+    }
+
     fn health(&self) -> &config::Health {
         &self.pool.config.health
     }
@@ -407,24 +365,70 @@ impl McpCheck {
     async fn ask(
         &self,
         address: SocketAddr,
-        method: &str,
+        method: &'static str,
         fields: &[(&'static str, &[u8])],
         body: Option<String>,
     ) -> Result<Answer, String> {
         let limit = self.health().timeout;
-        let asking = ask(
-            &self.pool,
-            &self.endpoint,
-            &self.dialer,
-            address,
-            &self.path,
-            method,
-            fields,
-            body,
-        );
-        timeout(limit, asking)
+        if self.late.load(Ordering::Relaxed) {
+            return Err("an earlier question is still not answered".to_owned());
+        }
+        let in_session = fields.iter().any(|(name, _)| *name == MCP_SESSION_ID);
+        let mut asking = tokio::spawn(self.question(address, method, fields, body));
+        match timeout(limit, &mut asking).await {
+            Ok(Ok(answer)) => return answer,
+            Ok(Err(_)) => return Err("the check came to nothing".to_owned()),
+            Err(_) if in_session || method != "POST" => asking.abort(),
+            Err(_) => self.clean_up_after(asking),
+        }
+        Err(format!("no answer within {limit:?}"))
+    }
+
+    /// A question that owns what it needs, so that it can outlive the check that asked it.
+    fn question(
+        &self,
+        address: SocketAddr,
+        method: &'static str,
+        fields: &[(&'static str, &[u8])],
+        body: Option<String>,
+    ) -> impl Future<Output = Result<Answer, String>> + Send + use<> {
+        let (pool, endpoint) = (Arc::clone(&self.pool), Arc::clone(&self.endpoint));
+        let (dialer, path) = (Arc::clone(&self.dialer), self.path.clone());
+        let fields: Vec<_> = fields
+            .iter()
+            .map(|(name, value)| (*name, value.to_vec()))
+            .collect();
+        async move {
+            let fields: Vec<_> = fields
+                .iter()
+                .map(|(name, value)| (*name, value.as_slice()))
+                .collect();
+            ask(
+                &pool, &endpoint, &dialer, address, &path, method, &fields, body,
+            )
             .await
-            .map_err(|_| format!("no answer within {limit:?}"))?
+        }
+    }
+
+    /// A server that is too slow for the check may yet open a session for its question. Nobody else
+    /// will hear of it, so the answer is waited for a while, and no other question asked meanwhile.
+    fn clean_up_after(&self, mut asking: JoinHandle<Result<Answer, String>>) {
+        self.late.store(true, Ordering::Relaxed);
+        let late = Arc::clone(&self.late);
+        let (pool, endpoint) = (Arc::clone(&self.pool), Arc::clone(&self.endpoint));
+        let (dialer, path) = (Arc::clone(&self.dialer), self.path.clone());
+        tokio::spawn(async move {
+            match timeout(LATE_ANSWER, &mut asking).await {
+                Ok(Ok(Ok(Answer {
+                    session: Some(id), ..
+                }))) => {
+                    delete_session(&pool, &endpoint, &dialer, &path, &id).await;
+                }
+                Ok(_) => {}
+                Err(_) => asking.abort(),
+            }
+            late.store(false, Ordering::Relaxed);
+        });
     }
 }
 

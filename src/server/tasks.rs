@@ -14,10 +14,10 @@ use tokio::sync::{Mutex, Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::ask::delete_session;
-use super::probe::{Checker, check_for};
+use super::checks::{Checker, check_for};
 use crate::config::HostPort;
 use crate::pool::{Endpoint, Health, HealthState};
-use crate::proxy::state::{Chore, Orphan, Phase, PoolState, Shared};
+use crate::proxy::state::{Orphan, Phase, PoolState, Shared, Waiting};
 use crate::session::NameHash;
 use crate::telemetry::{self, SessionEnd, ToolNames};
 use crate::transport::dial::Dialer;
@@ -38,25 +38,21 @@ type Alarms = HashMap<usize, Arc<Notify>>;
 pub(super) struct Tasks {
     shared: Arc<Shared>,
     tools: Arc<ToolNames>,
-    chores: Mutex<Option<mpsc::Receiver<Chore>>>,
+    waiting: Mutex<Option<Waiting>>,
 }
 
 impl Tasks {
     /// Takes the receiving end of the chores.
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        tools: Arc<ToolNames>,
-        chores: mpsc::Receiver<Chore>,
-    ) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, tools: Arc<ToolNames>, waiting: Waiting) -> Self {
         Self {
             shared,
             tools,
-            chores: Mutex::new(Some(chores)),
+            waiting: Mutex::new(Some(waiting)),
         }
     }
 
     async fn run(&self) {
-        let Some(chores) = self.chores.lock().await.take() else {
+        let Some(waiting) = self.waiting.lock().await.take() else {
             return;
         };
         let errand = self.shared.flight.errand();
@@ -87,7 +83,9 @@ impl Tasks {
         }
         running.spawn(sweep(Arc::clone(&self.shared)));
         let room = Arc::new(Semaphore::new(DELETIONS_MAX));
-        do_chores(chores, &room, dialer, alarms, self.shared.phase.clone()).await;
+        let phase = || self.shared.phase.clone();
+        running.spawn(hear_suspicions(waiting.suspects, alarms, phase()));
+        delete_orphans(waiting.orphans, &room, dialer, phase()).await;
         // The checks end with the phase and delete their sessions; deletions that were begun end too.
         let _ = tokio::time::timeout(LEAVE_TIME, async {
             while checks.join_next().await.is_some() {}
@@ -117,6 +115,8 @@ async fn watch_endpoint(
     let config = &pool.config.health;
     let mut health = Health::new(config.rise, config.fall, HealthState::Unchecked);
     loop {
+        // This check is the answer to any suspicion that was not heard.
+        endpoint.take_suspicion();
         let outcome = check(&checker, &endpoint).await;
         if let Some(change) = health.record(outcome.is_ok()) {
             endpoint.set_health(health.state());
@@ -228,51 +228,60 @@ async fn sweep(shared: Arc<Shared>) {
         let idle = shared.snapshot.load().config.sessions.idle_ttl;
         for live in shared.sessions.reap(now, idle, REAP_MAX) {
             telemetry::session_ended(SessionEnd::Idle);
-            shared.chore(Chore::Delete(Orphan {
+            shared.chores.delete(Orphan {
                 pool: live.guard.pool,
                 endpoint: live.guard.endpoint,
                 server_id: live.server_id.into_string(),
                 path: live.guard.path,
-            }));
+            });
         }
     }
 }
 
-async fn do_chores(
-    mut chores: mpsc::Receiver<Chore>,
-    room: &Arc<Semaphore>,
-    dialer: Arc<Dialer>,
+/// Brings checks forward, whatever else is waiting to be done.
+async fn hear_suspicions(
+    mut suspects: mpsc::Receiver<Arc<Endpoint>>,
     alarms: Alarms,
     mut phase: watch::Receiver<Phase>,
 ) {
     loop {
-        let chore = tokio::select! {
-            chore = chores.recv() => chore,
+        let suspect = tokio::select! {
+            suspect = suspects.recv() => suspect,
             _ = phase.wait_for(|phase| *phase == Phase::Ending) => return,
         };
-        match chore {
-            None => return,
-            Some(Chore::Suspect(endpoint)) => {
-                if let Some(alarm) = alarms.get(&Arc::as_ptr(&endpoint).addr()) {
-                    alarm.notify_one();
-                }
-            }
-            Some(Chore::Delete(orphan)) => {
-                let Ok(place) = Arc::clone(room).acquire_owned().await else {
-                    return;
-                };
-                let dialer = Arc::clone(&dialer);
-                tokio::spawn(async move {
-                    let Orphan {
-                        pool,
-                        endpoint,
-                        server_id,
-                        path,
-                    } = orphan;
-                    delete_session(&pool, &endpoint, &dialer, &path, &server_id).await;
-                    drop(place);
-                });
-            }
+        let Some(endpoint) = suspect else { return };
+        if let Some(alarm) = alarms.get(&Arc::as_ptr(&endpoint).addr()) {
+            alarm.notify_one();
         }
+    }
+}
+
+/// Deletes sessions on servers, a few at a time.
+async fn delete_orphans(
+    mut orphans: mpsc::Receiver<Orphan>,
+    room: &Arc<Semaphore>,
+    dialer: Arc<Dialer>,
+    mut phase: watch::Receiver<Phase>,
+) {
+    loop {
+        let orphan = tokio::select! {
+            orphan = orphans.recv() => orphan,
+            _ = phase.wait_for(|phase| *phase == Phase::Ending) => return,
+        };
+        let Some(orphan) = orphan else { return };
+        let Ok(place) = Arc::clone(room).acquire_owned().await else {
+            return;
+        };
+        let dialer = Arc::clone(&dialer);
+        tokio::spawn(async move {
+            let Orphan {
+                pool,
+                endpoint,
+                server_id,
+                path,
+            } = orphan;
+            delete_session(&pool, &endpoint, &dialer, &path, &server_id).await;
+            drop(place);
+        });
     }
 }

@@ -92,6 +92,7 @@ impl Head {
                 .collect(),
         };
         head.refuse_ambiguous_framing()?;
+        head.refuse_hidden_fields()?;
         head.settle_target()?;
         Ok(head)
     }
@@ -103,6 +104,7 @@ impl Head {
                 .get("upgrade")
                 .is_some_and(|value| value.eq_ignore_ascii_case(b"websocket"))
             && super::is_nominated(self, "upgrade")
+            && self.count("sec-websocket-key") == 1
     }
 
     /// The framing rules of RFC 9112 section 6, with every leniency removed.
@@ -133,6 +135,24 @@ impl Head {
             }
         }
         Ok(())
+    }
+
+    /// A field that `Connection` names is not sent on (RFC 9110 section 7.6.1). One that decides how
+    /// the request is understood must not vanish behind the decision.
+    fn refuse_hidden_fields(&self) -> Result<(), Refusal> {
+        let mut hidden = false;
+        self.each(&mut |name, value| {
+            if name.eq_ignore_ascii_case("connection") {
+                hidden |= value
+                    .split(|b| *b == b',')
+                    .any(|token| is_end_to_end(token.trim_ascii()));
+            }
+        });
+        if hidden {
+            Err(Refusal::Framing("Connection names an end-to-end field"))
+        } else {
+            Ok(())
+        }
     }
 
     /// Brings the target to origin form and finds the authority (RFC 9112 section 3.2).
@@ -213,6 +233,23 @@ impl Head {
     fn text(&self, range: &Range<usize>) -> &str {
         std::str::from_utf8(&self.bytes[range.clone()]).unwrap_or_default()
     }
+}
+
+/// Fields that `Connection` may not name.
+fn is_end_to_end(name: &[u8]) -> bool {
+    const NAMES: [&[u8]; 7] = [
+        b"host",
+        b"origin",
+        b"accept",
+        b"authorization",
+        b"content-type",
+        b"last-event-id",
+        b"cookie",
+    ];
+    let is_mcp = name
+        .get(..4)
+        .is_some_and(|start| start.eq_ignore_ascii_case(b"mcp-"));
+    is_mcp || NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
 /// Bytes that may stand in a `Host` value: a name, an address, brackets, a port.
@@ -372,6 +409,10 @@ mod tests {
                 "authority form",
                 "CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n",
             ),
+            (
+                "hidden field",
+                "GET / HTTP/1.1\r\nHost: h\r\nConnection: close, Mcp-Method\r\n\r\n",
+            ),
             ("nul in value", "GET / HTTP/1.1\r\nHost: a\r\nX: \0\r\n\r\n"),
         ];
         for (what, text) in cases {
@@ -391,15 +432,16 @@ mod tests {
     }
 
     #[test]
-    fn an_upgrade_needs_both_fields() {
+    fn an_upgrade_needs_all_its_fields() {
         let with = |fields: &str| {
             parse(&format!("GET / HTTP/1.1\r\nHost: h\r\n{fields}\r\n"))
                 .unwrap()
                 .wants_websocket()
         };
-        assert!(with(
-            "Upgrade: WebSocket\r\nConnection: keep-alive, Upgrade\r\n"
-        ));
+        let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+        let asked = "Upgrade: WebSocket\r\nConnection: keep-alive, Upgrade\r\n";
+        assert!(with(&format!("{asked}{key}")));
+        assert!(!with(asked));
         assert!(!with("Connection: upgrade\r\n"));
         assert!(!with("Upgrade: websocket\r\n"));
     }

@@ -4,6 +4,7 @@
 //! The only place, with [`super::dial`], that knows Pingora's session types. Heads are copied into
 //! Pingora's own when they are written; the fields that belong to one connection stay behind.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::ServerSession;
 use pingora::{Error as PingoraError, ErrorType};
+use tokio::time::timeout;
 
 use super::{
     ConnInfo, Downstream, Edits, Error, Headers, Http, Length, RequestHead, ResponseHead,
@@ -109,6 +111,11 @@ pub struct SessionDown<H> {
     info: Arc<ConnInfo>,
     finished: bool,
     expects_continue: bool,
+    body_timeout: Duration,
+    write_timeout: Option<Duration>,
+    /// The request body could not be read to its end, so nobody knows where the next request would
+    /// begin.
+    broken: bool,
 }
 
 impl<H: RequestHead> SessionDown<H> {
@@ -136,6 +143,9 @@ impl<H: RequestHead> SessionDown<H> {
             info,
             finished: false,
             expects_continue,
+            body_timeout,
+            write_timeout,
+            broken: false,
         }
     }
 
@@ -196,6 +206,35 @@ where
     }
 }
 
+impl<H> SessionDown<H> {
+    /// Bounds a write that Pingora does not bound itself: those of heads and of the last chunk.
+    async fn write<T>(
+        limit: Option<Duration>,
+        writing: impl Future<Output = pingora::Result<T>>,
+    ) -> Result<T, Error> {
+        match limit {
+            Some(limit) => timeout(limit, writing)
+                .await
+                .map_err(|_| Error::WriteTimeout)?,
+            None => writing.await,
+        }
+        .map_err(wire_error)
+    }
+
+    /// Tells a client that waits for it to send its body (RFC 9110 section 10.1.1).
+    async fn send_continue(&mut self) -> Result<(), Error> {
+        if std::mem::take(&mut self.expects_continue)
+            && let ServerSession::H1(session) = &mut self.session
+        {
+            // Pingora would take this answer for one that leaves the body unread, and end keep-alive.
+            session.set_close_on_response_before_downstream_finish(false);
+            Self::write(self.write_timeout, session.write_continue_response()).await?;
+            session.set_close_on_response_before_downstream_finish(true);
+        }
+        Ok(())
+    }
+}
+
 impl<H: RequestHead> Downstream for SessionDown<H> {
     type Head = H;
 
@@ -208,22 +247,32 @@ impl<H: RequestHead> Downstream for SessionDown<H> {
     }
 
     fn body_ended(&mut self) -> bool {
-        self.session.is_body_empty() || self.session.is_body_done()
+        // Pingora calls a body that it could not understand done.
+        !self.broken && (self.session.is_body_empty() || self.session.is_body_done())
     }
 
     async fn read_body(&mut self) -> Result<Option<Bytes>, Error> {
+        if self.broken {
+            return Err(Error::Closed);
+        }
         if self.body_ended() {
             return Ok(None);
         }
-        if std::mem::take(&mut self.expects_continue)
-            && let ServerSession::H1(session) = &mut self.session
-        {
-            session
-                .write_continue_response()
-                .await
-                .map_err(wire_error)?;
+        self.send_continue().await?;
+        let http2 = matches!(self.session, ServerSession::H2(_));
+        let reading = self.session.read_request_body();
+        let read = if http2 {
+            // Pingora has no read timeout of its own there.
+            let in_time = timeout(self.body_timeout, reading).await;
+            in_time.unwrap_or_else(|_| PingoraError::e_explain(ErrorType::ReadTimedout, "body"))
+        } else {
+            reading.await
+        };
+        if read.is_err() {
+            self.broken = true;
+            self.session.set_keepalive(None);
         }
-        self.session.read_request_body().await.map_err(wire_error)
+        read.map_err(wire_error)
     }
 
     async fn send_head(
@@ -259,10 +308,8 @@ impl<H: RequestHead> Downstream for SessionDown<H> {
             }
             Length::Unknown => {}
         }
-        self.session
-            .write_response_header(Box::new(head))
-            .await
-            .map_err(wire_error)
+        let writing = self.session.write_response_header(Box::new(head));
+        Self::write(self.write_timeout, writing).await
     }
 
     async fn send_body(&mut self, data: Bytes) -> Result<(), Error> {
@@ -277,7 +324,7 @@ impl<H: RequestHead> Downstream for SessionDown<H> {
     }
 
     async fn finish(&mut self) -> Result<(), Error> {
-        self.session.finish_body().await.map_err(wire_error)?;
+        Self::write(self.write_timeout, self.session.finish_body()).await?;
         self.finished = true;
         Ok(())
     }

@@ -327,3 +327,48 @@ async fn an_http2_endpoint_that_resets_a_call_is_an_error_with_its_id() {
     assert_eq!(message["error"]["code"], -32603);
     assert_eq!(a.calls("tools/call").len(), 1, "never sent twice");
 }
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_and_one_with_a_stream_is_not() {
+    let a = Endpoint::start("a").await;
+    let gate = Tidegate::build(&[&a])
+        .config("limits: { idle_timeout: 300ms, head_timeout: 300ms }")
+        .start()
+        .await;
+    let (idle, busy) = (gate.h2_client().await, gate.h2_client().await);
+    assert_eq!(text_of(&idle.modern_call("whoami", json!({})).await), "a");
+    let session = busy.initialize().await;
+    let mut stream = busy.get_stream(&session, None).await;
+    assert!(eventually(Duration::from_secs(5), || idle.is_closed()).await);
+    assert!(stream.silent_for(Duration::from_millis(500)).await);
+    assert!(!busy.is_closed());
+    let own = a.sessions()[0].clone();
+    let note = json!({"jsonrpc": "2.0", "method": "notifications/n"});
+    assert!(a.push(&own, &note));
+    assert_eq!(stream.events().next_json().await, note);
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_given_up() {
+    let a = Endpoint::start("a").await;
+    let gate = Tidegate::build(&[&a])
+        .config("limits: { head_timeout: 300ms }")
+        .start()
+        .await;
+    let stream = tokio::net::TcpStream::connect(gate.address()).await;
+    let stream = stream.expect("a connection");
+    let (sender, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
+    let driver = tokio::spawn(connection);
+    let request = http::Request::post(gate.url())
+        .header("content-type", "application/json")
+        .header("accept", "application/json, text/event-stream")
+        .body(())
+        .expect("a request");
+    let mut sender = sender.ready().await.expect("a place");
+    let (answer, mut body) = sender.send_request(request, false).expect("sent");
+    body.send_data("{\"jsonrpc\":".into(), false).expect("sent");
+    let answer = crate::support::within("the refusal", answer).await;
+    assert_eq!(answer.expect("an answer, not a reset").status(), 408);
+    assert!(a.requests().is_empty());
+    driver.abort();
+}

@@ -1,5 +1,7 @@
 //! The integration tests: one binary, one file per behaviour.
 
+#![allow(clippy::print_stderr, reason = "a failure shows what the program said")]
+
 mod balance;
 mod cli;
 mod fault_before_head;

@@ -1,6 +1,5 @@
 //! Routes of plain HTTP beside those of MCP: one edge host serves both.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use bytes::BytesMut;
@@ -10,7 +9,10 @@ use tokio::net::TcpListener;
 use crate::support::tidegate::{Builder, Places};
 use crate::support::wire::{BodyReader, Wire};
 use crate::support::ws::WebSocket;
-use crate::support::{BodyEnd, Client, Endpoint, Fault, Response, Tidegate, text_of, within};
+use crate::support::{BodyEnd, Endpoint, Fault, Response, Tidegate, text_of, within};
+
+mod affinity;
+mod failures;
 
 /// One with a route of plain HTTP for everything.
 fn build(endpoints: &[&Endpoint]) -> Builder {
@@ -24,6 +26,16 @@ async fn name_of(response: &mut Response) -> String {
     let name = response.header("x-endpoint").map(str::to_owned);
     response.text().await;
     name.expect("the endpoint's name")
+}
+
+/// The `name=value` of our cookie, if it is set.
+fn cookie_of(response: &Response) -> Option<String> {
+    let set: Vec<&str> = response.headers().all("set-cookie").collect();
+    assert!(set.len() <= 1, "{set:?}");
+    let cookie = set.first()?;
+    assert!(cookie.contains("HttpOnly") && cookie.contains("Path=/"));
+    let pair = cookie.split(';').next()?;
+    pair.starts_with("TIDEGATE=").then(|| pair.to_owned())
 }
 
 #[tokio::test]
@@ -229,163 +241,6 @@ async fn pipelined_requests_are_answered_in_order() {
 }
 
 #[tokio::test]
-async fn a_cookie_keeps_a_browser_on_its_endpoint() {
-    let (a, b, c) = (
-        Endpoint::start("a").await,
-        Endpoint::start("b").await,
-        Endpoint::start("c").await,
-    );
-    let gate = build(&[&a, &b, &c])
-        .pool("affinity: { cookie: TIDEGATE }")
-        .start()
-        .await;
-    let client = gate.client();
-    let mut names = BTreeSet::new();
-    for _ in 0..12 {
-        let mut first = client.request("GET", "/plain", &[], b"").await;
-        let cookie = cookie_of(&first).expect("a cookie");
-        let owner = name_of(&mut first).await;
-        for _ in 0..4 {
-            let cookies = format!("a=1; {cookie}; b=2");
-            let mut again = client
-                .request("GET", "/plain", &[("cookie", &cookies)], b"")
-                .await;
-            assert_eq!(cookie_of(&again), None, "the cookie is set once");
-            assert_eq!(name_of(&mut again).await, owner);
-        }
-        names.insert(owner);
-    }
-    assert_eq!(names.len(), 3, "browsers are spread");
-    let mut odd = client
-        .request("GET", "/plain", &[("cookie", "TIDEGATE=nonsense")], b"")
-        .await;
-    assert!(
-        cookie_of(&odd).is_some(),
-        "a cookie that names nobody is replaced"
-    );
-    name_of(&mut odd).await;
-}
-
-#[tokio::test]
-async fn a_browser_moves_when_its_endpoint_is_down() {
-    let (a, b) = (Endpoint::start("a").await, Endpoint::start("b").await);
-    let gate = build(&[&a, &b])
-        .pool("affinity: { cookie: TIDEGATE }")
-        .start()
-        .await;
-    let client = gate.client();
-    let mut first = client.request("GET", "/plain", &[], b"").await;
-    let cookie = cookie_of(&first).expect("a cookie");
-    let owner = name_of(&mut first).await;
-    let (dead, other) = if owner == "a" { (&a, "b") } else { (&b, "a") };
-    dead.kill().await;
-    let mut moved = client
-        .request("POST", "/plain", &[("cookie", &cookie)], b"body")
-        .await;
-    let fresh = cookie_of(&moved).expect("a new cookie");
-    assert_ne!(fresh, cookie);
-    assert_eq!(name_of(&mut moved).await, other);
-    dead.restart().await;
-    for _ in 0..5 {
-        let mut again = client
-            .request("GET", "/plain", &[("cookie", &fresh)], b"")
-            .await;
-        assert_eq!(name_of(&mut again).await, other, "it stays where it is now");
-    }
-}
-
-/// The `name=value` of our cookie, if it is set.
-fn cookie_of(response: &Response) -> Option<String> {
-    let set: Vec<&str> = response.headers().all("set-cookie").collect();
-    assert!(set.len() <= 1, "{set:?}");
-    let cookie = set.first()?;
-    assert!(cookie.contains("HttpOnly") && cookie.contains("Path=/"));
-    let pair = cookie.split(';').next()?;
-    pair.starts_with("TIDEGATE=").then(|| pair.to_owned())
-}
-
-async fn refused(client: &Client, status: u16) {
-    let mut answer = client.request("GET", "/plain", &[], b"").await;
-    assert_eq!(answer.status, status);
-    let kind = answer.header("content-type").unwrap_or_default().to_owned();
-    assert!(kind.starts_with("text/plain"), "{kind}");
-    let text = answer.text().await;
-    assert!(!text.is_empty() && !text.contains('{'), "{text}");
-}
-
-#[tokio::test]
-async fn failures_are_told_in_plain_text() {
-    let a = Endpoint::start("a").await;
-    let gate = build(&[&a])
-        .pool("timeouts: { header: 200ms }")
-        .start()
-        .await;
-    let client = gate.client();
-    a.fault_next(1, Fault::StallBeforeHead);
-    refused(&client, 504).await;
-    a.heal();
-    a.fault_next(1, Fault::GarbageHead);
-    refused(&client, 502).await;
-    a.fault_next(2, Fault::CloseBeforeHead);
-    refused(&client, 502).await;
-    a.heal();
-    assert_eq!(
-        name_of(&mut client.request("GET", "/plain", &[], b"").await).await,
-        "a"
-    );
-    a.kill().await;
-    refused(&client, 502).await;
-}
-
-#[tokio::test]
-async fn a_pool_that_is_down_is_unavailable() {
-    let a = Endpoint::start("a").await;
-    let gate = build(&[&a])
-        .health("{ check: tcp, interval: 100ms, timeout: 200ms, fall: 1, rise: 1 }")
-        .start()
-        .await;
-    gate.metrics_when(|m| m.sum("mcp_server_healthy") == 1.0)
-        .await;
-    a.kill().await;
-    gate.metrics_when(|m| m.sum("mcp_server_healthy") == 0.0)
-        .await;
-    refused(&gate.client(), 503).await;
-    a.restart().await;
-    gate.metrics_when(|m| m.sum("mcp_server_healthy") == 1.0)
-        .await;
-    let mut answer = gate.client().request("GET", "/plain", &[], b"").await;
-    assert_eq!(name_of(&mut answer).await, "a");
-}
-
-#[tokio::test]
-async fn a_dead_endpoint_is_passed_over_whatever_the_method() {
-    let (a, b) = (Endpoint::start("a").await, Endpoint::start("b").await);
-    let gate = build(&[&a, &b]).start().await;
-    a.kill().await;
-    for method in ["GET", "POST", "PUT", "DELETE"] {
-        for _ in 0..4 {
-            let mut answer = gate.client().request(method, "/plain", &[], b"body").await;
-            assert_eq!(name_of(&mut answer).await, "b", "{method}");
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_body_that_is_cut_is_visibly_cut() {
-    let a = Endpoint::start("a").await;
-    let gate = build(&[&a]).start().await;
-    for fault in [Fault::CloseMidEvent(30), Fault::ResetMidEvent(30)] {
-        a.fault_next(1, fault);
-        let mut answer = gate.client().request("GET", "/plain", &[], b"").await;
-        assert_eq!(answer.status, 200);
-        let body = answer.read_to_end().await;
-        assert!(matches!(body.end, BodyEnd::Truncated | BodyEnd::Reset));
-        assert!(body.bytes.len() <= 30);
-    }
-    gate.logged(|line| line["end_reason"] == "truncated").await;
-}
-
-#[tokio::test]
 async fn a_route_may_claim_health_and_the_admin_address_keeps_its_own() {
     let a = Endpoint::start("a").await;
     let gate = build(&[&a]).start().await;
@@ -499,4 +354,49 @@ async fn mcp_headers_mean_nothing_here() {
     // A session of MCP has no meaning to the table either.
     let none = gate.metrics().await;
     assert_eq!(none.sum("tidegate_sessions"), 0.0);
+}
+
+#[tokio::test]
+async fn a_body_waits_for_the_word_to_continue() {
+    let a = Endpoint::start("a").await;
+    let gate = build(&[&a]).start().await;
+    let client = gate.client();
+    let expects = [("expect", "100-continue"), ("content-length", "4")];
+    let head = client.encode("POST", "/plain", &expects, b"");
+    let connection = client.connect().await.expect("a connection");
+    connection.raw(&head).await.expect("sent");
+    let wire = connection.into_wire();
+    let go_on = within("the interim head", wire.response_head()).await;
+    assert_eq!(go_on.expect("a head").status, 100);
+    wire.write(b"body").await.expect("sent");
+    let answer = within("the answer", wire.response_head()).await;
+    assert_eq!(answer.expect("a head").status, 200);
+    assert_eq!(a.requests()[0].body.len(), 4);
+}
+
+#[tokio::test]
+async fn a_route_has_its_host_and_its_origins_here_too() {
+    let a = Endpoint::start("a").await;
+    let gate = Tidegate::build(&[&a])
+        .routes(
+            "- host: www.example.com\n  path_prefix: /\n  pool: main\n  \
+             origins: [\"https://www.example.com\"]",
+        )
+        .pool("kind: http")
+        .start()
+        .await;
+    let client = gate.client();
+    let host = ("host", "www.example.com");
+    let status = async |headers: &[(&str, &str)]| {
+        let answer = client.request("GET", "/plain", headers, b"").await;
+        answer.status
+    };
+    assert_eq!(status(&[host]).await, 200);
+    let own = ("origin", "https://www.example.com");
+    assert_eq!(status(&[host, own]).await, 200);
+    let foreign = ("origin", "https://evil.example");
+    assert_eq!(status(&[host, foreign]).await, 403);
+    let other = status(&[("host", "other.example.com")]).await;
+    assert!(matches!(other, 403 | 404), "{other}");
+    assert_eq!(a.requests().len(), 2);
 }

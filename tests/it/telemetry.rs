@@ -392,3 +392,81 @@ async fn the_admin_address_knows_its_pages() {
     );
     health.read_to_end().await;
 }
+
+#[tokio::test]
+async fn what_is_no_call_has_its_line_too() {
+    let a = Endpoint::named("a").websocket().start().await;
+    let gate = Tidegate::build(&[&a])
+        .routes("- path: /mcp\n  pool: main\n- path_prefix: /plain\n  pool: web")
+        .pools(&format!(
+            "web: {{ kind: http, health: {{ check: none }}, endpoints: [\"{}\"] }}",
+            a.address()
+        ))
+        .start()
+        .await;
+    let client = gate.client();
+    let answer = client
+        .request("POST", "/plain/x?key=s3cr3t", &[], b"body")
+        .await
+        .read_to_end()
+        .await;
+    let line = gate.logged(|line| line["path"] == "/plain/x").await;
+    assert_eq!(line["status"], 200);
+    assert_eq!(line["pool"], "web");
+    assert_eq!(line["request_bytes"], 4);
+    assert_eq!(line["response_bytes"], answer.bytes.len());
+    assert!(line.get("mcp_method").is_none() && line.get("era").is_none());
+
+    let socket = crate::support::ws::WebSocket::connect(&client).await;
+    let socket = socket.expect("a WebSocket");
+    socket.send_text("hello").await;
+    assert_eq!(socket.next_text().await, "hello");
+    socket.close(1000).await;
+    let line = gate.logged(|line| line["status"] == 101).await;
+    assert_eq!(line["server"], "a");
+    assert!(line["request_bytes"].as_u64() >= Some(11), "{line}");
+    assert!(line["response_bytes"].as_u64() >= Some(7), "{line}");
+    let metrics = gate.metrics().await;
+    assert_eq!(
+        metrics.with("mcp_requests_total", &[("status", "200")]),
+        1.0
+    );
+    assert_eq!(
+        metrics.with("mcp_requests_total", &[("status", "101")]),
+        1.0
+    );
+}
+
+#[tokio::test]
+async fn connections_and_streams_leave_no_descriptor_behind() {
+    let a = Endpoint::named("a").websocket().start().await;
+    let gate = Tidegate::build(&[&a])
+        .pool("keep_alive: 100ms")
+        .start()
+        .await;
+    let client = gate.client();
+    let warm = client.initialize().await;
+    client.delete(&warm).await;
+    let open = |metrics: &Metrics| metrics.sum("process_open_fds");
+    let before = open(
+        &gate
+            .metrics_when(|m| m.sum("mcp_active_connections") <= 1.0)
+            .await,
+    );
+    for _ in 0..3 {
+        let mut held = Vec::new();
+        for _ in 0..8 {
+            let session = client.initialize().await;
+            held.push(client.get_stream(&session, None).await);
+            held.push(client.listen().await);
+            let refused = client.request("GET", "/nothing", &[], b"").await;
+            assert_eq!(refused.status, 404);
+        }
+        assert!(open(&gate.metrics().await) >= before + 16.0);
+        for stream in held {
+            stream.reset();
+        }
+    }
+    gate.metrics_when(|m| m.sum("mcp_active_connections") <= 1.0 && open(m) <= before + 4.0)
+        .await;
+}

@@ -34,6 +34,9 @@ JOBS = 2
 # Rows of faults at a time: they wait more than they work, but measure how long a client waits.
 ROWS = 3
 
+# Built by `cargo build --examples`.
+RMCP = str(pathlib.Path(__file__).resolve().parent.parent.parent / "target/debug/examples/rmcp_client")
+
 # name: (program, the kinds of server it can talk to, its era where the server has both)
 CLIENTS = {
     "ts1": ([NODE, "client_ts1.mjs"], ("ts", "py"), "session"),
@@ -42,6 +45,8 @@ CLIENTS = {
     "ts2-modern": ([NODE, "client_ts2.mjs", "--mode", "modern"], ("ts", "py"), "stateless"),
     "py": ([PYTHON, "client_py.py"], ("ts", "py"), "stateless"),
     "py-legacy": ([PYTHON, "client_py.py", "--mode", "legacy"], ("ts", "py"), "session"),
+    "rs": ([RMCP], ("ts", "py"), "session"),
+    "rs-auto": ([RMCP, "--mode", "auto"], ("ts", "py"), "stateless"),
     "ts1-sse": ([NODE, "client_ts1.mjs", "--scenario", "sse"], ("sse",), "session"),
     "ts2-sse": ([NODE, "client_ts2.mjs", "--scenario", "sse"], ("sse",), "session"),
     "py-sse": ([PYTHON, "client_py.py", "--scenario", "sse"], ("sse",), "session"),

@@ -50,20 +50,20 @@ impl Shared {
 
     /// Finds out whether there is a server with sessions and event streams, before any load.
     pub(super) async fn greet(&self) -> Result<(), Failure> {
-        let mut conn = None;
+        let mut conn = self.plan.conn();
         let (session, stream) = self.open(&mut conn).await?;
         drop(stream);
-        self.close(&mut conn, &session).await
+        self.plan.close_session(&mut conn, &session).await
     }
 
-    /// Opens a session over `conn`, which is opened if need be, and its stream over another.
-    async fn open(&self, conn: &mut Option<Conn>) -> Result<(Session, Stream), Failure> {
-        let session = self.plan.open_session(self.usable(conn).await?).await?;
+    /// Opens a session over `conn`, and its stream over another connection.
+    async fn open(&self, conn: &mut Conn) -> Result<(Session, Stream), Failure> {
+        let session = self.plan.open_session(conn).await?;
         match self.open_stream(&session).await {
             Ok(stream) => Ok((session, stream)),
             Err(failure) => {
                 // Without its stream the session is of no use here, and is not left behind.
-                let _ = self.close(conn, &session).await;
+                let _ = self.plan.close_session(conn, &session).await;
                 Err(failure)
             }
         }
@@ -71,8 +71,9 @@ impl Shared {
 
     async fn open_stream(&self, session: &Session) -> Result<Stream, Failure> {
         let speaker = &self.plan.speaker;
-        let conn = Conn::open(speaker.target().address).await?;
-        let (head, rest, stream) = conn
+        let (head, rest, stream) = self
+            .plan
+            .conn()
             .open_stream(&speaker.open_stream(session), self.plan.timeout)
             .await?;
         match (head.status, head.event_stream) {
@@ -84,22 +85,6 @@ impl Shared {
             (200, false) => Err(Failure::Wrong),
             (status, _) => Err(Failure::Status(status)),
         }
-    }
-
-    async fn close(&self, conn: &mut Option<Conn>, session: &Session) -> Result<(), Failure> {
-        let usable = self.usable(conn).await?;
-        let closed = self.plan.close_session(usable, session).await;
-        if closed.is_err_and(Failure::breaks) {
-            *conn = None;
-        }
-        closed
-    }
-
-    async fn usable<'a>(&self, conn: &'a mut Option<Conn>) -> Result<&'a mut Conn, Failure> {
-        if conn.as_ref().is_none_or(|conn| !conn.is_usable()) {
-            *conn = Some(Conn::open(self.plan.speaker.target().address).await?);
-        }
-        conn.as_mut().ok_or(Failure::Connect)
     }
 }
 
@@ -181,7 +166,7 @@ impl Shard {
     }
 
     async fn opener(self: Arc<Self>, start: Instant, deadline: Instant) {
-        let mut conn = None;
+        let mut conn = self.shared.plan.conn();
         let Ok(pacer) = Pacer::new() else { return };
         while let Some((_, due)) = self.shared.openings.take() {
             let _ = pacer.until(start + due).await;
@@ -213,14 +198,13 @@ impl Shard {
                 }
                 Err(failure) => {
                     *opened.failures.entry(failure).or_default() += 1;
-                    conn = if failure.breaks() { None } else { conn };
                 }
             }
         }
     }
 
     /// Connections for calls, opened before the clock starts.
-    async fn callers(&self) -> Vec<Option<Conn>> {
+    async fn callers(&self) -> Vec<Conn> {
         let Shared {
             connections,
             threads,
@@ -229,16 +213,15 @@ impl Shard {
         let share = connections / threads + u64::from(self.index < connections % threads);
         let mut callers = Vec::new();
         for _ in 0..share {
-            callers.push(
-                Conn::open(self.shared.plan.speaker.target().address)
-                    .await
-                    .ok(),
-            );
+            let mut conn = self.shared.plan.conn();
+            // If that fails, the first call tries again and has the failure.
+            let _ = conn.connect().await;
+            callers.push(conn);
         }
         callers
     }
 
-    fn call(&self, conns: Vec<Option<Conn>>, stats: &Arc<Mutex<CallStats>>) -> JoinSet<()> {
+    fn call(&self, conns: Vec<Conn>, stats: &Arc<Mutex<CallStats>>) -> JoinSet<()> {
         let sessions: Arc<[Session]> = locked(&self.opened).sessions.as_slice().into();
         let mut calling = JoinSet::new();
         for conn in conns {
@@ -291,13 +274,13 @@ impl Shard {
         for _ in 0..OPENERS {
             let (shard, left, failures) = (self.clone(), left.clone(), failures.clone());
             closers.spawn(async move {
-                let mut conn = None;
+                let mut conn = shard.shared.plan.conn();
                 while let Some(session) = pop(&left) {
                     let late = Instant::now() > deadline;
                     let closed = if late {
                         Err(Failure::Timeout)
                     } else {
-                        shard.shared.close(&mut conn, &session).await
+                        shard.shared.plan.close_session(&mut conn, &session).await
                     };
                     if let Err(failure) = closed {
                         *locked(&failures).entry(failure).or_default() += 1;

@@ -4,7 +4,7 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::caller::Plan;
-use crate::conn::{Conn, Failure};
+use crate::conn::Failure;
 use crate::hist::Histogram;
 use crate::mcp::{Speaker, discovered};
 use crate::stream::{Delays, Ending, follow};
@@ -30,15 +30,11 @@ async fn mock(form: Form) -> (Plan, Arc<State>) {
     )
 }
 
-async fn conn(plan: &Plan) -> Conn {
-    Conn::open(plan.speaker.target().address).await.unwrap()
-}
-
 #[tokio::test]
 async fn calls_of_both_eras_are_answered_in_both_forms() {
     for form in [Form::Json, Form::Sse] {
         let (plan, state) = mock(form).await;
-        let mut conn = conn(&plan).await;
+        let mut conn = plan.conn();
         let session = plan.open_session(&mut conn).await.unwrap();
         for (id, session) in [(1, Some(&session)), (2, None), (3, Some(&session))] {
             let reply = conn
@@ -65,14 +61,10 @@ async fn calls_of_both_eras_are_answered_in_both_forms() {
 #[tokio::test]
 async fn events_flow_until_the_session_ends() {
     let (plan, state) = mock(Form::Json).await;
-    let mut conn = conn(&plan).await;
+    let mut conn = plan.conn();
     let session = plan.open_session(&mut conn).await.unwrap();
     let get = plan.speaker.open_stream(&session);
-    let (head, rest, stream) = self::conn(&plan)
-        .await
-        .open_stream(&get, PATIENCE)
-        .await
-        .unwrap();
+    let (head, rest, stream) = plan.conn().open_stream(&get, PATIENCE).await.unwrap();
     assert_eq!((head.status, head.event_stream), (200, true));
     let second = conn.exchange(&get, PATIENCE).await.unwrap();
     assert_eq!(second.head.status, 409);
@@ -96,11 +88,11 @@ async fn events_flow_until_the_session_ends() {
 #[tokio::test]
 async fn a_stream_ends_with_its_connection_and_can_be_opened_again() {
     let (plan, state) = mock(Form::Json).await;
-    let mut conn = conn(&plan).await;
+    let mut conn = plan.conn();
     let session = plan.open_session(&mut conn).await.unwrap();
     let get = plan.speaker.open_stream(&session);
     for _ in 0..3 {
-        let opened = self::conn(&plan).await.open_stream(&get, PATIENCE).await;
+        let opened = plan.conn().open_stream(&get, PATIENCE).await;
         drop(opened.unwrap());
         while state.sessions.counts() != (1, 0) {
             tokio::task::yield_now().await;
@@ -111,7 +103,7 @@ async fn a_stream_ends_with_its_connection_and_can_be_opened_again() {
 #[tokio::test]
 async fn what_a_proxy_could_get_wrong_is_refused() {
     let (plan, _) = mock(Form::Json).await;
-    let mut conn = conn(&plan).await;
+    let mut conn = plan.conn();
     let session = plan.open_session(&mut conn).await.unwrap();
     let stateless = String::from_utf8(plan.speaker.call(None, 1)).unwrap();
     let in_session = String::from_utf8(plan.speaker.call(Some(&session), 1)).unwrap();

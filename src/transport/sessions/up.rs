@@ -14,6 +14,9 @@ use crate::transport::dial::Dialer;
 use crate::transport::{Error, Headers, Length, Outgoing, ResponseHead, Upstream};
 
 /// An exchange with an endpoint over one of Pingora's client sessions.
+///
+/// Dropped unfinished, an HTTP/1.1 connection closes with its socket, and the h2 crate resets an
+/// HTTP/2 stream with CANCEL by itself.
 pub struct SessionUp {
     /// `None` only once released.
     session: Option<ClientSession>,
@@ -21,6 +24,10 @@ pub struct SessionUp {
     dialer: Arc<Dialer>,
     idle: Duration,
     reused: bool,
+    /// The request head went out.
+    begun: bool,
+    /// The request went out to its end; a connection on which one did not serves no other.
+    whole: bool,
 }
 
 /// Stands where a response head is asked for before one was read.
@@ -78,6 +85,8 @@ impl SessionUp {
             dialer,
             idle,
             reused,
+            begun: false,
+            whole: false,
         };
         up.session().set_write_timeout(write_timeout);
         up
@@ -141,6 +150,7 @@ impl SessionUp {
 impl Upstream for SessionUp {
     async fn send_head(&mut self, out: &Outgoing<'_>) -> Result<(), Error> {
         let head = self.request(out)?;
+        self.begun = true;
         self.session()
             .write_request_header(Box::new(head))
             .await
@@ -162,10 +172,15 @@ impl Upstream for SessionUp {
         self.session()
             .finish_request_body()
             .await
-            .map_err(wire_error)
+            .map_err(wire_error)?;
+        self.whole = true;
+        Ok(())
     }
 
     async fn read_head(&mut self) -> Result<(), Error> {
+        if !self.begun {
+            return Err(Error::Closed);
+        }
         loop {
             self.session()
                 .read_response_header()
@@ -223,18 +238,10 @@ impl Upstream for SessionUp {
     }
 
     async fn release(mut self) {
-        if let Some(session) = self.session.take() {
+        if self.whole
+            && let Some(session) = self.session.take()
+        {
             self.dialer.release(session, &self.peer, self.idle).await;
-        }
-    }
-}
-
-impl Drop for SessionUp {
-    /// An HTTP/2 stream dropped while the response is open is reset with CANCEL by its transport;
-    /// an HTTP/1.1 connection is closed with its socket. Nothing else would tell the server.
-    fn drop(&mut self) {
-        if let Some(ClientSession::H2(session)) = &mut self.session {
-            session.shutdown();
         }
     }
 }

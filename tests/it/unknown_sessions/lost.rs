@@ -104,7 +104,7 @@ async fn the_session_of_a_copy_that_is_no_more_is_unknown() {
         .start()
         .await;
     let client = gate.client();
-    let mut sessions = vec![client.initialize().await, client.initialize().await];
+    let mut sessions = [client.initialize().await, client.initialize().await];
     if client.whoami(&sessions[0]).await == "b" {
         sessions.reverse();
     }
