@@ -11,7 +11,7 @@
 //!    defaults. Unknown keys, wrong types and values out of bounds are found here.
 //! 3. `check`: what single keys cannot know, such as a route to a pool that no one defined.
 //!
-//! The same table gives the JSON Schema ([`schema`]) that editors complete keys from.
+//! The same table gives the JSON Schema ([`schema()`]) that editors complete keys from.
 //!
 //! This module opens one file and does no other I/O: it resolves no name, binds no port and does
 //! not look whether key files exist. It knows nothing of the rest of the program.

@@ -32,7 +32,7 @@ pub struct Problem {
     pub severity: Severity,
     /// What is wrong and what to write instead; one line.
     pub message: String,
-    /// The file, as it was named to [`super::load`] or [`super::parse`].
+    /// The file, as it was named to [`super::load()`] or [`super::parse`].
     pub file: String,
     /// Line, from 1; 0 when the problem has no place, as with a file that cannot be read.
     pub line: usize,
