@@ -213,6 +213,25 @@ async fn a_server_is_down_after_so_many_bad_checks_and_up_after_so_many_good_one
     assert_eq!(text_of(&served), "a");
 }
 
+/// The answer to `initialize` comes when the check has given up on it, and brings a session that
+/// nobody else will ever hear of.
+#[tokio::test]
+async fn a_server_too_slow_for_its_check_keeps_no_session() {
+    let a = Endpoint::named("a").session_only().start().await;
+    a.fault_when(Fault::StallBeforeHead, |r| {
+        r.rpc_method() == Some("initialize")
+    });
+    let gate = Tidegate::build(&[&a])
+        .health("{ check: mcp, interval: 100ms, timeout: 100ms, rise: 1, fall: 2 }")
+        .start()
+        .await;
+    until_health(&gate, "a", false).await;
+    watch(&a, "initialize", 1).await;
+    a.heal();
+    until_health(&gate, "a", true).await;
+    leaves_nothing(gate, &a).await;
+}
+
 #[tokio::test]
 async fn a_server_that_hangs_is_down() {
     let a = Endpoint::start("a").await;

@@ -13,6 +13,22 @@ use crate::support::{
 const AT_ONCE: Duration = Duration::from_secs(2);
 
 #[tokio::test]
+async fn a_preface_that_stalls_does_not_hold_its_place() {
+    let a = Endpoint::start("a").await;
+    let gate = Tidegate::build(&[&a])
+        .config("limits: { head_timeout: 1s }")
+        .start()
+        .await;
+    let mut connection = gate.client().connect().await.expect("a connection");
+    connection
+        .raw(b"PRI * HTTP/2.0\r\n\r\n")
+        .await
+        .expect("it is read");
+    let (rest, _) = connection.rest().await;
+    assert!(rest.is_empty());
+}
+
+#[tokio::test]
 async fn both_eras_are_spoken() {
     let (a, b, c) = (
         Endpoint::start("a").await,

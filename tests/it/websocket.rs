@@ -220,6 +220,28 @@ async fn a_shutdown_says_going_away_to_both_sides() {
     assert!(a.disconnects().is_empty(), "the server was told as well");
 }
 
+/// Servers that know no WebSocket take the upgrade for a bare GET, and some open a session over it.
+#[tokio::test]
+async fn an_upgrade_that_is_not_understood_leaves_no_session() {
+    let a = Endpoint::named("a").leaky().start().await;
+    let gate = Tidegate::in_front_of(&[&a]).await;
+    for _ in 0..5 {
+        let client = gate.client().with_header("mcp-session-id", "not-ours");
+        let refused = WebSocket::connect(&client).await;
+        let head = refused.map(drop).expect_err("it knows no WebSocket");
+        assert!(!head.headers.has("mcp-session-id"));
+    }
+    a.until("the sessions are given back", |e| e.sessions().is_empty())
+        .await;
+    assert_eq!(a.sessions_opened(), 5);
+    assert!(
+        a.requests()
+            .iter()
+            .filter(|r| r.method == "GET")
+            .all(|r| r.header("mcp-session-id").is_none())
+    );
+}
+
 #[tokio::test]
 async fn data_before_the_upgrade_is_refused() {
     let a = endpoint("a").await;

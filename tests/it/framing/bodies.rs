@@ -148,7 +148,14 @@ async fn chunks_that_make_no_sense_are_refused() {
             .try_request("POST", "/mcp", &lines.header_lines(), body.as_bytes())
             .await;
         match answer {
-            Ok(answer) => assert_eq!(answer.status, 400, "{what}"),
+            Ok(mut answer) => {
+                assert_eq!(answer.status, 400, "{what}");
+                // Nobody knows where another request would begin, so there is none.
+                assert_eq!(answer.header("connection"), Some("close"), "{what}");
+                answer.json().await;
+                let (rest, _) = answer.into_connection().rest().await;
+                assert!(rest.is_empty(), "{what}: more was answered");
+            }
             Err(NoAnswer::Head(NoHead::Closed)) => panic!("{what}: no answer"),
             Err(other) => panic!("{what}: {other:?}"),
         }
