@@ -47,6 +47,24 @@ pub async fn refuse<D: Downstream>(down: &mut D, ctx: &mut Ctx, fault: Fault) {
     respond(down, ctx, row.status, &set, body.into()).await;
 }
 
+/// A fault as the bytes of a whole HTTP/1 response, for a connection on which no exchange stands.
+pub fn bare(fault: Fault) -> Vec<u8> {
+    let row = fault.row();
+    let body = answer::error(None, row.code, row.message, None);
+    let status = http::StatusCode::from_u16(row.status).ok();
+    let reason = status
+        .and_then(|status| status.canonical_reason())
+        .unwrap_or_default();
+    let mut bytes = format!(
+        "HTTP/1.1 {} {reason}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        row.status,
+        body.len()
+    )
+    .into_bytes();
+    bytes.extend_from_slice(&body);
+    bytes
+}
+
 /// Answers with a JSON body and status 200.
 pub async fn json<D: Downstream>(down: &mut D, ctx: &mut Ctx, body: Vec<u8>) {
     respond(down, ctx, 200, &[JSON], body.into()).await;

@@ -15,10 +15,11 @@ use super::fault::Fault;
 use super::finish;
 use super::forward::vanished;
 use super::intake::{self, Admitted};
+use super::local;
 use super::retry::{self, Stage};
 use super::state::{Orphan, Phase, PoolState, ending};
+use crate::mcp::Retry;
 use crate::mcp::headers::{LAST_EVENT_ID, MCP_SESSION_ID};
-use crate::mcp::{Retry, answer};
 use crate::pool::{Endpoint, Need, PickContext, SessionGuard};
 use crate::telemetry::{OpenStream, StreamKind};
 use crate::transport::tunnel::{Answer, TunnelEnd, carry, connect};
@@ -225,17 +226,6 @@ where
     ctx.fault = Some(row.label);
     ctx.answered(row.status, Instant::now());
     ctx.end = End::Local;
-    let body = answer::error(None, row.code, row.message, None);
-    let reason = http::StatusCode::from_u16(row.status)
-        .ok()
-        .and_then(|status| status.canonical_reason())
-        .unwrap_or("");
-    let head = format!(
-        "HTTP/1.1 {} {reason}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-        row.status,
-        body.len()
-    );
-    let _ = client.write_all(head.as_bytes()).await;
-    let _ = client.write_all(&body).await;
+    let _ = client.write_all(&local::bare(fault)).await;
     let _ = client.shutdown().await;
 }

@@ -21,8 +21,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::mcp::answer;
 use crate::proxy::fault::Fault;
+use crate::proxy::local;
 use crate::proxy::state::{Counted, Flight, Phase};
 use crate::transport::head::{Head, Refusal, end_of_head};
 use crate::transport::sessions::{PingoraHead, SessionDown};
@@ -375,20 +375,8 @@ async fn plain<H: Handler>(
 
 /// Answers on the bare connection and closes it.
 async fn refuse(mut stream: Stream, fault: Fault) {
-    let row = fault.row();
-    let body = answer::error(None, row.code, row.message, None);
-    let reason = http::StatusCode::from_u16(row.status)
-        .ok()
-        .and_then(|s| s.canonical_reason())
-        .unwrap_or("");
-    let head = format!(
-        "HTTP/1.1 {} {reason}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-        row.status,
-        body.len()
-    );
     let written = async {
-        stream.write_all(head.as_bytes()).await?;
-        stream.write_all(&body).await?;
+        stream.write_all(&local::bare(fault)).await?;
         stream.flush().await
     };
     if matches!(timeout(LINGER_TIME, written).await, Ok(Ok(()))) {
