@@ -19,7 +19,7 @@ async fn a_preface_that_stalls_does_not_hold_its_place() {
         .config("limits: { head_timeout: 1s }")
         .start()
         .await;
-    let mut connection = gate.client().connect().await.expect("a connection");
+    let connection = gate.client().connect().await.expect("a connection");
     connection
         .raw(b"PRI * HTTP/2.0\r\n\r\n")
         .await
