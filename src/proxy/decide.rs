@@ -7,7 +7,7 @@
 //! answer as if all were well.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::call::{Call, Rules};
 use super::ctx::Ctx;
@@ -182,6 +182,25 @@ pub fn touch(
     bound.adopted = touched == Touched::Adopted;
     if matches!(touched, Touched::Untracked(_)) {
         telemetry::limit_hit(Limit::Sessions);
+    }
+}
+
+/// What the id of a session says, minted now for whoever asked.
+pub fn claims(
+    kind: IdKind,
+    pool: &PoolState,
+    ctx: &Ctx,
+    endpoint: &Endpoint,
+    server_id: String,
+) -> Claims {
+    let age = SystemTime::now().duration_since(UNIX_EPOCH);
+    Claims {
+        kind,
+        pool: pool.hash,
+        endpoint: NameHash::from_u64(endpoint.id()),
+        server_id,
+        minted_at: age.map_or(0, |age| age.as_secs()),
+        principal: ctx.principal,
     }
 }
 

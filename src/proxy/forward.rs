@@ -18,7 +18,6 @@ use crate::mcp::{Class, HttpMethod};
 use crate::pool::{CallPermit, Endpoint, HealthState, PickContext};
 use crate::session::IdKind;
 use crate::telemetry::{self, RetryOutcome};
-use crate::transport::dial::Target;
 use crate::transport::sessions::SessionUp;
 use crate::transport::{Downstream, Edits, Error, Outgoing, RequestHead, Upstream};
 
@@ -133,19 +132,8 @@ async fn attempt<D: Downstream>(
         stage: Stage::Connect,
     };
     let address = endpoint.address().ok_or_else(|| before(Fault::Connect))?;
-    let facts = pool
-        .dial
-        .get(&endpoint.id())
-        .ok_or_else(|| before(Fault::Connect))?;
-    let target = Target {
-        address,
-        group: &facts.group,
-        http2: facts.http2,
-        connect_timeout: pool.config.timeouts.connect,
-        write_timeout: Some(pool.config.timeouts.write),
-        idle: pool.config.keep_alive,
-        reuse: true,
-    };
+    let dialed = pool.target(endpoint.id(), address);
+    let (target, authority) = dialed.ok_or_else(|| before(Fault::Connect))?;
     let mut up = worker.dialer.open(target).await.map_err(|error| {
         log::debug!(pool = pool.pool.name(), endpoint = endpoint.name(); "cannot connect: {error}");
         before(Fault::Connect)
@@ -155,7 +143,7 @@ async fn attempt<D: Downstream>(
         fault,
         stage: Stage::Sent { reused },
     };
-    match send(down, call, aim, &facts.authority, &mut up).await {
+    match send(down, call, aim, authority, &mut up).await {
         Ok(()) => {}
         Err(Sending::Client(fault)) => {
             return Err(Failed {

@@ -6,7 +6,7 @@
 //! it is a secret, and the log cuts queries off.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use tokio::time::timeout_at;
@@ -25,7 +25,7 @@ use super::stream::{Kind, Limits, Relay};
 use crate::mcp::sse::{Mode, endpoint_event};
 use crate::mcp::{Class, Era, HttpMethod, Note, RawId, SseScan};
 use crate::pool::Need;
-use crate::session::{Claims, IdKind, Key, NameHash, fresh_nonce};
+use crate::session::{IdKind, Key, fresh_nonce};
 use crate::telemetry::{self, OpenStream, StreamKind};
 use crate::transport::{Downstream, RequestHead, Upstream};
 
@@ -90,7 +90,8 @@ async fn open<D: Downstream>(
     }
     let limits = Limits::new(Kind::Sse, &ctx.snapshot.config.streams, None, None);
     let first = first_event(worker, down, pool, &mut reply).await?;
-    let claims = claims(pool, ctx, &reply, first.uri(down.head(), pool, &reply)?);
+    let uri = first.uri(down.head(), pool, &reply)?;
+    let claims = decide::claims(IdKind::Sse, pool, ctx, reply.endpoint(), uri);
     let sealed = worker
         .shared
         .keyring
@@ -137,19 +138,6 @@ async fn open<D: Downstream>(
         telemetry::session_ended(telemetry::SessionEnd::Closed);
     }
     Ok(())
-}
-
-fn claims(pool: &PoolState, ctx: &Ctx, reply: &Reply, uri: String) -> Claims {
-    Claims {
-        kind: IdKind::Sse,
-        pool: pool.hash,
-        endpoint: NameHash::from_u64(reply.endpoint().id()),
-        server_id: uri,
-        minted_at: SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |age| age.as_secs()),
-        principal: ctx.principal,
-    }
 }
 
 /// The beginning of a stream up to the end of its endpoint event.
@@ -212,10 +200,7 @@ impl First {
         pool: &PoolState,
         reply: &Reply,
     ) -> Result<String, Fault> {
-        let authority = pool
-            .dial
-            .get(&reply.endpoint().id())
-            .map_or("", |dial| dial.authority.as_str());
+        let authority = pool.authority(reply.endpoint().id());
         resolve(&self.uri, head.path(), authority).ok_or_else(|| {
             log::warn!(endpoint = reply.endpoint().name(); "an endpoint event names another host");
             Fault::UpstreamMalformed

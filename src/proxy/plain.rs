@@ -20,7 +20,7 @@ use super::state::{InFlight, PoolState, Shared};
 use crate::config::HashOn;
 use crate::pool::{Admin, CallPermit, Endpoint, HealthState, Need, PickContext};
 use crate::session::NameHash;
-use crate::transport::dial::{Target, peer};
+use crate::transport::dial::peer;
 use crate::transport::sessions::PingoraHead;
 use crate::transport::{ConnInfo, Headers, is_hop_by_hop, is_nominated};
 
@@ -140,21 +140,14 @@ impl ProxyHttp for Plain {
             }
         };
         let address = endpoint.address().ok_or_else(unavailable)?;
-        let facts = pool.dial.get(&endpoint.id()).ok_or_else(unavailable)?;
+        let (target, _) = pool
+            .target(endpoint.id(), address)
+            .ok_or_else(unavailable)?;
         if let Some(ctx) = &mut plain.ctx {
             ctx.endpoint = Some(endpoint.name().into());
         }
-        let timeouts = &pool.config.timeouts;
-        let mut peer = peer(&Target {
-            address,
-            group: &facts.group,
-            http2: facts.http2,
-            connect_timeout: timeouts.connect,
-            write_timeout: Some(timeouts.write),
-            idle: pool.config.keep_alive,
-            reuse: true,
-        });
-        peer.options.read_timeout = Some(timeouts.header);
+        let mut peer = peer(&target);
+        peer.options.read_timeout = Some(pool.config.timeouts.header);
         plain.permit = Some(endpoint.call());
         Ok(Box::new(peer))
     }

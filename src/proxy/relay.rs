@@ -1,7 +1,7 @@
 //! The reply on its way back, and what it teaches: sessions opened and ended, orphans to delete.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::time::{sleep, timeout};
@@ -9,14 +9,14 @@ use tokio::time::{sleep, timeout};
 use super::Worker;
 use super::call::{Call, Rules};
 use super::ctx::{Ctx, End};
-use super::decide::{Aim, new_session};
+use super::decide::{Aim, claims, new_session};
 use super::fault::Fault;
 use super::forward::{Reply, vanished};
 use super::state::{InFlight, Orphan, PoolState, ending};
 use super::stream::{Kind, Limits, Relay};
 use crate::mcp::headers::{MCP_SESSION_ID, session_id_is_valid};
 use crate::mcp::{Class, HttpMethod, Peek, answer};
-use crate::session::{Claims, IdKind, Key, NameHash, fresh_nonce};
+use crate::session::{IdKind, Key, NameHash, fresh_nonce};
 use crate::telemetry::{self, Limit, SessionEnd, StreamKind};
 use crate::transport::{Downstream, Edits, Error, Length, RequestHead, ResponseHead, Upstream};
 
@@ -434,16 +434,7 @@ fn bind(
     server_id: String,
 ) -> Result<String, Fault> {
     let endpoint = reply.endpoint();
-    let claims = Claims {
-        kind: IdKind::Session,
-        pool: pool.hash,
-        endpoint: NameHash::from_u64(endpoint.id()),
-        server_id,
-        minted_at: SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |age| age.as_secs()),
-        principal: ctx.principal,
-    };
+    let claims = claims(IdKind::Session, pool, ctx, endpoint, server_id);
     let Ok(sealed) = worker.shared.keyring.seal(&claims, fresh_nonce()) else {
         log::warn!(endpoint = endpoint.name(); "a server issued a session id that is too long to be sealed");
         worker

@@ -4,6 +4,7 @@
 //! rest of [`Shared`] outlives a snapshot: the session table, the log, the known tool names.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use crate::config::{Balance, Config, Eras, HashOn, PoolId};
 use crate::pool::{self, Admin, Endpoint, Fact, HealthState};
 use crate::session::{Keyring, NameHash, Table};
 use crate::telemetry::{AccessLog, Limit, ToolNames};
+use crate::transport::dial::Target;
 
 use super::links::Links;
 
@@ -74,6 +76,28 @@ pub struct DialFacts {
 pub const DISCOVER_MAX: usize = 64 * 1024;
 
 impl PoolState {
+    /// How an endpoint of this pool is dialed at `address`, and the authority to ask it by.
+    pub fn target(&self, endpoint: u64, address: SocketAddr) -> Option<(Target<'_>, &str)> {
+        let facts = self.dial.get(&endpoint)?;
+        let target = Target {
+            address,
+            group: &facts.group,
+            http2: facts.http2,
+            connect_timeout: self.config.timeouts.connect,
+            write_timeout: Some(self.config.timeouts.write),
+            idle: self.config.keep_alive,
+            reuse: true,
+        };
+        Some((target, &facts.authority))
+    }
+
+    /// The authority to ask an endpoint by; empty if it is not of this pool.
+    pub fn authority(&self, endpoint: u64) -> &str {
+        self.dial
+            .get(&endpoint)
+            .map_or("", |facts| &facts.authority)
+    }
+
     /// Whether the pool's servers issue session ids: `Yes` if any does, `No` if all that are
     /// known do not, `Unknown` before anything was learned.
     pub fn issues_sessions(&self) -> Fact {

@@ -185,10 +185,7 @@ async fn handshake(
     address: Option<std::net::SocketAddr>,
 ) -> Result<(tokio::net::TcpStream, Answer), Error> {
     let address = address.ok_or_else(|| Error::Connect("no address".to_owned()))?;
-    let authority = pool
-        .dial
-        .get(&endpoint)
-        .map_or("", |dial| dial.authority.as_str());
+    let authority = pool.authority(endpoint);
     let out = Outgoing {
         head,
         method: "GET",

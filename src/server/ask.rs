@@ -79,15 +79,13 @@ pub(super) async fn ask(
     fields: &[(&'static str, &[u8])],
     body: Option<String>,
 ) -> Result<Answer, String> {
-    let facts = pool.dial.get(&endpoint.id()).ok_or("unknown endpoint")?;
+    let dialed = pool.target(endpoint.id(), address);
+    let (target, authority) = dialed.ok_or("unknown endpoint")?;
+    // On a connection of its own: what a question finds must not depend on an older one.
     let target = Target {
-        address,
-        group: &facts.group,
-        http2: facts.http2,
-        connect_timeout: pool.config.timeouts.connect,
-        write_timeout: Some(pool.config.timeouts.write),
         idle: Duration::from_secs(1),
         reuse: false,
+        ..target
     };
     let wrong = |error: crate::transport::Error| error.to_string();
     let mut up = dialer.open(target).await.map_err(wrong)?;
@@ -101,7 +99,7 @@ pub(super) async fn ask(
         head: &OwnHead,
         method,
         target: path,
-        authority: &facts.authority,
+        authority,
         edits: Edits {
             set: &set,
             drop: &[],

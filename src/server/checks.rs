@@ -54,10 +54,7 @@ pub(super) fn check_for(
             Some(Checker::Stock(check))
         }
         Check::Http { path } => {
-            let authority = pool
-                .dial
-                .get(&endpoint.id())
-                .map_or("", |dial| dial.authority.as_str());
+            let authority = pool.authority(endpoint.id());
             let mut check = HttpHealthCheck::new(authority, false);
             check.peer_template.options.connection_timeout = Some(health.timeout);
             check.peer_template.options.read_timeout = Some(health.timeout);
