@@ -104,12 +104,13 @@ impl DemoServer {
             drop: &[],
         };
         down.send_head(200, None, edits, Length::Unknown).await?;
+        down.flush().await?;
         match self.feed(down, &mut feed, &mut held).await? {
             Woken::Due => {}
             Woken::Gone => return Ok(()),
             Woken::Ended(ending) => {
                 if let Some(event) = feed.last_words(ending) {
-                    down.send_body(event.into()).await?;
+                    down.send_body(&event).await?;
                 }
             }
         }
@@ -132,7 +133,7 @@ impl DemoServer {
         loop {
             let due = match feed.step() {
                 Step::Event(event) => {
-                    down.send_body(event.into()).await?;
+                    down.send_body(&event).await?;
                     wait.spoke = Instant::now();
                     continue;
                 }
@@ -198,7 +199,7 @@ impl Wait {
             if due.is_some_and(|due| due <= wake) {
                 return Ok(Woken::Due);
             }
-            down.send_body(Bytes::from_static(sse::KEEP_ALIVE)).await?;
+            down.send_body(sse::KEEP_ALIVE).await?;
             self.spoke = Instant::now();
         }
     }
@@ -277,7 +278,7 @@ async fn write<D: Downstream>(down: &mut D, whole: Whole, wants_body: bool) -> R
     } else {
         let length = Length::Exact(body.len() as u64);
         down.send_head(whole.status, None, edits, length).await?;
-        down.send_body(body).await?;
+        down.send_body(&body).await?;
     }
     down.finish().await
 }

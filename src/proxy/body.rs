@@ -5,19 +5,20 @@
 //! wait for the scan is bounded by `limits.peek`; elsewhere by `limits.body`, since a session-era
 //! call cannot be told from a handshake without its method.
 
-use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::ctx::Ctx;
 use super::fault::Fault;
 use crate::config::Limits;
 use crate::mcp::{Peek, PeekError};
+use crate::transport::buffer::Piece;
 use crate::transport::{Downstream, Error, Headers, Length};
 
 /// What has been read of a request body, and the scan over it.
 pub struct Body {
     /// The pieces read so far, in order. They are kept until the endpoint's reply head is there,
     /// so that a request can be sent again.
-    pub chunks: Vec<Bytes>,
+    pub chunks: SmallVec<[Piece; 2]>,
     /// No more is to come.
     pub ended: bool,
     /// The scan, up to date with all that was read.
@@ -33,7 +34,7 @@ impl Body {
     /// The body of a request that has none.
     pub fn empty() -> Self {
         Self {
-            chunks: Vec::new(),
+            chunks: SmallVec::new(),
             ended: true,
             peek: Peek::new(),
             read: 0,
@@ -65,7 +66,7 @@ impl Body {
         }
         let length = announced.map_or(Length::Unknown, Length::Exact);
         let mut body = Self {
-            chunks: Vec::new(),
+            chunks: SmallVec::new(),
             ended: false,
             peek: Peek::new(),
             read: 0,
@@ -97,7 +98,7 @@ impl Body {
     ///
     /// # Errors
     /// As [`Self::peek`].
-    pub async fn next<D: Downstream>(&mut self, down: &mut D) -> Result<Option<Bytes>, Fault> {
+    pub async fn next<D: Downstream>(&mut self, down: &mut D) -> Result<Option<Piece>, Fault> {
         match down.read_body().await {
             Ok(Some(chunk)) => {
                 self.read += chunk.len() as u64;
@@ -111,7 +112,7 @@ impl Body {
                 self.end()?;
                 Ok(None)
             }
-            Err(Error::WriteTimeout) => Err(Fault::SlowBody),
+            Err(Error::ReadTimeout | Error::WriteTimeout) => Err(Fault::SlowBody),
             Err(Error::Malformed(_)) => Err(Fault::Invalid("the body's framing is not valid")),
             Err(_) => Err(Fault::ClientGone),
         }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use tokio::time::timeout;
 
 use super::body::Body;
@@ -19,6 +20,9 @@ use crate::transport::{Downstream, RequestHead};
 /// How long an answer of ours waits for the rest of a body whose id is not known yet.
 const LEARN_ID_TIME: Duration = Duration::from_secs(1);
 
+/// Ids whose answers the client waits for: one, unless the request is a batch.
+pub type Owed = SmallVec<[RawId; 1]>;
+
 /// An understood request.
 pub struct Call {
     /// Whose rules it follows.
@@ -28,7 +32,7 @@ pub struct Call {
     /// The MCP method, from the header in the stateless era, else from the body.
     pub method: Option<String>,
     /// The ids whose responses the client waits for.
-    pub owed: Vec<RawId>,
+    pub owed: Owed,
     /// What was read of the body.
     pub body: Body,
 }
@@ -149,7 +153,7 @@ pub async fn understand<D: Downstream>(
     let owed = owed(message);
     if message.class() == Class::Batch {
         ctx.id = None;
-        ctx.batch.clone_from(&owed);
+        ctx.batch = owed.to_vec();
     }
     Ok(Call {
         rules,
@@ -221,7 +225,7 @@ fn name_header(head: &impl RequestHead) -> Option<String> {
 }
 
 /// The ids of the requests in a body, whose responses the client will wait for.
-fn owed(message: &mcp::Message) -> Vec<RawId> {
+fn owed(message: &mcp::Message) -> Owed {
     match message.class() {
         Class::Request => message.id.iter().cloned().collect(),
         Class::Batch => message
@@ -230,7 +234,7 @@ fn owed(message: &mcp::Message) -> Vec<RawId> {
             .filter(|item| item.method.is_some())
             .filter_map(|item| item.id.clone())
             .collect(),
-        Class::Notification | Class::Response | Class::Invalid => Vec::new(),
+        Class::Notification | Class::Response | Class::Invalid => Owed::new(),
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::state::Snapshot;
+use crate::config::PoolId;
 use crate::mcp::{Era, RawId};
 use crate::session::PrincipalHash;
 use crate::telemetry::{SessionTag, StreamEnd};
@@ -75,6 +76,16 @@ impl End {
     }
 }
 
+/// What the log says of a request head.
+pub struct Noted {
+    /// HTTP method.
+    pub method: Box<str>,
+    /// Request path without its query.
+    pub path: Box<str>,
+    /// `User-Agent`, as sent.
+    pub user_agent: Option<Box<[u8]>>,
+}
+
 /// One request, from first byte to log line.
 pub struct Ctx {
     /// When its head was complete.
@@ -85,16 +96,12 @@ pub struct Ctx {
     pub request_id: u64,
     /// The caller, as far as authenticated; bound into session ids.
     pub principal: PrincipalHash,
-    /// HTTP method.
-    pub http_method: Box<str>,
-    /// Request path without its query.
-    pub path: Box<str>,
-    /// `User-Agent`, as sent.
-    pub user_agent: Option<Box<str>>,
+    /// What the log will say of a request head that is let go before the end.
+    pub noted: Option<Box<Noted>>,
     /// HTTP version.
     pub http: &'static str,
-    /// Name of the pool, once routed.
-    pub pool: Option<Box<str>>,
+    /// The pool, once routed.
+    pub pool: Option<PoolId>,
     /// Which rules the request follows, once known.
     pub era: Option<Era>,
     /// The MCP method as a bounded label; empty until known.
@@ -109,8 +116,8 @@ pub struct Ctx {
     pub batch: Vec<RawId>,
     /// Hash of the session, for the log.
     pub session: Option<SessionTag>,
-    /// The endpoint that served it.
-    pub endpoint: Option<Box<str>>,
+    /// The id of the endpoint that served it.
+    pub endpoint: Option<u64>,
     /// The status sent; 0 until then.
     pub status: u16,
     /// When the response head was sent.
@@ -132,18 +139,12 @@ pub struct Ctx {
 impl Ctx {
     /// Begins with what the head alone tells.
     pub fn begin(snapshot: Arc<Snapshot>, head: &impl RequestHead, now: Instant) -> Self {
-        let user_agent = head
-            .get("user-agent")
-            .and_then(|value| std::str::from_utf8(value).ok())
-            .map(|text| text.chars().take(128).collect::<String>().into_boxed_str());
         Self {
             started: now,
             snapshot,
             request_id: fastrand::u64(..),
             principal: PrincipalHash::ANONYMOUS,
-            http_method: head.method().into(),
-            path: head.path().into(),
-            user_agent,
+            noted: None,
             http: head.version().as_str(),
             pool: None,
             era: None,
@@ -163,6 +164,15 @@ impl Ctx {
             fault: None,
             tool_failed: None,
         }
+    }
+
+    /// Keeps what the log says of a request head that is about to be let go.
+    pub fn note(&mut self, head: &(impl RequestHead + ?Sized)) {
+        self.noted = Some(Box::new(Noted {
+            method: head.method().into(),
+            path: head.path().into(),
+            user_agent: head.get("user-agent").map(Into::into),
+        }));
     }
 
     /// Notes that the response head goes out with `status`.

@@ -6,19 +6,24 @@
 //! endpoint is gone is never shown to another endpoint, which might take it for nothing and
 //! answer as if all were well.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use arc_swap::ArcSwapOption;
+
+use super::Worker;
 use super::call::{Call, Rules};
 use super::ctx::Ctx;
 use super::fault::Fault;
+use super::memo::Known;
 use super::state::{Held, PoolState, Shared};
 use crate::config::HashOn;
 use crate::mcp::HttpMethod;
 use crate::mcp::headers::MCP_PROTOCOL_VERSION;
 use crate::mcp::headers::MCP_SESSION_ID;
 use crate::pool::{Endpoint, Fact, HealthState, Need};
-use crate::session::{Claims, IdKind, Key, NameHash, NewSession, Reason, Revision, Touched};
+use crate::session::{Claims, IdKind, Key, NameHash, NewSession, Pulse, Reason, Revision, Touched};
 use crate::telemetry::{self, Limit, RefusedId};
 use crate::transport::{ConnInfo, RequestHead};
 
@@ -37,17 +42,19 @@ pub enum Aim {
 
 /// A session that was opened, checked and found alive.
 pub struct Bound {
-    /// The endpoint that owns it.
-    pub endpoint: Arc<Endpoint>,
-    /// What the sealed id said.
-    pub claims: Claims,
-    /// Its key in the table.
-    pub key: Key,
-    /// The id as the client knows it.
-    pub sealed: String,
+    /// What its id says.
+    pub known: Arc<Known>,
     /// This very request has entered the session in the table. If the server then does not know
     /// it, it was over before, and its end was counted before.
     pub adopted: bool,
+}
+
+impl Deref for Bound {
+    type Target = Known;
+
+    fn deref(&self) -> &Known {
+        &self.known
+    }
 }
 
 /// Decides where a call goes.
@@ -55,7 +62,7 @@ pub struct Bound {
 /// # Errors
 /// The answer of ours, if it goes nowhere.
 pub fn decide(
-    shared: &Shared,
+    worker: &Worker,
     pool: &Arc<PoolState>,
     call: &Call,
     head: &dyn RequestHead,
@@ -77,18 +84,18 @@ pub fn decide(
             if !pool.speaks_session_era() {
                 return Err(Fault::OnlyStatelessEra);
             }
-            room(shared, pool, ctx)?;
+            room(&worker.shared, pool, ctx)?;
             Ok(Aim::Any {
                 need: Need::SessionEra,
                 key: hash_key(pool, head, info),
             })
         }
-        Rules::Session => within_session(shared, pool, call, head, info, ctx, now),
+        Rules::Session => within_session(worker, pool, call, head, info, ctx, now),
     }
 }
 
 fn within_session(
-    shared: &Shared,
+    worker: &Worker,
     pool: &Arc<PoolState>,
     call: &Call,
     head: &dyn RequestHead,
@@ -97,9 +104,9 @@ fn within_session(
     now: Instant,
 ) -> Result<Aim, Fault> {
     if let Some(id) = head.get(MCP_SESSION_ID) {
-        let mut bound = open(shared, pool, id, IdKind::Session, ctx)?;
+        let mut bound = open(worker, pool, id, IdKind::Session, ctx)?;
         alive(&bound)?;
-        touch(shared, pool, &mut bound, head, now);
+        touch(&worker.shared, pool, &mut bound, head, now);
         return Ok(Aim::Bound(bound));
     }
     if call.http != HttpMethod::Post && !pool.speaks_session_era() {
@@ -121,12 +128,34 @@ fn within_session(
 
 /// Opens a sealed id. Everything that is wrong with one is the same unknown session to the client.
 pub fn open(
-    shared: &Shared,
+    worker: &Worker,
     pool: &Arc<PoolState>,
     id: &[u8],
     kind: IdKind,
     ctx: &mut Ctx,
 ) -> Result<Bound, Fault> {
+    let known = match worker.memo.find(pool, id, kind, ctx.principal) {
+        Some(known) => known,
+        None => {
+            let known = Arc::new(unseal(&worker.shared, pool, id, kind, ctx)?);
+            worker.memo.keep(&known);
+            known
+        }
+    };
+    ctx.session = Some(known.tag);
+    Ok(Bound {
+        known,
+        adopted: false,
+    })
+}
+
+fn unseal(
+    shared: &Shared,
+    pool: &Arc<PoolState>,
+    id: &[u8],
+    kind: IdKind,
+    ctx: &Ctx,
+) -> Result<Known, Fault> {
     let refuse = |reason: RefusedId| {
         telemetry::id_refused(reason);
         Fault::SessionUnknown
@@ -147,15 +176,15 @@ pub fn open(
     let Some(endpoint) = pool.pool.find(claims.endpoint.get()).cloned() else {
         return Err(refuse(RefusedId::UnknownEndpoint));
     };
-    let sealed = String::from_utf8_lossy(id).into_owned();
-    let key = Key::of(claims.pool, claims.endpoint, &claims.server_id);
-    ctx.session = Some(telemetry::SessionTag::of(&sealed));
-    Ok(Bound {
+    let sealed = String::from_utf8_lossy(id).into_owned().into_boxed_str();
+    Ok(Known {
+        pool: Arc::clone(pool),
         endpoint,
+        key: Key::of(claims.pool, claims.endpoint, &claims.server_id),
         claims,
-        key,
+        tag: telemetry::SessionTag::of(&sealed),
         sealed,
-        adopted: false,
+        pulse: ArcSwapOption::empty(),
     })
 }
 
@@ -176,6 +205,10 @@ pub fn touch(
     head: &dyn RequestHead,
     now: Instant,
 ) {
+    let beats = |pulse: &Arc<Pulse>| pulse.beat(now);
+    if bound.pulse.load().as_ref().is_some_and(beats) {
+        return;
+    }
     let touched = shared.sessions.touch(bound.key, now, || {
         new_session(pool, &bound.endpoint, &bound.claims, head)
     });
@@ -183,6 +216,7 @@ pub fn touch(
     if matches!(touched, Touched::Untracked(_)) {
         telemetry::limit_hit(Limit::Sessions);
     }
+    bound.pulse.store(shared.sessions.pulse(bound.key));
 }
 
 /// What the id of a session says, minted now for whoever asked.

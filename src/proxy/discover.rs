@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::Worker;
 use super::call::Call;
 use super::ctx::Ctx;
 use super::decide::Aim;
@@ -19,6 +18,7 @@ use super::forward::{Reply, forward};
 use super::local;
 use super::relay::relay;
 use super::state::{DISCOVER_HOLD, InFlight, PoolState};
+use super::{Next, Worker};
 use crate::mcp::answer;
 use crate::transport::{Downstream, Upstream};
 
@@ -39,7 +39,7 @@ pub async fn serve<D: Downstream>(
     call: &mut Call,
     aim: &Aim,
     flight: &mut InFlight,
-) -> Result<(), Fault> {
+) -> Result<Next, Fault> {
     let deadline = Instant::now() + DISCOVER_HOLD;
     // What the first attempt streams past us is not here for another one.
     let whole = call.body.ended;
@@ -55,7 +55,7 @@ pub async fn serve<D: Downstream>(
         let fault = match asked {
             Ok(reply) if is_of_use(&reply) || (last && pool.discover.load().is_none()) => {
                 match relay(worker, down, ctx, pool, call, aim, reply, flight).await {
-                    Ok(()) => return Ok(()),
+                    Ok(next) => return Ok(next),
                     // Nothing was sent to the client yet.
                     Err(fault) => fault,
                 }
@@ -71,7 +71,7 @@ pub async fn serve<D: Downstream>(
         {
             ctx.endpoint = None;
             local::json(down, ctx, answer::result(&id, &known)).await;
-            return Ok(());
+            return Ok(Next::Done);
         }
         if last || fault == Fault::Draining {
             return Err(fault);

@@ -6,20 +6,24 @@ use super::ctx::{Ctx, End};
 use super::state::Shared;
 use crate::mcp::Era;
 use crate::telemetry::{Entry, RequestRecord, ToolLabel, ToolOutcome, record_request};
-use crate::transport::ConnInfo;
+use crate::transport::{ConnInfo, RequestHead};
 
-/// Records a request that is over.
-pub fn finish(shared: &Shared, ctx: &Ctx, info: &ConnInfo) {
+/// Records a request that is over. `head` is its head, unless that was noted and let go.
+pub fn finish(shared: &Shared, ctx: &Ctx, info: &ConnInfo, head: &dyn RequestHead) {
     let duration = Instant::now().saturating_duration_since(ctx.started);
     let tool = ctx
         .tool
         .as_deref()
         .map_or(ToolLabel::NONE, |name| shared.tools.label(name));
+    let pool = ctx.pool.map(|pool| &ctx.snapshot.pool(pool).pool);
+    let server = pool
+        .zip(ctx.endpoint)
+        .and_then(|(pool, id)| Some(pool.find(id)?.name()));
     record_request(&RequestRecord {
         method: ctx.mcp_method,
         tool,
         status: counted_status(ctx),
-        server: ctx.endpoint.as_deref().unwrap_or(""),
+        server: server.unwrap_or(""),
         first_byte: ctx.first_byte.filter(|_| ctx.streamed),
         duration,
         tool_outcome: ctx.tool.as_ref().map(|_| outcome(ctx)),
@@ -27,21 +31,22 @@ pub fn finish(shared: &Shared, ctx: &Ctx, info: &ConnInfo) {
     if !shared.log.is_on() {
         return;
     }
+    let noted = ctx.noted.as_deref();
     shared.log.log(&Entry {
         at: SystemTime::now(),
         listener: &info.listener,
         client: Some(info.client.ip().to_canonical()),
         http_version: ctx.http,
-        method: &ctx.http_method,
-        path: &ctx.path,
+        method: noted.map_or(head.method(), |noted| &noted.method),
+        path: noted.map_or(head.path(), |noted| &noted.path),
         mcp_method: Some(ctx.mcp_method).filter(|method| !method.is_empty()),
         tool_name: ctx.tool.as_deref(),
         era: ctx.era.map(|era| match era {
             Era::Session => "session",
             Era::Stateless => "stateless",
         }),
-        pool: ctx.pool.as_deref(),
-        server: ctx.endpoint.as_deref(),
+        pool: pool.map(|pool| pool.name()),
+        server,
         session: ctx.session,
         status: ctx.status,
         duration,
@@ -50,7 +55,7 @@ pub fn finish(shared: &Shared, ctx: &Ctx, info: &ConnInfo) {
         response_bytes: ctx.bytes_out,
         request_id: &format!("{:016x}", ctx.request_id),
         end_reason: ctx.fault.unwrap_or_else(|| ctx.end.as_str()),
-        user_agent: ctx.user_agent.as_deref().map(str::as_bytes),
+        user_agent: noted.map_or(head.get("user-agent"), |noted| noted.user_agent.as_deref()),
     });
 }
 

@@ -1,6 +1,7 @@
 //! Sending a call to an endpoint and waiting for the head of its reply: pick, connect, send, wait,
 //! and try again where that is safe.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,19 +13,20 @@ use super::ctx::Ctx;
 use super::decide::Aim;
 use super::fault::Fault;
 use super::retry::{self, Stage};
-use super::state::{PoolState, ending};
+use super::state::PoolState;
+use super::watch::Watch;
 use crate::mcp::headers::{LAST_EVENT_ID, MCP_SESSION_ID};
 use crate::mcp::{Class, HttpMethod};
-use crate::pool::{CallPermit, Endpoint, HealthState, PickContext};
+use crate::pool::{CallPermit, Endpoint, PickContext};
 use crate::session::IdKind;
 use crate::telemetry::{self, RetryOutcome};
-use crate::transport::sessions::SessionUp;
+use crate::transport::dial::Up;
 use crate::transport::{Downstream, Edits, Error, Outgoing, RequestHead, Upstream};
 
 /// A reply whose head has been read.
 pub struct Reply {
     /// The exchange with the endpoint.
-    pub up: SessionUp,
+    pub up: Up,
     /// Counts the call on the endpoint until dropped.
     pub permit: CallPermit,
 }
@@ -44,11 +46,6 @@ struct Failed {
 
 /// DELETE is answered at once by any server.
 const QUICK_HEAD: Duration = Duration::from_secs(30);
-/// How long a call may wait on an endpoint that its checks have found down. An endpoint that is
-/// only slow may still answer; one that vanished without a reset never will.
-pub const LAST_HOPE: Duration = Duration::from_secs(30);
-/// How often a call that waits looks whether its endpoint is still up.
-const LOOK: Duration = Duration::from_secs(5);
 /// How long an early answer may take after the endpoint stopped reading the request.
 const EARLY_ANSWER: Duration = Duration::from_secs(1);
 /// Pause before the owner of a session is tried again.
@@ -83,7 +80,7 @@ pub async fn forward<D: Downstream>(
             }
         };
         attempts += 1;
-        ctx.endpoint = Some(endpoint.name().into());
+        ctx.endpoint = Some(endpoint.id());
         let whole = call.body.ended;
         let permit = endpoint.call();
         let failed = match attempt(worker, down, ctx, pool, call, aim, &endpoint).await {
@@ -126,7 +123,7 @@ async fn attempt<D: Downstream>(
     call: &mut Call,
     aim: &Aim,
     endpoint: &Arc<Endpoint>,
-) -> Result<SessionUp, Failed> {
+) -> Result<Up, Failed> {
     let before = |fault| Failed {
         fault,
         stage: Stage::Connect,
@@ -134,7 +131,8 @@ async fn attempt<D: Downstream>(
     let address = endpoint.address().ok_or_else(|| before(Fault::Connect))?;
     let dialed = pool.target(endpoint.id(), address);
     let (target, authority) = dialed.ok_or_else(|| before(Fault::Connect))?;
-    let mut up = worker.dialer.open(target).await.map_err(|error| {
+    let dialing = worker.dialer.open(target, Some(down.alarm()));
+    let mut up = dialing.await.map_err(|error| {
         log::debug!(pool = pool.pool.name(), endpoint = endpoint.name(); "cannot connect: {error}");
         before(Fault::Connect)
     })?;
@@ -197,15 +195,13 @@ async fn send<D: Downstream>(
     call: &mut Call,
     aim: &Aim,
     authority: &str,
-    up: &mut SessionUp,
+    up: &mut Up,
 ) -> Result<(), Sending> {
     send_head(down.head(), call, aim, authority, up)
         .await
         .map_err(|_| Sending::Server)?;
     for chunk in &call.body.chunks {
-        up.send_body(chunk.clone())
-            .await
-            .map_err(|_| Sending::Server)?;
+        up.send_body(chunk).await.map_err(|_| Sending::Server)?;
     }
     while !call.body.ended {
         let next = call.body.next(down).await.map_err(Sending::Client)?;
@@ -214,7 +210,7 @@ async fn send<D: Downstream>(
             check_whole(call).map_err(Sending::Client)?;
         }
         if let Some(chunk) = next {
-            up.send_body(chunk).await.map_err(|_| Sending::Server)?;
+            up.send_body(&chunk).await.map_err(|_| Sending::Server)?;
         }
     }
     up.finish().await.map_err(|_| Sending::Server)
@@ -236,7 +232,7 @@ async fn send_head(
     call: &Call,
     aim: &Aim,
     authority: &str,
-    up: &mut SessionUp,
+    up: &mut Up,
 ) -> Result<(), Error> {
     // The events of a stream are read on their way, so they must not come compressed; and the
     // server is asked by us, not by the page that the client may be.
@@ -275,36 +271,20 @@ async fn send_head(
 async fn await_head<D: Downstream>(
     worker: &Worker,
     down: &mut D,
-    up: &mut SessionUp,
+    up: &mut Up,
     endpoint: &Endpoint,
     limit: Duration,
 ) -> Result<(), Fault> {
-    let mut phase = worker.shared.phase.clone();
-    tokio::select! {
-        biased;
-        read = timeout(limit, up.read_head()) => match read {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(Error::Malformed(what))) => {
-                log::warn!("an endpoint sent a malformed response head: {what}");
-                Err(Fault::UpstreamMalformed)
-            }
-            Ok(Err(_)) => Err(Fault::UpstreamClosed),
-            Err(_) => Err(Fault::UpstreamTimeout),
-        },
-        () = down.gone() => Err(Fault::ClientGone),
-        () = ending(&mut phase) => Err(Fault::Draining),
-        () = vanished(endpoint) => Err(Fault::UpstreamTimeout),
-    }
-}
-
-/// Resolves when an endpoint has been down for so long that no answer can be hoped for.
-pub(super) async fn vanished(endpoint: &Endpoint) {
-    let mut down_for = Duration::ZERO;
-    while down_for < LAST_HOPE {
-        tokio::time::sleep(LOOK).await;
-        down_for = match endpoint.health() {
-            HealthState::Down => down_for + LOOK,
-            HealthState::Up | HealthState::Unchecked => Duration::ZERO,
-        };
+    let mut watch = Watch::new(endpoint, &worker.shared.phases, limit);
+    let mut reading = std::pin::pin!(up.read_head());
+    let read = watch.wait(down, |context| reading.as_mut().poll(context));
+    match read.await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(Error::Malformed(what))) => {
+            log::warn!("an endpoint sent a malformed response head: {what}");
+            Err(Fault::UpstreamMalformed)
+        }
+        Ok(Err(_)) => Err(Fault::UpstreamClosed),
+        Err(stop) => Err(stop.into()),
     }
 }

@@ -174,7 +174,7 @@ fn is_loopback_name(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::head::Head;
+    use crate::transport::h1::head::Head;
 
     fn config(route: &str) -> Config {
         let text = format!(
@@ -190,6 +190,7 @@ mod tests {
             client: "192.0.2.1:5".parse().unwrap(),
             local: local.parse().unwrap(),
             listener: "t".into(),
+            place: None,
         };
         admit(config, &head, &info)
     }

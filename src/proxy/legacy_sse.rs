@@ -8,22 +8,21 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
-use tokio::time::timeout_at;
-
-use super::Worker;
 use super::body::Body;
-use super::call::{Call, Rules};
+use super::call::{Call, Owed, Rules};
 use super::ctx::{Ctx, End};
 use super::decide::{self, Aim};
 use super::fault::Fault;
 use super::forward::{Reply, forward};
 use super::intake::check_repeated;
+use super::links::LinkGuard;
 use super::relay::{is_event_stream, relay, send_stream_head};
-use super::state::{InFlight, PoolState, ending};
-use super::stream::{Kind, Limits, Relay};
+use super::state::{InFlight, PoolState, Shared};
+use super::stream::{Begun, Kind, Limits, Relay};
+use super::watch::Watch;
+use super::{Next, Worker};
 use crate::mcp::sse::{Mode, endpoint_event};
-use crate::mcp::{Class, Era, HttpMethod, Note, RawId, SseScan};
+use crate::mcp::{Class, Era, HttpMethod, Note, SseScan};
 use crate::pool::Need;
 use crate::session::{IdKind, Key, fresh_nonce};
 use crate::telemetry::{self, OpenStream, StreamKind};
@@ -44,7 +43,7 @@ pub async fn serve<D: Downstream>(
     ctx: &mut Ctx,
     flight: &mut InFlight,
     pool: &Arc<PoolState>,
-) -> Result<(), Fault> {
+) -> Result<Next, Fault> {
     ctx.era = Some(Era::Session);
     check_repeated(down.head())?;
     let method = down.head().method().to_owned();
@@ -72,7 +71,7 @@ async fn open<D: Downstream>(
     ctx: &mut Ctx,
     flight: &mut InFlight,
     pool: &Arc<PoolState>,
-) -> Result<(), Fault> {
+) -> Result<Next, Fault> {
     let aim = Aim::Any {
         need: Need::Any,
         key: decide::hash_key(pool, down.head(), down.info()),
@@ -81,7 +80,7 @@ async fn open<D: Downstream>(
         rules: Rules::Session,
         http: HttpMethod::Get,
         method: None,
-        owed: Vec::new(),
+        owed: Owed::new(),
         body: Body::empty(),
     };
     let mut reply = forward(worker, down, ctx, pool, &mut call, &aim).await?;
@@ -114,36 +113,62 @@ async fn open<D: Downstream>(
     let counted = OpenStream::enter(StreamKind::Sse);
     let linked = worker.shared.links.enter(key);
     let activity = worker.shared.sessions.stream(key, Instant::now());
+    let link = Arc::clone(&linked.link);
+    let sse = SseSession {
+        key,
+        tracked,
+        _linked: linked,
+    };
 
     let begin = first.rewritten(down.head().path(), &sealed);
     let sent = match send_stream_head(down, ctx, &reply, None).await {
-        Ok(()) => down.send_body(begin).await,
+        Ok(()) => down.send_body(&begin).await,
         Err(error) => Err(error),
     };
     if let Err(error) = sent {
         ctx.end = End::of_write(&error);
         down.abort().await;
-    } else {
-        let mut phase = worker.shared.phase.clone();
-        let endpoint = Arc::clone(reply.endpoint());
-        let mut stream = Relay::new(Kind::Sse, &endpoint, Vec::new(), Some(&linked.link), limits);
-        stream.observe(first.behind());
-        let end = stream.run(down, &mut reply.up, ctx, &mut phase).await;
-        ctx.end = end;
+        counted.end(ctx.end.of_stream());
+        sse.end(&worker.shared);
+        return Ok(Next::Done);
     }
-    drop(activity);
-    drop(linked);
-    counted.end(ctx.end.of_stream());
-    if tracked && worker.shared.sessions.close(key).is_some() {
-        telemetry::session_ended(telemetry::SessionEnd::Closed);
+    let endpoint = Arc::clone(reply.endpoint());
+    let mut relay = Relay::new(Kind::Sse, endpoint, Owed::new(), Some(link), limits);
+    relay.observe(first.behind());
+    reply.up.release_head();
+    Ok(Next::Stream(Box::new(Begun {
+        relay,
+        reply,
+        counted,
+        activity,
+        orphan: None,
+        is_tool_call: false,
+        sse: Some(sse),
+    })))
+}
+
+/// The session that a stream of HTTP+SSE is.
+pub struct SseSession {
+    key: Key,
+    /// It is in the table.
+    tracked: bool,
+    /// Keeps the stream findable for the POSTs of its session.
+    _linked: LinkGuard,
+}
+
+impl SseSession {
+    /// The stream is over, and the session with it.
+    pub fn end(self, shared: &Shared) {
+        if self.tracked && shared.sessions.close(self.key).is_some() {
+            telemetry::session_ended(telemetry::SessionEnd::Closed);
+        }
     }
-    Ok(())
 }
 
 /// The beginning of a stream up to the end of its endpoint event.
 struct First {
     /// Everything read so far.
-    bytes: BytesMut,
+    bytes: Vec<u8>,
     /// Where the endpoint event begins and ends.
     event: std::ops::Range<usize>,
     /// Its data.
@@ -156,21 +181,15 @@ async fn first_event<D: Downstream>(
     pool: &PoolState,
     reply: &mut Reply,
 ) -> Result<First, Fault> {
-    let mut bytes = BytesMut::new();
+    let mut bytes = Vec::new();
     let mut scan = SseScan::new(Mode::Endpoint);
     let mut found = None;
-    let mut phase = worker.shared.phase.clone();
-    let by = Instant::now() + pool.config.timeouts.header;
+    let Reply { up, permit } = reply;
+    let limit = pool.config.timeouts.header;
+    let mut watch = Watch::new(permit.endpoint(), &worker.shared.phases, limit);
     while found.is_none() {
-        let piece = tokio::select! {
-            biased;
-            piece = timeout_at(by.into(), reply.up.read_body()) => piece,
-            () = down.gone() => return Err(Fault::ClientGone),
-            () = ending(&mut phase) => return Err(Fault::Draining),
-        };
-        let piece = piece
-            .map_err(|_| Fault::UpstreamTimeout)?
-            .map_err(|_| Fault::UpstreamClosed)?;
+        let piece = watch.wait(down, |context| up.poll_body(context)).await?;
+        let piece = piece.map_err(|_| Fault::UpstreamClosed)?;
         let Some(piece) = piece else {
             return Err(Fault::UpstreamClosed);
         };
@@ -213,13 +232,13 @@ impl First {
     }
 
     /// What was read, with our address in place of the server's.
-    fn rewritten(&self, path: &str, sealed: &str) -> Bytes {
+    fn rewritten(&self, path: &str, sealed: &str) -> Vec<u8> {
         let ours = endpoint_event(&format!("{path}?{PARAMETER}={sealed}"));
-        let mut out = BytesMut::with_capacity(self.bytes.len() + ours.len());
+        let mut out = Vec::with_capacity(self.bytes.len() + ours.len());
         out.extend_from_slice(&self.bytes[..self.event.start]);
         out.extend_from_slice(&ours);
         out.extend_from_slice(self.behind());
-        out.freeze()
+        out
     }
 }
 
@@ -264,21 +283,21 @@ async fn post<D: Downstream>(
     flight: &mut InFlight,
     pool: &Arc<PoolState>,
     sealed: &str,
-) -> Result<(), Fault> {
+) -> Result<Next, Fault> {
     let limits = ctx.snapshot.config.limits.clone();
     let body = Body::peek(down, ctx, &limits, limits.body).await?;
     let message = body.peek.message();
     ctx.mcp_method = message.method.as_deref().map_or("", crate::mcp::label);
-    let owed: Vec<RawId> = match message.class() {
+    let owed: Owed = match message.class() {
         Class::Request => message.id.iter().cloned().collect(),
         Class::Invalid => return Err(Fault::Invalid("the body is not a JSON-RPC message")),
-        Class::Batch | Class::Notification | Class::Response => Vec::new(),
+        Class::Batch | Class::Notification | Class::Response => Owed::new(),
     };
     let method = message.method.clone();
     if method.as_deref() == Some("tools/call") {
         ctx.tool = message.name.clone().map(String::into_boxed_str);
     }
-    let bound = decide::open(&worker.shared, pool, sealed.as_bytes(), IdKind::Sse, ctx)?;
+    let bound = decide::open(worker, pool, sealed.as_bytes(), IdKind::Sse, ctx)?;
     decide::alive(&bound)?;
     let link = worker.shared.links.find(bound.key);
     if let Some(link) = &link

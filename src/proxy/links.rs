@@ -27,8 +27,8 @@ pub struct Link {
 }
 
 /// Keeps a stream findable until dropped.
-pub struct LinkGuard<'a> {
-    links: &'a Links,
+pub struct LinkGuard {
+    links: Arc<Links>,
     key: Key,
     /// The stream's ledger.
     pub link: Arc<Link>,
@@ -36,11 +36,11 @@ pub struct LinkGuard<'a> {
 
 impl Links {
     /// Enters a stream.
-    pub fn enter(&self, key: Key) -> LinkGuard<'_> {
+    pub fn enter(self: &Arc<Self>, key: Key) -> LinkGuard {
         let link = Arc::new(Link::default());
         self.lock().insert(key, Arc::clone(&link));
         LinkGuard {
-            links: self,
+            links: Arc::clone(self),
             key,
             link,
         }
@@ -85,7 +85,7 @@ impl Link {
     }
 }
 
-impl Drop for LinkGuard<'_> {
+impl Drop for LinkGuard {
     fn drop(&mut self) {
         self.links.lock().remove(&self.key);
     }
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn what_is_owed_is_found_until_it_is_settled_or_the_stream_ends() {
-        let links = Links::default();
+        let links = Arc::new(Links::default());
         let key = Key::of(NameHash::of("p"), NameHash::of("e"), "/messages?id=1");
         let ids: Vec<RawId> = (0..2).map(RawId::number).collect();
         let guard = links.enter(key);

@@ -40,8 +40,9 @@ pub async fn refuse<D: Downstream>(down: &mut D, ctx: &mut Ctx, fault: Fault) {
     if let Some((name, value)) = row.field {
         set.push((name, value.as_bytes()));
     }
-    if !down.body_ended() {
-        // The rest of the body is not read, so the connection has no next request.
+    if !down.body_ended() || fault == Fault::BodyTooLarge {
+        // The rest of the body is not read, so the connection has no next request. Where all of a
+        // body that is too long has come after all, that is chance, and not to be relied on.
         down.close_after();
     }
     respond(down, ctx, row.status, &set, body.into()).await;
@@ -130,7 +131,7 @@ async fn respond<D: Downstream>(
             .await?;
         if down.head_method() != "HEAD" {
             ctx.bytes_out = body.len() as u64;
-            down.send_body(body).await?;
+            down.send_body(&body).await?;
         }
         down.finish().await
     };

@@ -15,6 +15,10 @@
 //! | the reply, the sessions it opens and ends | [`relay`], [`stream`] |
 //! | log, metrics | [`finish`] |
 //!
+//! A reply that is an event stream may last for hours, and then most of what its request needed is
+//! in the way: the exchange ends as a [`stream::Streaming`] that holds what the stream needs and
+//! nothing else.
+//!
 //! HTTP+SSE takes its own turn in [`legacy_sse`]; WebSockets in [`tunnel`]; routes of plain HTTP
 //! in [`plain`]. They pass the same intake and the same finish.
 
@@ -30,12 +34,14 @@ pub mod intake;
 pub mod legacy_sse;
 pub mod links;
 pub mod local;
+pub mod memo;
 pub mod plain;
 pub mod relay;
 pub mod retry;
 pub mod state;
 pub mod stream;
 pub mod tunnel;
+pub mod watch;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -49,7 +55,9 @@ use call::Call;
 use ctx::Ctx;
 use fault::Fault;
 use intake::Admitted;
+use memo::Memo;
 use state::{InFlight, PoolState, Shared};
+use stream::{Begun, Streaming};
 
 /// What the requests of one thread share: the process's state and the thread's own connections.
 pub struct Worker {
@@ -57,17 +65,41 @@ pub struct Worker {
     pub shared: Arc<Shared>,
     /// This thread's connections to endpoints.
     pub dialer: Arc<Dialer>,
+    /// The sessions that this thread has served lately.
+    pub memo: Arc<Memo>,
+}
+
+/// How far an exchange has come when its request is dealt with.
+pub enum Next {
+    /// Answered to its end.
+    Done,
+    /// Its reply is a stream, of which nothing but the head was written.
+    Stream(Box<Begun>),
+}
+
+/// What [`serve`] leaves.
+pub enum Served<D> {
+    /// The exchange is over.
+    Done(D),
+    /// It goes on as a stream.
+    Lasts(Box<Streaming<D>>),
 }
 
 /// Serves one exchange of the MCP lane, whatever comes of it.
-pub async fn serve<D: Downstream>(worker: &Worker, down: &mut D) {
+pub async fn serve<D: Downstream>(worker: &Worker, mut down: D) -> Served<D> {
     let snapshot = worker.shared.snapshot.load_full();
     let mut ctx = Ctx::begin(snapshot, down.head(), Instant::now());
     let mut flight = worker.shared.flight.enter();
-    if let Err(fault) = exchange(worker, down, &mut ctx, &mut flight).await {
-        local::refuse(down, &mut ctx, fault).await;
+    match exchange(worker, &mut down, &mut ctx, &mut flight).await {
+        Ok(Next::Done) => {}
+        Ok(Next::Stream(begun)) => {
+            let shared = Arc::clone(&worker.shared);
+            return Served::Lasts(Box::new(Streaming::new(shared, down, ctx, flight, *begun)));
+        }
+        Err(fault) => local::refuse(&mut down, &mut ctx, fault).await,
     }
-    finish::finish(&worker.shared, &ctx, down.info());
+    finish::finish(&worker.shared, &ctx, down.info(), down.head());
+    Served::Done(down)
 }
 
 async fn exchange<D: Downstream>(
@@ -75,12 +107,11 @@ async fn exchange<D: Downstream>(
     down: &mut D,
     ctx: &mut Ctx,
     flight: &mut InFlight,
-) -> Result<(), Fault> {
-    let snapshot = Arc::clone(&ctx.snapshot);
-    match intake::admit(&snapshot.config, down.head(), down.info())? {
+) -> Result<Next, Fault> {
+    match intake::admit(&ctx.snapshot.config, down.head(), down.info())? {
         Admitted::Builtin(which) => {
             local::builtin(&worker.shared, down, ctx, which).await;
-            Ok(())
+            Ok(Next::Done)
         }
         Admitted::Route(route) => mcp(worker, down, ctx, flight, route).await,
     }
@@ -92,11 +123,11 @@ async fn mcp<D: Downstream>(
     ctx: &mut Ctx,
     flight: &mut InFlight,
     route: RouteId,
-) -> Result<(), Fault> {
+) -> Result<Next, Fault> {
     let snapshot = Arc::clone(&ctx.snapshot);
     let route = &snapshot.config.routes[route.0];
     let pool = snapshot.pool(route.pool);
-    ctx.pool = Some(pool.pool.name().into());
+    ctx.pool = Some(route.pool);
     if route.transport == Transport::Sse {
         return legacy_sse::serve(worker, down, ctx, flight, pool).await;
     }
@@ -115,16 +146,9 @@ async fn understood<D: Downstream>(
     flight: &mut InFlight,
     pool: &Arc<PoolState>,
     call: &mut Call,
-) -> Result<(), Fault> {
-    let aim = decide::decide(
-        &worker.shared,
-        pool,
-        call,
-        down.head(),
-        down.info(),
-        ctx,
-        Instant::now(),
-    )?;
+) -> Result<Next, Fault> {
+    let now = ctx.started;
+    let aim = decide::decide(worker, pool, call, down.head(), down.info(), ctx, now)?;
     if call.is("server/discover") {
         return discover::serve(worker, down, ctx, pool, call, &aim, flight).await;
     }
@@ -138,7 +162,7 @@ async fn understood<D: Downstream>(
         // Clients give a stream up after two failures; one that ended they open again.
         Err(Fault::Draining | Fault::UpstreamClosed) if is_stream => {
             local::ended_stream(down, ctx).await;
-            return Ok(());
+            return Ok(Next::Done);
         }
         Err(fault) => return Err(fault),
     };

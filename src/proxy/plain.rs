@@ -68,6 +68,7 @@ impl Plain {
             client: inet(session.client_addr()),
             local: inet(session.server_addr()),
             listener: Arc::clone(&self.listener),
+            place: None,
         }
     }
 }
@@ -98,8 +99,9 @@ impl ProxyHttp for Plain {
         let mut ctx = Ctx::begin(Arc::clone(&snapshot), &head, Instant::now());
         let admitted = intake::admit(&snapshot.config, &head, &info);
         if let Ok(Admitted::Route(route)) = admitted {
-            let pool = snapshot.pool(snapshot.config.routes[route.0].pool);
-            ctx.pool = Some(pool.pool.name().into());
+            let id = snapshot.config.routes[route.0].pool;
+            let pool = snapshot.pool(id);
+            ctx.pool = Some(id);
             plain.pool = Some(Arc::clone(pool));
         }
         plain.info = Some(info);
@@ -144,7 +146,7 @@ impl ProxyHttp for Plain {
             .target(endpoint.id(), address)
             .ok_or_else(unavailable)?;
         if let Some(ctx) = &mut plain.ctx {
-            ctx.endpoint = Some(endpoint.name().into());
+            ctx.endpoint = Some(endpoint.id());
         }
         let mut peer = peer(&target);
         peer.options.read_timeout = Some(pool.config.timeouts.header);
@@ -244,7 +246,8 @@ impl ProxyHttp for Plain {
     async fn logging(&self, session: &mut Session, _: Option<&Error>, plain: &mut PlainCtx) {
         if let (Some(ctx), Some(info)) = (&mut plain.ctx, &plain.info) {
             ctx.bytes_in = session.body_bytes_read() as u64;
-            finish::finish(&self.shared, ctx, info);
+            let head = PingoraHead::new(session.req_header());
+            finish::finish(&self.shared, ctx, info, &head);
         }
     }
 
@@ -339,7 +342,7 @@ async fn refuse(session: &mut Session, plain: &mut PlainCtx, fault: Fault) -> Re
 mod tests {
     use super::*;
     use crate::transport::RequestHead;
-    use crate::transport::head::Head;
+    use crate::transport::h1::head::Head;
 
     #[test]
     fn a_cookie_is_found_among_others() {

@@ -1,23 +1,25 @@
 //! The reply on its way back, and what it teaches: sessions opened and ended, orphans to delete.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use tokio::time::{sleep, timeout};
+use smallvec::SmallVec;
 
-use super::Worker;
 use super::call::{Call, Rules};
 use super::ctx::{Ctx, End};
 use super::decide::{Aim, claims, new_session};
 use super::fault::Fault;
-use super::forward::{Reply, vanished};
-use super::state::{InFlight, Orphan, PoolState, ending};
-use super::stream::{Kind, Limits, Relay};
+use super::forward::Reply;
+use super::state::{InFlight, Orphan, PoolState, Shared};
+use super::stream::{Begun, Kind, Limits, Relay};
+use super::watch::{Stop, Watch};
+use super::{Next, Worker};
 use crate::mcp::headers::{MCP_SESSION_ID, session_id_is_valid};
 use crate::mcp::{Class, HttpMethod, Peek, answer};
 use crate::session::{IdKind, Key, NameHash, fresh_nonce};
 use crate::telemetry::{self, Limit, SessionEnd, StreamKind};
+use crate::transport::buffer::Piece;
 use crate::transport::{Downstream, Edits, Error, Length, RequestHead, ResponseHead, Upstream};
 
 /// A body up to this size is held until it is complete, so that a server lost in its middle is
@@ -37,10 +39,11 @@ pub async fn relay<D: Downstream>(
     aim: &Aim,
     mut reply: Reply,
     flight: &mut InFlight,
-) -> Result<(), Fault> {
+) -> Result<Next, Fault> {
     let session = settle_session(worker, down.head(), ctx, pool, call, aim, &reply)?;
     if is_event_stream(reply.up.head()) {
-        return stream(worker, down, ctx, pool, call, aim, reply, session, flight).await;
+        let begun = stream(worker, down, ctx, pool, call, aim, reply, session, flight);
+        return begun.await;
     }
     let total = pool.config.timeouts.header;
     let held = match hold(worker, down, &mut reply, total).await {
@@ -71,7 +74,7 @@ pub async fn relay<D: Downstream>(
     } else if call.rules == Rules::Handshake && session.is_some() {
         disown(worker, down.head(), pool, &reply);
     }
-    Ok(())
+    Ok(Next::Done)
 }
 
 /// Whether the body is an event stream.
@@ -87,7 +90,7 @@ pub fn is_event_stream(head: &dyn ResponseHead) -> bool {
 
 /// A body read as far as it is held.
 struct Held {
-    pieces: Vec<Bytes>,
+    pieces: SmallVec<[Piece; 2]>,
     size: usize,
     complete: bool,
     /// The text is ours, whatever the head says of it.
@@ -114,10 +117,10 @@ fn reworded(held: Held, call: &Call, status: u16) -> Held {
         return held;
     }
     let row = Fault::UpstreamFailed.row();
-    let text = Bytes::from(answer::error(Some(id), row.code, row.message, None));
+    let text = Piece::from(answer::error(Some(id), row.code, row.message, None));
     Held {
         size: text.len(),
-        pieces: vec![text],
+        pieces: [text].into_iter().collect(),
         complete: true,
         ours: true,
     }
@@ -130,21 +133,15 @@ async fn hold<D: Downstream>(
     limit: Duration,
 ) -> Result<Held, Fault> {
     let mut held = Held {
-        pieces: Vec::new(),
+        pieces: SmallVec::new(),
         size: 0,
         complete: false,
         ours: false,
     };
-    let mut phase = worker.shared.phase.clone();
-    let deadline = tokio::time::Instant::now() + limit;
+    let Reply { up, permit } = reply;
+    let mut watch = Watch::new(permit.endpoint(), &worker.shared.phases, limit);
     while held.size <= HOLD_MAX {
-        let piece = tokio::select! {
-            biased;
-            piece = reply.up.read_body() => piece,
-            () = down.gone() => return Err(Fault::ClientGone),
-            () = ending(&mut phase) => return Err(Fault::Draining),
-            () = tokio::time::sleep_until(deadline) => return Err(Fault::UpstreamTimeout),
-        };
+        let piece = watch.wait(down, |context| up.poll_body(context)).await?;
         match piece {
             Ok(Some(piece)) => {
                 held.size += piece.len();
@@ -176,7 +173,7 @@ async fn send<D: Downstream>(
         (true, size) => Length::Exact(size as u64),
         (false, _) => reply.up.length(),
     };
-    let mut set: Vec<(&'static str, &[u8])> = Vec::new();
+    let mut set: SmallVec<[(&'static str, &[u8]); 2]> = SmallVec::new();
     set.extend(session.map(|id| (MCP_SESSION_ID, id.as_bytes())));
     let mut drop: &[&'static str] = &[MCP_SESSION_ID];
     if held.ours {
@@ -191,7 +188,7 @@ async fn send<D: Downstream>(
         ctx.end = End::of_write(&error);
         return down.abort().await;
     }
-    for piece in held.pieces {
+    for piece in &held.pieces {
         ctx.bytes_out += piece.len() as u64;
         if let Err(error) = down.send_body(piece).await {
             ctx.end = End::of_write(&error);
@@ -215,33 +212,28 @@ async fn send_rest<D: Downstream>(
     reply: &mut Reply,
     idle: Option<Duration>,
 ) -> bool {
-    let endpoint = Arc::clone(reply.endpoint());
-    let mut phase = worker.shared.phase.clone();
+    let Reply { up, permit } = reply;
+    let idle = idle.unwrap_or(Duration::MAX);
+    let mut watch = Watch::new(permit.endpoint(), &worker.shared.phases, idle);
     loop {
-        let piece = tokio::select! {
-            biased;
-            piece = reply.up.read_body() => piece,
-            () = down.gone() => {
-                ctx.end = End::ClientGone;
-                return false;
-            }
-            () = sleep(idle.unwrap_or_default()), if idle.is_some() => {
-                ctx.end = End::Timeout;
-                return false;
-            }
-            () = vanished(&endpoint) => {
-                ctx.end = End::Truncated;
-                return false;
-            }
-            () = ending(&mut phase) => {
-                ctx.end = End::Drain;
+        let waited = watch.wait(down, |context| up.poll_body(context)).await;
+        let piece = match waited {
+            Ok(piece) => piece,
+            Err(stop) => {
+                ctx.end = match stop {
+                    Stop::ClientGone => End::ClientGone,
+                    Stop::Timeout => End::Timeout,
+                    Stop::Vanished => End::Truncated,
+                    Stop::Draining => End::Drain,
+                };
                 return false;
             }
         };
+        watch.extend(idle);
         match piece {
             Ok(Some(piece)) => {
                 ctx.bytes_out += piece.len() as u64;
-                if let Err(error) = down.send_body(piece).await {
+                if let Err(error) = down.send_body(&piece).await {
                     ctx.end = End::of_write(&error);
                     return false;
                 }
@@ -267,9 +259,9 @@ async fn stream<D: Downstream>(
     call: &Call,
     aim: &Aim,
     mut reply: Reply,
-    session: Option<String>,
+    session: Option<Cow<'_, str>>,
     flight: &mut InFlight,
-) -> Result<(), Fault> {
+) -> Result<Next, Fault> {
     let kind = match call.http {
         HttpMethod::Post if call.is("subscriptions/listen") => Kind::Listen,
         HttpMethod::Post => Kind::Post,
@@ -283,7 +275,7 @@ async fn stream<D: Downstream>(
     if kind != Kind::Post {
         flight.becomes_stream();
     }
-    let _activity = match aim {
+    let activity = match aim {
         Aim::Bound(bound) => worker.shared.sessions.stream(bound.key, Instant::now()),
         Aim::Any { .. } => None,
     };
@@ -291,36 +283,32 @@ async fn stream<D: Downstream>(
     let timeouts = &pool.config.timeouts;
     let limits = Limits::new(kind, config, timeouts.stream_idle, timeouts.total);
     let opens_session = call.rules == Rules::Handshake && session.is_some();
+    let orphan = if opens_session {
+        shown_session(down.head(), pool, &reply)
+    } else {
+        None
+    };
     let sent = send_stream_head(down, ctx, &reply, session.as_deref()).await;
     if let Err(error) = sent {
         ctx.end = End::of_write(&error);
         counted.end(ctx.end.of_stream());
         down.abort().await;
-        if opens_session {
-            disown(worker, down.head(), pool, &reply);
+        if let Some(orphan) = orphan {
+            give_back(&worker.shared, orphan);
         }
-        return Ok(());
+        return Ok(Next::Done);
     }
-    let mut phase = worker.shared.phase.clone();
+    reply.up.release_head();
     let endpoint = Arc::clone(reply.endpoint());
-    let mut relay = Relay::new(kind, &endpoint, call.owed.clone(), None, limits);
-    let end = relay.run(down, &mut reply.up, ctx, &mut phase).await;
-    ctx.end = end;
-    if call.is("tools/call") {
-        ctx.tool_failed = Some(relay.tool_failed().unwrap_or(true));
-    }
-    counted.end(ctx.end.of_stream());
-    if opens_session && !relay.is_answered() {
-        disown(worker, down.head(), pool, &reply);
-    }
-    if ctx.end == End::Complete {
-        // Read to its proper end, the connection may serve again; otherwise it is dropped.
-        let rest = timeout(Duration::from_millis(1), reply.up.read_body()).await;
-        if matches!(rest, Ok(Ok(None))) {
-            reply.up.release().await;
-        }
-    }
-    Ok(())
+    Ok(Next::Stream(Box::new(Begun {
+        relay: Relay::new(kind, endpoint, call.owed.clone(), None, limits),
+        reply,
+        counted,
+        activity,
+        orphan,
+        is_tool_call: call.is("tools/call"),
+        sse: None,
+    })))
 }
 
 /// The head of a stream: never with a length, since we may have something to add at its end, and
@@ -331,7 +319,8 @@ pub async fn send_stream_head<D: Downstream>(
     reply: &Reply,
     session: Option<&str>,
 ) -> Result<(), Error> {
-    let mut set: Vec<(&'static str, &[u8])> = vec![("x-accel-buffering", b"no")];
+    let mut set: SmallVec<[(&'static str, &[u8]); 2]> = SmallVec::new();
+    set.push(("x-accel-buffering", b"no"));
     if let Some(id) = session {
         set.push((MCP_SESSION_ID, id.as_bytes()));
     }
@@ -347,22 +336,21 @@ pub async fn send_stream_head<D: Downstream>(
 }
 
 /// Draws from a reply's head what it says about sessions, and returns the id to show the client.
-fn settle_session(
+fn settle_session<'a>(
     worker: &Worker,
     head: &dyn RequestHead,
     ctx: &mut Ctx,
     pool: &Arc<PoolState>,
     call: &Call,
-    aim: &Aim,
+    aim: &'a Aim,
     reply: &Reply,
-) -> Result<Option<String>, Fault> {
+) -> Result<Option<Cow<'a, str>>, Fault> {
     let status = reply.up.head().status();
     let issued = reply
         .up
         .head()
         .get(MCP_SESSION_ID)
         .filter(|id| session_id_is_valid(id));
-    let issued = issued.map(|id| String::from_utf8_lossy(id).into_owned());
     match aim {
         Aim::Bound(bound) => {
             let end = match (call.http, status) {
@@ -376,13 +364,10 @@ fn settle_session(
             {
                 telemetry::session_ended(end);
             }
-            if issued
-                .as_ref()
-                .is_some_and(|id| *id != bound.claims.server_id)
-            {
+            if issued.is_some_and(|id| id != bound.claims.server_id.as_bytes()) {
                 log::warn!(endpoint = reply.endpoint().name(); "a server changed the id of a session; the first one stays");
             }
-            Ok(issued.map(|_| bound.sealed.clone()))
+            Ok(issued.map(|_| Cow::Borrowed(&*bound.sealed)))
         }
         Aim::Any { .. } if call.rules == Rules::Handshake && (200..300).contains(&status) => {
             reply.endpoint().facts.speaks_session_era.learn(true);
@@ -391,12 +376,14 @@ fn settle_session(
                 .facts
                 .issues_sessions
                 .learn(issued.is_some());
+            let text = |id| String::from_utf8_lossy(id).into_owned();
             issued
-                .map(|id| bind(worker, head, ctx, pool, reply, id))
+                .map(|id| bind(worker, head, ctx, pool, reply, text(id)).map(Cow::Owned))
                 .transpose()
         }
         Aim::Any { .. } => {
-            if let Some(server_id) = issued {
+            if let Some(id) = issued {
+                let server_id = String::from_utf8_lossy(id).into_owned();
                 worker
                     .shared
                     .chores
@@ -409,19 +396,26 @@ fn settle_session(
 
 /// Gives a session back to its server whose opening the client will never hear of.
 fn disown(worker: &Worker, head: &dyn RequestHead, pool: &Arc<PoolState>, reply: &Reply) {
-    let Some(id) = reply.up.head().get(MCP_SESSION_ID) else {
-        return;
-    };
+    if let Some(orphan) = shown_session(head, pool, reply) {
+        give_back(&worker.shared, orphan);
+    }
+}
+
+/// The session that a reply's head shows, as one to be deleted.
+fn shown_session(head: &dyn RequestHead, pool: &Arc<PoolState>, reply: &Reply) -> Option<Orphan> {
+    let id = reply.up.head().get(MCP_SESSION_ID)?;
     let server_id = String::from_utf8_lossy(id).into_owned();
-    let endpoint = NameHash::from_u64(reply.endpoint().id());
-    let key = Key::of(pool.hash, endpoint, &server_id);
-    if worker.shared.sessions.close(key).is_some() {
+    Some(orphan(head, pool, reply, server_id))
+}
+
+/// Has a session deleted that may be in the table by now.
+pub fn give_back(shared: &Shared, orphan: Orphan) {
+    let endpoint = NameHash::from_u64(orphan.endpoint.id());
+    let key = Key::of(orphan.pool.hash, endpoint, &orphan.server_id);
+    if shared.sessions.close(key).is_some() {
         telemetry::session_ended(SessionEnd::Closed);
     }
-    worker
-        .shared
-        .chores
-        .delete(orphan(head, pool, reply, server_id));
+    shared.chores.delete(orphan);
 }
 
 /// Binds the session that a server has opened to the endpoint, in the id itself.
@@ -480,6 +474,11 @@ fn note_answer(ctx: &mut Ctx, pool: &PoolState, call: &Call, status: u16, held: 
         ctx.tool_failed = Some(status != 200 || !readable || peek.message().has_error || marked);
     }
     if call.is("server/discover") && status == 200 && held.complete {
-        pool.remember_discover(&held.pieces.concat());
+        let bytes: Vec<u8> = held
+            .pieces
+            .iter()
+            .flat_map(|piece| piece.to_vec())
+            .collect();
+        pool.remember_discover(&bytes);
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -24,11 +24,70 @@ use super::links::Links;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Serving.
-    Running,
+    Running = 0,
     /// No new connections; exchanges in flight go on.
-    Draining,
+    Draining = 1,
     /// The deadline has come: streams end decently now.
-    Ending,
+    Ending = 2,
+}
+
+/// The phase of the process, read by every request and changed three times at most.
+#[derive(Debug, Clone)]
+pub struct Phases {
+    now: Arc<AtomicU8>,
+    changes: watch::Receiver<Phase>,
+}
+
+/// Moves the process on.
+#[derive(Debug)]
+pub struct PhaseSender {
+    now: Arc<AtomicU8>,
+    changes: watch::Sender<Phase>,
+}
+
+/// Both ends, in [`Phase::Running`].
+pub fn phases() -> (PhaseSender, Phases) {
+    let now = Arc::new(AtomicU8::new(Phase::Running as u8));
+    let (sender, changes) = watch::channel(Phase::Running);
+    let sender = PhaseSender {
+        now: Arc::clone(&now),
+        changes: sender,
+    };
+    (sender, Phases { now, changes })
+}
+
+impl PhaseSender {
+    /// Enters a phase. There is no way back.
+    pub fn enter(&self, phase: Phase) {
+        self.now.fetch_max(phase as u8, Ordering::Release);
+        self.changes.send_if_modified(|now| {
+            let moves = phase > *now;
+            *now = phase.max(*now);
+            moves
+        });
+    }
+}
+
+impl Phases {
+    /// The phase at this moment. Takes no lock.
+    pub fn now(&self) -> Phase {
+        match self.now.load(Ordering::Acquire) {
+            0 => Phase::Running,
+            1 => Phase::Draining,
+            _ => Phase::Ending,
+        }
+    }
+
+    /// Resolves once the process is in `phase` or past it. May be dropped and called again.
+    pub async fn reached(&mut self, phase: Phase) {
+        // An error means that the sender is gone: the process is being torn down.
+        let _ = self.changes.wait_for(|now| *now >= phase).await;
+    }
+
+    /// Resolves when the phase has changed since the last call.
+    pub async fn changed(&mut self) -> bool {
+        self.changes.changed().await.is_ok()
+    }
 }
 
 /// The configuration as requests use it.
@@ -66,8 +125,8 @@ pub struct PoolState {
 pub struct DialFacts {
     /// The authority to send: the address as configured.
     pub authority: String,
-    /// Keeps the connection pools of endpoints apart.
-    pub group: String,
+    /// Keeps the connections of endpoints apart: a hash of the names of pool and endpoint.
+    pub group: u64,
     /// HTTP/2 with prior knowledge.
     pub http2: bool,
 }
@@ -77,11 +136,11 @@ pub const DISCOVER_MAX: usize = 64 * 1024;
 
 impl PoolState {
     /// How an endpoint of this pool is dialed at `address`, and the authority to ask it by.
-    pub fn target(&self, endpoint: u64, address: SocketAddr) -> Option<(Target<'_>, &str)> {
+    pub fn target(&self, endpoint: u64, address: SocketAddr) -> Option<(Target, &str)> {
         let facts = self.dial.get(&endpoint)?;
         let target = Target {
             address,
-            group: &facts.group,
+            group: facts.group,
             http2: facts.http2,
             connect_timeout: self.config.timeouts.connect,
             write_timeout: Some(self.config.timeouts.write),
@@ -353,13 +412,13 @@ pub struct Shared {
     /// Live sessions, as far as this process has seen them.
     pub sessions: Arc<Table<Held>>,
     /// Open HTTP+SSE streams.
-    pub links: Links,
+    pub links: Arc<Links>,
     /// The access log.
     pub log: AccessLog,
     /// Tool names that may be metric labels.
     pub tools: Arc<ToolNames>,
     /// Whether the process is on its way out.
-    pub phase: watch::Receiver<Phase>,
+    pub phases: Phases,
     /// Work for the background.
     pub chores: Chores,
     /// Exchanges in flight, over all threads.
@@ -369,14 +428,8 @@ pub struct Shared {
 impl Shared {
     /// The phase at this moment.
     pub fn phase(&self) -> Phase {
-        *self.phase.borrow()
+        self.phases.now()
     }
-}
-
-/// Resolves once the process is ending its streams. Holds nothing between calls.
-pub async fn ending(phase: &mut watch::Receiver<Phase>) {
-    // An error means that the sender is gone: the process is being torn down.
-    let _ = phase.wait_for(|phase| *phase == Phase::Ending).await;
 }
 
 /// How long a client's `server/discover` is held when nothing is known yet and no endpoint is up.

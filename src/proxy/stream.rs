@@ -5,21 +5,28 @@
 //! requests were answered. So comments of ours keep a quiet stream alive, and when the server is
 //! lost, the client is told in the stream, in a place where it can be told.
 
-use std::time::Duration;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use tokio::sync::watch;
-use tokio::time::{Instant, Sleep, sleep_until};
-
+use super::call::Owed;
 use super::ctx::{Ctx, End};
 use super::fault::Fault;
-use super::forward::LAST_HOPE;
+use super::finish;
+use super::forward::Reply;
+use super::legacy_sse::SseSession;
 use super::links::Link;
-use super::state::{Phase, ending};
+use super::relay::give_back;
+use super::state::{Held, InFlight, Orphan, Phase, Phases, Shared};
+use super::watch::LAST_HOPE;
 use crate::config::Streams;
 use crate::mcp::sse::{KEEP_ALIVE, Mode, write_message_event};
 use crate::mcp::{Note, RawId, SseScan, answer};
 use crate::pool::{Endpoint, HealthState};
+use crate::session::StreamGuard;
+use crate::telemetry::OpenStream;
+use crate::transport::buffer::Piece;
 use crate::transport::{Downstream, Error, Upstream};
 
 /// What kind of stream this is, which decides how it may end.
@@ -70,15 +77,106 @@ impl Limits {
 /// How long a server may keep a stream open after its last answer before we end it.
 const GRACE_AFTER_ANSWER: Duration = Duration::from_secs(5);
 
+/// A stream whose head is written: what it needs from its request.
+pub struct Begun {
+    /// The bytes on their way.
+    pub relay: Relay,
+    /// The exchange with the endpoint.
+    pub reply: Reply,
+    /// Counts the stream.
+    pub counted: OpenStream,
+    /// Keeps the session from being idle.
+    pub activity: Option<StreamGuard<Held>>,
+    /// The session that this stream opens, to be given back if the client never hears of it.
+    pub orphan: Option<Orphan>,
+    /// The stream answers a tool call.
+    pub is_tool_call: bool,
+    /// The session that this stream is, in HTTP+SSE.
+    pub sse: Option<SseSession>,
+}
+
+/// An exchange that goes on as a stream: nothing but what the stream needs.
+pub struct Streaming<D> {
+    shared: Arc<Shared>,
+    down: D,
+    ctx: Ctx,
+    _flight: InFlight,
+    begun: Begun,
+}
+
+impl<D: Downstream> Streaming<D> {
+    /// Goes on with what `serve` has begun.
+    pub fn new(shared: Arc<Shared>, down: D, ctx: Ctx, flight: InFlight, begun: Begun) -> Self {
+        let (mut down, mut ctx) = (down, ctx);
+        if shared.log.is_on() {
+            ctx.note(down.head());
+        }
+        down.release_head();
+        Self {
+            shared,
+            down,
+            ctx,
+            _flight: flight,
+            begun,
+        }
+    }
+
+    /// Carries the stream to its end and records it.
+    pub async fn run(mut self: Box<Self>) -> D {
+        let Self {
+            shared,
+            down,
+            ctx,
+            begun,
+            ..
+        } = &mut *self;
+        let Begun { relay, reply, .. } = begun;
+        ctx.end = relay.run(down, &mut reply.up, ctx, &shared.phases).await;
+        let Self {
+            shared,
+            down,
+            mut ctx,
+            _flight: flight,
+            begun,
+        } = *self;
+        let Begun { relay, reply, .. } = begun;
+        if begun.is_tool_call {
+            ctx.tool_failed = Some(relay.tool_failed().unwrap_or(true));
+        }
+        drop(begun.activity);
+        begun.counted.end(ctx.end.of_stream());
+        if let Some(sse) = begun.sse {
+            sse.end(&shared);
+        }
+        if let Some(orphan) = begun.orphan.filter(|_| !relay.is_answered()) {
+            give_back(&shared, orphan);
+        }
+        if ctx.end == End::Complete {
+            reuse(reply).await;
+        }
+        finish::finish(&shared, &ctx, down.info(), down.head());
+        drop(flight);
+        down
+    }
+}
+
+/// Read to its proper end, the connection may serve again; otherwise it is dropped.
+async fn reuse(mut reply: Reply) {
+    let rest = poll_fn(|context| Poll::Ready(reply.up.poll_body(context))).await;
+    if matches!(rest, Poll::Ready(Ok(None))) {
+        reply.up.release().await;
+    }
+}
+
 /// One stream on its way.
-pub struct Relay<'a> {
+pub struct Relay {
     kind: Kind,
-    endpoint: &'a Endpoint,
+    endpoint: Arc<Endpoint>,
     limits: Limits,
     /// Requests that were not answered yet.
-    owed: Vec<RawId>,
+    owed: Owed,
     /// Where the answers owed are kept, for HTTP+SSE.
-    link: Option<&'a Link>,
+    link: Option<Arc<Link>>,
     scan: SseScan,
     tool_failed: Option<bool>,
     too_large: bool,
@@ -90,7 +188,7 @@ pub struct Relay<'a> {
 
 /// What ended the wait for the next piece.
 enum Next {
-    Piece(Bytes),
+    Piece(Piece),
     ServerEnd,
     ServerLost,
     ClientGone,
@@ -98,13 +196,13 @@ enum Next {
     Drain,
 }
 
-impl<'a> Relay<'a> {
+impl Relay {
     /// A stream of which nothing was forwarded yet.
     pub fn new(
         kind: Kind,
-        endpoint: &'a Endpoint,
-        owed: Vec<RawId>,
-        link: Option<&'a Link>,
+        endpoint: Arc<Endpoint>,
+        owed: Owed,
+        link: Option<Arc<Link>>,
         limits: Limits,
     ) -> Self {
         let now = Instant::now();
@@ -136,9 +234,9 @@ impl<'a> Relay<'a> {
         down: &mut D,
         up: &mut U,
         ctx: &mut Ctx,
-        phase: &mut watch::Receiver<Phase>,
+        phases: &Phases,
     ) -> End {
-        let end = match self.forward(down, up, ctx, phase).await {
+        let end = match self.forward(down, up, ctx, phases).await {
             Ok(end) => end,
             Err(error) => End::of_write(&error),
         };
@@ -167,16 +265,15 @@ impl<'a> Relay<'a> {
         down: &mut D,
         up: &mut U,
         ctx: &mut Ctx,
-        phase: &mut watch::Receiver<Phase>,
+        phases: &Phases,
     ) -> Result<End, Error> {
-        let timer = sleep_until(self.wake());
-        tokio::pin!(timer);
+        down.flush().await?;
         loop {
-            match self.next(down, up, phase, timer.as_mut()).await {
+            match self.next(down, up, phases).await {
                 Next::Piece(piece) => {
                     self.last_from_server = Instant::now();
                     self.observe(&piece);
-                    self.send(down, ctx, piece).await?;
+                    self.send(down, ctx, &piece).await?;
                     if self.too_large {
                         return Ok(End::TooLarge);
                     }
@@ -191,7 +288,6 @@ impl<'a> Relay<'a> {
                     }
                 }
             }
-            timer.as_mut().reset(self.wake());
         }
     }
 
@@ -199,20 +295,26 @@ impl<'a> Relay<'a> {
         &self,
         down: &mut D,
         up: &mut U,
-        phase: &mut watch::Receiver<Phase>,
-        timer: std::pin::Pin<&mut Sleep>,
+        phases: &Phases,
     ) -> Next {
-        tokio::select! {
-            biased;
-            piece = up.read_body() => match piece {
-                Ok(Some(piece)) => Next::Piece(piece),
-                Ok(None) => Next::ServerEnd,
-                Err(_) => Next::ServerLost,
-            },
-            () = down.gone() => Next::ClientGone,
-            () = ending(phase) => Next::Drain,
-            () = timer => Next::Wake,
-        }
+        down.alarm().at(self.wake());
+        poll_fn(|context| {
+            if let Poll::Ready(piece) = up.poll_body(context) {
+                return Poll::Ready(match piece {
+                    Ok(Some(piece)) => Next::Piece(piece),
+                    Ok(None) => Next::ServerEnd,
+                    Err(_) => Next::ServerLost,
+                });
+            }
+            if down.poll_gone(context).is_ready() {
+                return Poll::Ready(Next::ClientGone);
+            }
+            if phases.now() == Phase::Ending {
+                return Poll::Ready(Next::Drain);
+            }
+            down.alarm().poll(context).map(|()| Next::Wake)
+        })
+        .await
     }
 
     /// Watches a piece pass: which requests it answers, and where events end.
@@ -229,7 +331,7 @@ impl<'a> Relay<'a> {
             Note::Response { id, is_error } => {
                 *tool_failed = Some(*is_error);
                 if let Some(id) = id {
-                    settle(owed, *link, id);
+                    settle(owed, link.as_deref(), id);
                 }
             }
             Note::Batch(items) => {
@@ -238,7 +340,7 @@ impl<'a> Relay<'a> {
                     .filter(|item| item.is_response)
                     .filter_map(|item| item.id.as_ref())
                 {
-                    settle(owed, *link, id);
+                    settle(owed, link.as_deref(), id);
                 }
             }
             Note::EventTooLarge => *too_large = true,
@@ -258,7 +360,7 @@ impl<'a> Relay<'a> {
         &mut self,
         down: &mut D,
         ctx: &mut Ctx,
-        piece: Bytes,
+        piece: &[u8],
     ) -> Result<(), Error> {
         ctx.bytes_out += piece.len() as u64;
         down.send_body(piece).await?;
@@ -306,7 +408,7 @@ impl<'a> Relay<'a> {
         }
         if now >= self.last_to_client + self.limits.keep_alive {
             if self.scan.at_boundary() {
-                self.send(down, ctx, Bytes::from_static(KEEP_ALIVE)).await?;
+                self.send(down, ctx, KEEP_ALIVE).await?;
             } else {
                 // Inside of an event nothing of ours may stand; look again after the same time.
                 self.last_to_client = now;
@@ -337,7 +439,7 @@ impl<'a> Relay<'a> {
     ) -> Result<(), Error> {
         let tail = self.last_words(end);
         if !tail.is_empty() {
-            self.send(down, ctx, tail.into()).await?;
+            self.send(down, ctx, &tail).await?;
         }
         down.finish().await
     }
@@ -352,7 +454,7 @@ impl<'a> Relay<'a> {
             self.scan.poison_partial(&mut tail);
         }
         let mut owed = std::mem::take(&mut self.owed);
-        if let Some(link) = self.link {
+        if let Some(link) = &self.link {
             owed.extend(link.take());
         }
         for id in &owed {
@@ -370,7 +472,7 @@ impl<'a> Relay<'a> {
     }
 }
 
-fn settle(owed: &mut Vec<RawId>, link: Option<&Link>, id: &RawId) {
+fn settle(owed: &mut Owed, link: Option<&Link>, id: &RawId) {
     owed.retain(|other| other != id);
     if let Some(link) = link {
         link.settle(id);

@@ -13,11 +13,11 @@ use super::ctx::{Ctx, End};
 use super::decide;
 use super::fault::Fault;
 use super::finish;
-use super::forward::vanished;
 use super::intake::{self, Admitted};
 use super::local;
 use super::retry::{self, Stage};
-use super::state::{Orphan, Phase, PoolState, ending};
+use super::state::{Orphan, Phase, PoolState};
+use super::watch::vanished;
 use crate::mcp::Retry;
 use crate::mcp::headers::{LAST_EVENT_ID, MCP_SESSION_ID};
 use crate::pool::{Endpoint, Need, PickContext, SessionGuard};
@@ -33,10 +33,10 @@ where
     let snapshot = worker.shared.snapshot.load_full();
     let mut ctx = Ctx::begin(snapshot, head, Instant::now());
     let mut flight = worker.shared.flight.enter();
-    let mut phase = worker.shared.phase.clone();
+    let mut phases = worker.shared.phases.clone();
     let opened = tokio::select! {
         opened = open(worker, head, info, &mut ctx) => opened,
-        () = ending(&mut phase) => Err(Fault::Draining),
+        () = phases.reached(Phase::Ending) => Err(Fault::Draining),
     };
     match opened {
         Ok(Opened {
@@ -76,7 +76,7 @@ where
         }
         Err(fault) => refuse(client, &mut ctx, fault).await,
     }
-    finish::finish(&worker.shared, &ctx, info);
+    finish::finish(&worker.shared, &ctx, info, head);
 }
 
 async fn tunnel<C>(
@@ -90,10 +90,10 @@ async fn tunnel<C>(
     C: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let counted = OpenStream::enter(StreamKind::Websocket);
-    let mut phase = worker.shared.phase.clone();
+    let mut phases = worker.shared.phases.clone();
     let told = async {
         tokio::select! {
-            () = ending(&mut phase) => {}
+            () = phases.reached(Phase::Ending) => {}
             () = vanished(endpoint) => {}
         }
     };
@@ -128,8 +128,9 @@ async fn open(
     let Admitted::Route(route) = intake::admit(&snapshot.config, head, info)? else {
         return Err(Fault::Method("GET, HEAD"));
     };
-    let pool = snapshot.pool(snapshot.config.routes[route.0].pool);
-    ctx.pool = Some(pool.pool.name().into());
+    let id = snapshot.config.routes[route.0].pool;
+    let pool = snapshot.pool(id);
+    ctx.pool = Some(id);
     let mut tried = Vec::new();
     let mut attempts = 0;
     let mut last = None;
@@ -144,7 +145,7 @@ async fn open(
             .pick(&context, &mut fastrand::Rng::new())
             .map_err(|_| last.unwrap_or(Fault::NoEndpoint))?;
         attempts += 1;
-        ctx.endpoint = Some(endpoint.name().into());
+        ctx.endpoint = Some(endpoint.id());
         let session = endpoint.session();
         let error = match handshake(pool, head, endpoint.id(), endpoint.address()).await {
             Ok((server, answer)) => {
@@ -163,7 +164,7 @@ async fn open(
                 (Stage::Connect, Fault::Connect)
             }
             Error::Malformed(_) => (Stage::Answered, Fault::UpstreamMalformed),
-            Error::WriteTimeout => (Stage::Answered, Fault::UpstreamTimeout),
+            Error::ReadTimeout | Error::WriteTimeout => (Stage::Answered, Fault::UpstreamTimeout),
             Error::Closed => (Stage::Sent { reused: false }, Fault::UpstreamClosed),
         };
         if stage == Stage::Connect {

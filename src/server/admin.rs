@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
-
-use super::connection::Handler;
+use super::connection::{Handler, Served};
 use crate::pool::HealthState;
 use crate::proxy::ctx::Ctx;
 use crate::proxy::fault::Fault;
@@ -44,7 +42,14 @@ impl Admin {
 }
 
 impl Handler for Admin {
-    async fn exchange<D: Downstream>(&self, down: &mut D) {
+    async fn exchange<D: Downstream>(&self, mut down: D) -> Served<D> {
+        self.answer(&mut down).await;
+        Served::Done(down)
+    }
+}
+
+impl Admin {
+    async fn answer<D: Downstream>(&self, down: &mut D) {
         let mut ctx = Ctx::begin(
             self.shared.snapshot.load_full(),
             down.head(),
@@ -55,7 +60,7 @@ impl Handler for Admin {
             "/health" => local::builtin(&self.shared, down, &mut ctx, Builtin::Health).await,
             "/ready" => local::builtin(&self.shared, down, &mut ctx, Builtin::Ready).await,
             "/metrics" if down.head().method() == "GET" => {
-                let text = Bytes::from(self.metrics());
+                let text = self.metrics();
                 let set: [(&'static str, &[u8]); 1] =
                     [("content-type", telemetry::CONTENT_TYPE.as_bytes())];
                 let edits = Edits {
@@ -64,7 +69,7 @@ impl Handler for Admin {
                 };
                 let length = Length::Exact(text.len() as u64);
                 if down.send_head(200, None, edits, length).await.is_ok()
-                    && down.send_body(text).await.is_ok()
+                    && down.send_body(text.as_bytes()).await.is_ok()
                 {
                     // A scraper that is gone needs no answer.
                     let _ = down.finish().await;

@@ -88,7 +88,7 @@ pub(super) async fn ask(
         ..target
     };
     let wrong = |error: crate::transport::Error| error.to_string();
-    let mut up = dialer.open(target).await.map_err(wrong)?;
+    let mut up = dialer.open(target, None).await.map_err(wrong)?;
     let mut set: Vec<(&'static str, &[u8])> =
         vec![("accept", b"application/json, text/event-stream")];
     if body.is_some() {
@@ -110,7 +110,7 @@ pub(super) async fn ask(
     };
     up.send_head(&out).await.map_err(wrong)?;
     if let Some(body) = body {
-        up.send_body(body.into()).await.map_err(wrong)?;
+        up.send_body(body.as_bytes()).await.map_err(wrong)?;
     }
     up.finish().await.map_err(wrong)?;
     up.read_head().await.map_err(wrong)?;

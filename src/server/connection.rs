@@ -1,44 +1,43 @@
 //! One connection: which HTTP it speaks, its requests in order, its timeouts, its end.
 //!
-//! The head of every HTTP/1 request is read here, into a buffer of ours: so its size and the time
-//! it may take are bounded as a whole, what is ambiguous is refused before anybody else parses it,
-//! and a WebSocket or a plain route can take over the connection with nothing lost. The rest of
-//! an exchange is Pingora's sessions behind the transport traits.
+//! The head of every HTTP/1 request is read here: so its size and the time it may take are bounded
+//! as a whole, what is ambiguous is refused before anybody else parses it, and a WebSocket or a
+//! plain route can take over the connection with nothing lost.
+//!
+//! A reply that lasts gets a task of its own, with nothing in it but the stream, and the one that
+//! served the request ends. When the stream is over, a new task goes on with the connection.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
-use bytes::{Buf, BytesMut};
-use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use bytes::BytesMut;
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
-use pingora::protocols::l4::stream::Stream as TcpLayer;
 use pingora::server::ShutdownWatch;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::watch;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
+use super::http2;
 use crate::proxy::fault::Fault;
 use crate::proxy::local;
-use crate::proxy::state::{Counted, Flight, Phase};
-use crate::transport::head::{Head, Refusal, end_of_head};
-use crate::transport::sessions::{PingoraHead, SessionDown};
-use crate::transport::{ConnInfo, Downstream, Headers, RequestHead};
+use crate::proxy::state::{Counted, Flight, Phase, Phases};
+use crate::transport::buffer::{BUFFER_BYTES, Buffer};
+use crate::transport::h1::conn::Conn;
+use crate::transport::h1::down::{After, H1Down};
+use crate::transport::h1::head::{EndOfHead, Head, Refusal};
+use crate::transport::timer::{Alarm, Wheel};
+use crate::transport::wire::Wire;
+use crate::transport::{ConnInfo, Downstream, Error, Headers, RequestHead};
 
 /// The first bytes of an HTTP/2 connection (RFC 9113 section 3.4), as far as they look like a head.
 const H2_PREFACE_HEAD: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 /// Length of the whole preface.
 const H2_PREFACE_LENGTH: usize = 24;
-/// Streams a client may have open on one HTTP/2 connection.
-const H2_STREAMS_MAX: u32 = 256;
-/// Flow-control windows towards clients: room for a body, not for a flood.
-const H2_STREAM_WINDOW: u32 = 256 * 1024;
-const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// How long a connection without a request so far may hold up a drain.
-const LAST_CALL: Duration = Duration::from_secs(1);
+pub(super) const LAST_CALL: Duration = Duration::from_secs(1);
 /// How much of an unread body is read away, and for how long, so that closing does not turn into
 /// a reset that destroys the answer on its way.
 const LINGER_BYTES: usize = 1024 * 1024;
@@ -55,6 +54,14 @@ pub enum Lane {
     Tunnel,
 }
 
+/// What an exchange leaves.
+pub enum Served<D> {
+    /// It is over.
+    Done(D),
+    /// It goes on for as long as this takes; a drain is its own business.
+    Lasts(Pin<Box<dyn Future<Output = D> + Send>>),
+}
+
 /// Serves the exchanges of connections.
 pub trait Handler: Send + Sync + 'static {
     /// Who carries an exchange with this head.
@@ -69,7 +76,7 @@ pub trait Handler: Send + Sync + 'static {
     }
 
     /// Serves an exchange of the own lane.
-    fn exchange<D: Downstream>(&self, down: &mut D) -> impl Future<Output = ()> + Send;
+    fn exchange<D: Downstream>(&self, down: D) -> impl Future<Output = Served<D>> + Send;
 
     /// Serves an exchange of the plain lane; the connection, if it can be used again.
     fn plain(&self, session: ServerSession) -> impl Future<Output = Option<Stream>> + Send {
@@ -78,13 +85,8 @@ pub trait Handler: Send + Sync + 'static {
     }
 
     /// Serves an upgrade over the bare connection.
-    fn tunnel(
-        &self,
-        stream: Stream,
-        head: &Head,
-        info: &ConnInfo,
-    ) -> impl Future<Output = ()> + Send {
-        let _ = (stream, head, info);
+    fn tunnel(&self, wire: Wire, head: &Head, info: &ConnInfo) -> impl Future<Output = ()> + Send {
+        let _ = (wire, head, info);
         async {}
     }
 }
@@ -111,8 +113,10 @@ pub struct Surroundings<H> {
     pub handler: Arc<H>,
     /// Bounds.
     pub bounds: Bounds,
+    /// Time limits of everything on this thread.
+    pub wheel: Arc<Wheel>,
     /// Whether the process is on its way out.
-    pub phase: watch::Receiver<Phase>,
+    pub phases: Phases,
     /// The phase from which nothing new is served here: traffic leaves when the drain begins, the
     /// admin address when all else has ended.
     pub leaves: Phase,
@@ -127,56 +131,50 @@ impl<H> Surroundings<H> {
     pub fn door(&self) -> Option<Counted> {
         self.flight.as_ref().map(Flight::door)
     }
+
+    /// Is nothing new served any more?
+    pub(super) fn is_leaving(&self) -> bool {
+        self.phases.now() >= self.leaves
+    }
 }
 
 /// Serves a connection to its end. `door` has been counted since before it was accepted.
 pub async fn serve<H: Handler>(
-    stream: TcpLayer,
+    stream: TcpStream,
     info: ConnInfo,
-    around: &Surroundings<H>,
+    around: Arc<Surroundings<H>>,
     door: Option<Counted>,
 ) {
-    let info = Arc::new(info);
-    let mut first = stream;
-    let mut buffer = BytesMut::with_capacity(2048);
-    let by = Instant::now() + around.bounds.head_timeout;
-    let read = tokio::select! {
-        biased;
-        read = read_head(&mut first, &mut buffer, Some(by), around) => read,
-        () = last_call(around) => Read::Closed,
+    let alarm = around.wheel.alarm();
+    let write_timeout = Some(around.bounds.write_timeout);
+    let line = Line {
+        conn: Conn::new(Wire::Tcp(stream), Some(alarm.clone()), write_timeout),
+        alarm,
+        info: Arc::new(info),
+        around,
     };
-    match read {
-        Read::Head(length) if buffer[..length] == *H2_PREFACE_HEAD => {
-            if read_preface(&mut first, &mut buffer, by).await {
-                first.rewind(&buffer);
-                serve_h2(first, info, around, door).await;
-            }
-        }
-        read => serve_h1(Box::new(first), buffer, read, info, around, door).await,
-    }
+    line.serve(door, Turn::First).await;
 }
 
-/// Reads what is still missing of the HTTP/2 preface, since Pingora would wait for it for ever.
-async fn read_preface(stream: &mut TcpLayer, buffer: &mut BytesMut, by: Instant) -> bool {
-    while buffer.len() < H2_PREFACE_LENGTH {
-        match timeout_at(by, stream.read_buf(buffer)).await {
-            Ok(Ok(read)) if read > 0 => {}
-            _ => return false,
-        }
-    }
-    true
+/// A connection between two exchanges.
+struct Line<H> {
+    conn: Conn,
+    alarm: Alarm,
+    info: Arc<ConnInfo>,
+    around: Arc<Surroundings<H>>,
 }
 
-/// Resolves when a connection that has not asked for anything has had its time in a drain.
-async fn last_call<H>(around: &Surroundings<H>) {
-    let mut phase = around.phase.clone();
-    let _ = phase.wait_for(|phase| *phase >= around.leaves).await;
-    tokio::time::sleep(LAST_CALL).await;
+/// Is it the first request of a connection that is waited for? The client then has every reason to
+/// expect an answer; between requests the connection may be closed without a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    First,
+    Later,
 }
 
 /// What came of waiting for a head.
 enum Read {
-    /// A head of this length stands at the start of the buffer.
+    /// A head of this length stands at the start of what was read ahead.
     Head(usize),
     /// The connection closed or went idle between requests.
     Closed,
@@ -186,291 +184,263 @@ enum Read {
     TooLarge,
 }
 
-/// Reads until the buffer holds a head. `by` bounds all of it; without it the wait for the first
-/// byte is the idle time, and the head's time begins with it.
-async fn read_head<H, S>(
-    stream: &mut S,
-    buffer: &mut BytesMut,
-    by: Option<Instant>,
-    around: &Surroundings<H>,
-) -> Read
-where
-    S: tokio::io::AsyncRead + Unpin,
-{
-    let bounds = &around.bounds;
-    let mut by = by;
-    loop {
-        // A client may send an empty line before a request (RFC 9112 section 2.2).
-        while buffer.starts_with(b"\r\n") {
-            buffer.advance(2);
-        }
-        if let Some(length) = end_of_head(buffer) {
-            return if length > bounds.head_max {
-                Read::TooLarge
-            } else {
-                Read::Head(length)
+impl<H: Handler> Line<H> {
+    async fn serve(mut self, mut door: Option<Counted>, mut turn: Turn) {
+        loop {
+            let length = match self.read_head(turn).await {
+                Read::Head(length) => length,
+                Read::Closed => return,
+                Read::Slow => return self.refuse(Fault::SlowBody).await,
+                Read::TooLarge => return self.refuse(Fault::HeadTooLarge).await,
             };
+            if turn == Turn::First && self.conn.ahead()[..length] == *H2_PREFACE_HEAD {
+                return self.http2(door).await;
+            }
+            let bytes = self.conn.take_head(length);
+            let list = self.conn.take_list();
+            let head = match Head::take(bytes, self.around.bounds.fields_max, list) {
+                Ok(head) => head,
+                Err(Refusal::TooManyFields) => return self.refuse(Fault::HeadTooLarge).await,
+                Err(refusal) => {
+                    log::debug!(client:% = self.info.client; "refused a request: {refusal}");
+                    return self.refuse(Fault::Invalid("malformed request")).await;
+                }
+            };
+            let next = match self.lane(&head) {
+                Lane::Tunnel if !self.conn.ahead().is_empty() => {
+                    // Bytes behind an upgrade request that nobody has agreed to are an attack.
+                    return self.refuse(Fault::Invalid("data before the upgrade")).await;
+                }
+                Lane::Tunnel => {
+                    drop(door.take());
+                    let (wire, _) = self.conn.into_parts();
+                    return self.around.handler.tunnel(wire, &head, &self.info).await;
+                }
+                Lane::Plain => {
+                    drop(door.take());
+                    self.plain(&head).await
+                }
+                Lane::Own => self.own(head, &mut door).await,
+            };
+            match next {
+                Some(line) if !line.around.is_leaving() => self = line,
+                _ => return,
+            }
+            turn = Turn::Later;
         }
-        if buffer.len() > bounds.head_max {
-            return Read::TooLarge;
+    }
+
+    /// Reads until a head has arrived, within the bounds.
+    async fn read_head(&mut self, turn: Turn) -> Read {
+        let bounds = self.around.bounds;
+        let mut begun = turn == Turn::First;
+        let mut last_call = None;
+        let mut seen = EndOfHead::default();
+        self.alarm.after(if begun {
+            bounds.head_timeout
+        } else {
+            bounds.idle_timeout
+        });
+        poll_fn(|context| {
+            // A client may send an empty line before a request (RFC 9112 section 2.2).
+            while self.conn.ahead().starts_with(b"\r\n") {
+                self.conn.skip(2);
+                seen = EndOfHead::default();
+            }
+            let reading = self.conn.poll_head(context, &mut seen, bounds.head_max);
+            match reading {
+                Poll::Ready(Ok(length)) => return Poll::Ready(Read::Head(length)),
+                Poll::Ready(Err(Error::Malformed(_))) => return Poll::Ready(Read::TooLarge),
+                Poll::Ready(Err(_)) => return Poll::Ready(Read::Closed),
+                Poll::Pending => {}
+            }
+            if !begun && !self.conn.ahead().is_empty() {
+                begun = true;
+                self.alarm.after(bounds.head_timeout);
+            }
+            if self.around.is_leaving() {
+                if !begun {
+                    return Poll::Ready(Read::Closed);
+                }
+                if turn == Turn::First && last_call.is_none() {
+                    last_call = Some(Instant::now());
+                    self.alarm.after(LAST_CALL);
+                }
+            }
+            let silent = self.conn.ahead().is_empty() || last_call.is_some();
+            self.alarm
+                .poll(context)
+                .map(|()| if silent { Read::Closed } else { Read::Slow })
+        })
+        .await
+    }
+
+    fn lane(&self, head: &Head) -> Lane {
+        let handler = &*self.around.handler;
+        match handler.lane(head) {
+            // Only a handler's own route can be upgraded by us; Pingora does it for plain ones.
+            Lane::Own if handler.tunnels() && head.wants_websocket() => Lane::Tunnel,
+            lane => lane,
         }
-        if by.is_none() && !buffer.is_empty() {
-            by = Some(Instant::now() + bounds.head_timeout);
+    }
+
+    /// One exchange through the transport traits; the connection, if another exchange may follow
+    /// in this task.
+    async fn own(self, head: Head, door: &mut Option<Counted>) -> Option<Self> {
+        let Self {
+            conn,
+            alarm,
+            info,
+            around,
+        } = self;
+        let mut down = H1Down::new(conn, alarm, head, info, around.bounds.head_timeout);
+        if around.is_leaving() {
+            down.close_after();
         }
-        // Between requests a connection may be closed without a word; before its first one not, since
-        // the client has every reason to expect an answer.
-        let between = by.is_none();
-        let deadline = by.unwrap_or_else(|| Instant::now() + bounds.idle_timeout);
-        let mut phase = around.phase.clone();
-        let read = tokio::select! {
-            biased;
-            read = timeout_at(deadline, stream.read_buf(buffer)) => read,
-            _ = phase.wait_for(|phase| *phase >= around.leaves), if between => return Read::Closed,
-        };
-        match read {
-            Ok(Ok(0) | Err(_)) => return Read::Closed,
-            Ok(Ok(_)) => {}
-            Err(_) if buffer.is_empty() => return Read::Closed,
-            Err(_) => return Read::Slow,
+        // From here on the exchange counts itself.
+        drop(door.take());
+        match around.handler.exchange(down).await {
+            Served::Done(down) => Self::after(down, around).await,
+            Served::Lasts(stream) => {
+                tokio::spawn(Self::lasting(stream, around));
+                None
+            }
+        }
+    }
+
+    /// Carries a stream to its end, and goes on with the connection if it can be used again.
+    fn lasting(
+        stream: Pin<Box<dyn Future<Output = H1Down> + Send>>,
+        around: Arc<Surroundings<H>>,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move {
+            let down = stream.await;
+            if let Some(line) = Self::after(down, around).await
+                && !line.around.is_leaving()
+            {
+                tokio::spawn(line.serve(None, Turn::Later));
+            }
+        })
+    }
+
+    /// What becomes of the connection of an exchange that is over.
+    async fn after(down: H1Down, around: Arc<Surroundings<H>>) -> Option<Self> {
+        let alarm = down.alarm().clone();
+        let info = Arc::clone(down.info());
+        let (conn, after) = down.into_conn();
+        match after {
+            After::Next => Some(Self {
+                conn,
+                alarm,
+                info,
+                around,
+            }),
+            After::Linger => {
+                Box::pin(linger(conn)).await;
+                None
+            }
+            After::Close => None,
+        }
+    }
+
+    /// One exchange on Pingora's proxy.
+    async fn plain(self, head: &Head) -> Option<Self> {
+        let Self {
+            mut conn,
+            alarm,
+            info,
+            around,
+        } = self;
+        let rest = rest_of_request(head, conn.take_ahead().as_ref().map_or(&[], |b| b.filled()));
+        let (request, behind) = rest;
+        let (wire, _) = conn.into_parts();
+        let stream = layered(wire, &info);
+        let mut session = ServerSession::new_http1(stream);
+        if let ServerSession::H1(session) = &mut session {
+            session.set_pipelined_prefix(request);
+        }
+        let stream = around.handler.plain(session).await?;
+        let write_timeout = Some(around.bounds.write_timeout);
+        let wire = Wire::Layered(stream);
+        let mut conn = Conn::new(wire, Some(alarm.clone()), write_timeout);
+        conn.put_back(Some(Buffer::of(&behind)));
+        Some(Self {
+            conn,
+            alarm,
+            info,
+            around,
+        })
+    }
+
+    /// Reads what is still missing of the HTTP/2 preface, since Pingora would wait for it for ever,
+    /// and goes on in HTTP/2.
+    async fn http2(mut self, door: Option<Counted>) {
+        let whole = poll_fn(|context| {
+            while self.conn.ahead().len() < H2_PREFACE_LENGTH {
+                match self.conn.poll_fill(context, BUFFER_BYTES) {
+                    Poll::Ready(Ok(read)) if read > 0 => {}
+                    Poll::Ready(_) => return Poll::Ready(false),
+                    // The time of the head is still running.
+                    Poll::Pending => return self.alarm.poll(context).map(|()| false),
+                }
+            }
+            Poll::Ready(true)
+        });
+        if !whole.await {
+            return;
+        }
+        let (wire, ahead) = self.conn.into_parts();
+        if let Wire::Tcp(stream) = wire {
+            http2::serve(stream, &ahead, self.info, &self.around, door).await;
+        }
+    }
+
+    /// Answers on the bare connection and closes it.
+    async fn refuse(mut self, fault: Fault) {
+        let text = local::bare(fault);
+        if self.conn.send([&text, &[], &[]]).await.is_ok() {
+            linger(self.conn).await;
         }
     }
 }
 
-async fn serve_h1<H: Handler>(
-    mut stream: Stream,
-    mut buffer: BytesMut,
-    mut read: Read,
-    info: Arc<ConnInfo>,
-    around: &Surroundings<H>,
-    mut door: Option<Counted>,
-) {
-    loop {
-        let length = match read {
-            Read::Head(length) => length,
-            Read::Closed => return,
-            Read::Slow => return refuse(stream, Fault::SlowBody).await,
-            Read::TooLarge => return refuse(stream, Fault::HeadTooLarge).await,
-        };
-        let head = match Head::parse(&buffer[..length], around.bounds.fields_max) {
-            Ok(head) => head,
-            Err(Refusal::TooManyFields) => return refuse(stream, Fault::HeadTooLarge).await,
-            Err(refusal) => {
-                log::debug!(client:% = info.client; "refused a request: {refusal}");
-                return refuse(stream, Fault::Invalid("malformed request")).await;
-            }
-        };
-        let next = match lane(&*around.handler, &head) {
-            Lane::Tunnel if buffer.len() > length => {
-                // Bytes behind an upgrade request that nobody has agreed to are an attack.
-                return refuse(stream, Fault::Invalid("data before the upgrade")).await;
-            }
-            Lane::Tunnel => {
-                drop(door.take());
-                return around.handler.tunnel(stream, &head, &info).await;
-            }
-            Lane::Plain => {
-                drop(door.take());
-                let rest = split_request(&mut buffer, length, &head);
-                plain(stream, std::mem::take(&mut buffer), rest, around).await
-            }
-            Lane::Own => {
-                let buffer = std::mem::take(&mut buffer);
-                own(stream, buffer, head, &info, around, &mut door).await
-            }
-        };
-        match next {
-            Some((again, rest)) if *around.phase.borrow() < around.leaves => {
-                stream = again;
-                buffer = rest;
-            }
-            _ => return,
-        }
-        read = read_head(&mut stream, &mut buffer, None, around).await;
-    }
-}
-
-fn lane<H: Handler>(handler: &H, head: &Head) -> Lane {
-    match handler.lane(head) {
-        // Only a handler's own route can be upgraded by us; Pingora does it for plain ones.
-        Lane::Own if handler.tunnels() && head.wants_websocket() => Lane::Tunnel,
-        lane => lane,
-    }
-}
-
-/// One exchange through the transport traits; the connection and what was read ahead, if another
-/// exchange may follow.
-async fn own<H: Handler>(
-    stream: Stream,
-    buffer: BytesMut,
-    head: Head,
-    info: &Arc<ConnInfo>,
-    around: &Surroundings<H>,
-    door: &mut Option<Counted>,
-) -> Option<(Stream, BytesMut)> {
-    let mut session = ServerSession::new_http1(stream);
-    if let ServerSession::H1(session) = &mut session {
-        session.set_pipelined_prefix(buffer);
-        session.set_pipelining_enabled(true);
-    }
-    if !matches!(session.read_request().await, Ok(true)) {
-        // Our own parser is the stricter one, so this is a disagreement to look at.
-        log::warn!("a request head passed our parser and not the session's");
-        let _ = session.respond_error(400).await;
-        return None;
-    }
-    if *around.phase.borrow() >= around.leaves {
-        session.set_keepalive(None);
-    }
-    let write_timeout = Some(around.bounds.write_timeout);
-    let mut down = SessionDown::new(
-        session,
-        head,
-        Arc::clone(info),
-        around.bounds.head_timeout,
-        write_timeout,
-    );
-    // From here on the exchange counts itself.
-    drop(door.take());
-    around.handler.exchange(&mut down).await;
-    let unread = !down.body_ended();
-    let (session, finished) = down.into_session();
-    if !finished {
-        return None;
-    }
-    if unread && let ServerSession::H1(session) = session {
-        linger(session.into_inner()).await;
-        return None;
-    }
-    let reusable = session.finish().await.ok().flatten()?;
-    let (stream, rest) = reusable.into_parts();
-    Some((stream, rest.unwrap_or_default()))
-}
-
-/// Takes what stands behind the first request out of the buffer. Pingora's proxy does not hand back
-/// what it read ahead; so it gets one request, as far as its end can be told from the head.
-fn split_request(buffer: &mut BytesMut, length: usize, head: &Head) -> BytesMut {
-    if head.count("transfer-encoding") > 0 {
-        return BytesMut::new();
-    }
-    let body = head.get("content-length").map_or(Some(0), |value| {
-        std::str::from_utf8(value).ok()?.parse().ok()
-    });
-    let whole = body.map_or(usize::MAX, |body: usize| length.saturating_add(body));
-    buffer.split_off(whole.min(buffer.len()))
-}
-
-async fn plain<H: Handler>(
-    stream: Stream,
-    buffer: BytesMut,
-    rest: BytesMut,
-    around: &Surroundings<H>,
-) -> Option<(Stream, BytesMut)> {
-    let mut session = ServerSession::new_http1(stream);
-    if let ServerSession::H1(session) = &mut session {
-        session.set_pipelined_prefix(buffer);
-    }
-    let stream = around.handler.plain(session).await?;
-    Some((stream, rest))
-}
-
-/// Answers on the bare connection and closes it.
-async fn refuse(mut stream: Stream, fault: Fault) {
-    let written = async {
-        stream.write_all(&local::bare(fault)).await?;
-        stream.flush().await
+/// The bytes of a request as far as they were read, and what stands behind it. Pingora's proxy does
+/// not hand back what it read ahead; so it gets one request, as far as its end can be told from the
+/// head.
+fn rest_of_request(head: &Head, ahead: &[u8]) -> (BytesMut, Vec<u8>) {
+    let body = if head.count("transfer-encoding") > 0 {
+        None
+    } else {
+        head.get("content-length").map_or(Some(0), |value| {
+            std::str::from_utf8(value).ok()?.parse::<usize>().ok()
+        })
     };
-    if matches!(timeout(LINGER_TIME, written).await, Ok(Ok(()))) {
-        linger(stream).await;
+    let end = body.unwrap_or(usize::MAX).min(ahead.len());
+    let mut request = BytesMut::from(head.bytes());
+    request.extend_from_slice(&ahead[..end]);
+    (request, ahead[end..].to_vec())
+}
+
+fn layered(wire: Wire, info: &ConnInfo) -> Stream {
+    match wire {
+        Wire::Tcp(stream) => Box::new(http2::layer(stream, info)),
+        Wire::Layered(stream) => stream,
     }
 }
 
 /// Closes our side and reads the other away for a while.
-async fn linger(mut stream: Stream) {
+async fn linger(mut conn: Conn) {
     let reading = async {
-        let _ = stream.flush().await;
-        let _ = AsyncWriteExt::shutdown(&mut stream).await;
-        let mut scratch = vec![0; 8192];
+        conn.shutdown().await;
         let mut left = LINGER_BYTES;
         while left > 0 {
-            match stream.read(&mut scratch).await {
-                Ok(0) | Err(_) => return,
-                Ok(read) => left = left.saturating_sub(read),
+            let read = poll_fn(|context| conn.poll_fill(context, BUFFER_BYTES)).await;
+            match read {
+                Ok(read) if read > 0 => left = left.saturating_sub(read),
+                _ => return,
             }
+            drop(conn.take_ahead());
         }
     };
     let _ = timeout(LINGER_TIME, reading).await;
-}
-
-/// HTTP/2 with prior knowledge: Pingora's connection loop, one task per stream.
-///
-/// Requests may be on their way when the drain begins, and GOAWAY promises to serve them: so the
-/// connection is a way in until they have had their time.
-async fn serve_h2<H: Handler>(
-    stream: TcpLayer,
-    info: Arc<ConnInfo>,
-    around: &Surroundings<H>,
-    door: Option<Counted>,
-) {
-    let app = Arc::new(H2App {
-        handler: Arc::clone(&around.handler),
-        info,
-        bounds: around.bounds,
-        options: {
-            let mut options = HttpServerOptions::default();
-            options.h2c = true;
-            options.h2_idle_timeout = Some(around.bounds.idle_timeout);
-            options
-        },
-    });
-    let mut serving = std::pin::pin!(app.process_new(Box::new(stream), &around.shutdown));
-    tokio::select! {
-        _ = &mut serving => return,
-        () = last_call(around) => drop(door),
-    }
-    let _ = serving.await;
-}
-
-struct H2App<H> {
-    handler: Arc<H>,
-    info: Arc<ConnInfo>,
-    bounds: Bounds,
-    options: HttpServerOptions,
-}
-
-#[async_trait]
-impl<H: Handler> HttpServerApp for H2App<H> {
-    async fn process_new_http(
-        self: &Arc<Self>,
-        session: ServerSession,
-        _: &ShutdownWatch,
-    ) -> Option<ReusedHttpStream> {
-        let head = PingoraHead::new(session.req_header());
-        if self.handler.lane(&head) == Lane::Plain {
-            let _ = self.handler.plain(session).await;
-            return None;
-        }
-        let write_timeout = Some(self.bounds.write_timeout);
-        let info = Arc::clone(&self.info);
-        let mut down =
-            SessionDown::new(session, head, info, self.bounds.head_timeout, write_timeout);
-        self.handler.exchange(&mut down).await;
-        let (mut session, finished) = down.into_session();
-        if !finished {
-            session.shutdown().await;
-        }
-        None
-    }
-
-    fn h2_options(&self) -> Option<H2Options> {
-        let mut options = default_h2_options();
-        options.max_concurrent_streams(H2_STREAMS_MAX);
-        options.max_header_list_size(u32::try_from(self.bounds.head_max).unwrap_or(u32::MAX));
-        options.initial_window_size(H2_STREAM_WINDOW);
-        options.initial_connection_window_size(H2_CONNECTION_WINDOW);
-        Some(options)
-    }
-
-    fn server_options(&self) -> Option<&HttpServerOptions> {
-        Some(&self.options)
-    }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::connection::Handler;
+use super::connection::{Handler, Served};
 use super::listeners::{Bound, bind};
 use super::{StartError, run_with};
 use crate::config::{self, Config, Problems};
@@ -83,8 +83,9 @@ fn configuration(places: &[(String, SocketAddr)], state_dir: &Path) -> Result<Co
 }
 
 impl Handler for DemoServer {
-    async fn exchange<D: Downstream>(&self, down: &mut D) {
-        self.serve(down).await;
+    async fn exchange<D: Downstream>(&self, mut down: D) -> Served<D> {
+        self.serve(&mut down).await;
+        Served::Done(down)
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep};
 
-use crate::proxy::state::{Phase, Shared};
+use crate::proxy::state::{Phase, PhaseSender, Shared};
 
 /// How long streams may take to say their last words.
 const LAST_WORDS: Duration = Duration::from_secs(3);
@@ -36,7 +36,7 @@ pub(super) fn hold_signals() -> std::io::Result<Kinds> {
 /// Turns signals into the phases of the process.
 pub(super) struct Signals {
     shared: Arc<Shared>,
-    phase: watch::Sender<Phase>,
+    phase: PhaseSender,
     shutdown: watch::Sender<bool>,
     /// Only one watch is ever awaited.
     kinds: Mutex<Kinds>,
@@ -74,7 +74,7 @@ impl Signals {
     /// `phase` is what everything else watches; `shutdown` tells Pingora's HTTP/2 connections.
     pub(super) fn new(
         shared: Arc<Shared>,
-        phase: watch::Sender<Phase>,
+        phase: PhaseSender,
         shutdown: watch::Sender<bool>,
         kinds: Kinds,
     ) -> Self {
@@ -110,7 +110,7 @@ impl Signals {
             self.shared.flight.calls(),
             self.shared.flight.streams()
         );
-        self.phase.send_replace(Phase::Draining);
+        self.phase.enter(Phase::Draining);
         self.shutdown.send_replace(true);
         tokio::select! {
             () = self.until(deadline, |shared| shared.flight.is_drained()) => {}
@@ -123,7 +123,7 @@ impl Signals {
                 "the drain is over with {left} calls in flight; they are answered with an error"
             );
         }
-        self.phase.send_replace(Phase::Ending);
+        self.phase.enter(Phase::Ending);
         let over = Instant::now() + LAST_WORDS;
         self.until(over, |shared| shared.flight.is_over()).await;
         // Their last bytes are on the way to the kernel.

@@ -10,6 +10,7 @@ mod checks;
 pub mod connection;
 pub mod demo;
 mod drain;
+mod http2;
 mod listeners;
 mod probe;
 mod state;
@@ -34,10 +35,10 @@ use tokio::sync::watch;
 use crate::config::{self, Config};
 use crate::demo::DemoServer;
 use crate::pool::PoolError;
-use crate::proxy::links::Links;
-use crate::proxy::state::{Chores, Flight, Phase, Shared, Snapshot};
+use crate::proxy::state::{Chores, Flight, Phase, Phases, Shared, Snapshot, phases};
 use crate::session::{Caps, KeyError, Table, load_or_create};
 use crate::telemetry::{AccessLog, Target, ToolNames};
+use crate::transport::timer::Wheel;
 use admin::Admin;
 use connection::{Bounds, Handler, Surroundings};
 use drain::Signals;
@@ -98,10 +99,10 @@ fn run_with(
     let bounds = bounds(&config);
     let sockets = bind_all(&config, threads)?;
     let admin = bind_admin(&config)?;
-    let (phase_sender, phase) = watch::channel(Phase::Running);
+    let (phase_sender, phases) = phases();
     let (chores, waiting) = Chores::new();
     let tools = Arc::new(ToolNames::new());
-    let shared = Arc::new(shared(config, phase, chores, Arc::clone(&tools))?);
+    let shared = Arc::new(shared(config, phases, chores, Arc::clone(&tools))?);
     first_resolve(&shared.snapshot.load());
     hello();
 
@@ -230,7 +231,7 @@ fn bind_admin(config: &Config) -> Result<Option<Bound>, StartError> {
 
 fn shared(
     config: Config,
-    phase: watch::Receiver<Phase>,
+    phases: Phases,
     chores: Chores,
     tools: Arc<ToolNames>,
 ) -> Result<Shared, StartError> {
@@ -250,10 +251,10 @@ fn shared(
     Ok(Shared {
         keyring: keys.keyring,
         sessions: Arc::new(Table::new(caps, Instant::now())),
-        links: Links::default(),
+        links: Arc::default(),
         log,
         tools,
-        phase,
+        phases,
         chores,
         flight: Arc::new(Flight::default()),
         snapshot: ArcSwap::from_pointee(state::compile(config)?),
@@ -329,7 +330,7 @@ fn first_resolve(snapshot: &Arc<Snapshot>) {
 pub struct Apart<H> {
     name: &'static str,
     bound: Vec<(Bound, H)>,
-    phase: watch::Receiver<Phase>,
+    phases: Phases,
     bounds: Bounds,
     shutdown: ShutdownWatch,
 }
@@ -345,7 +346,7 @@ impl<H: Handler> Apart<H> {
         Self {
             name,
             bound,
-            phase: shared.phase.clone(),
+            phases: shared.phases.clone(),
             bounds,
             shutdown,
         }
@@ -361,12 +362,15 @@ impl<H: Handler> ServiceWithDependents for Apart<H> {
         _: usize,
         ready: ServiceReadyNotifier,
     ) {
+        let wheel = Wheel::new(Instant::now());
+        tokio::spawn(worker::turn(Arc::clone(&wheel), self.phases.clone(), None));
         let mut accepting = tokio::task::JoinSet::new();
         for (bound, handler) in self.bound.drain(..) {
             let around = Arc::new(Surroundings {
                 handler: Arc::new(handler),
                 bounds: self.bounds,
-                phase: self.phase.clone(),
+                wheel: Arc::clone(&wheel),
+                phases: self.phases.clone(),
                 leaves: Phase::Ending,
                 shutdown: self.shutdown.clone(),
                 flight: None,

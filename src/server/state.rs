@@ -35,7 +35,7 @@ fn compile_pool(config: &config::Pool) -> Result<PoolState, PoolError> {
         .map(|(endpoint, as_written)| {
             let facts = DialFacts {
                 authority: as_written.address.to_string(),
-                group: format!("{}/{}", config.name, as_written.name),
+                group: NameHash::of(&format!("{}/{}", config.name, as_written.name)).get(),
                 http2: as_written.http2,
             };
             (endpoint.id(), facts)

@@ -10,14 +10,14 @@ use async_trait::async_trait;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 use pingora_load_balancing::Backend;
-use tokio::sync::{Mutex, Notify, Semaphore, mpsc, watch};
+use tokio::sync::{Mutex, Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::ask::delete_session;
 use super::checks::{Checker, check_for};
 use crate::config::HostPort;
 use crate::pool::{Endpoint, Health, HealthState};
-use crate::proxy::state::{Orphan, Phase, PoolState, Shared, Waiting};
+use crate::proxy::state::{Orphan, Phase, Phases, PoolState, Shared, Waiting};
 use crate::session::NameHash;
 use crate::telemetry::{self, SessionEnd, ToolNames};
 use crate::transport::dial::Dialer;
@@ -88,9 +88,9 @@ impl Tasks {
         }
         running.spawn(sweep(Arc::clone(&self.shared)));
         let room = Arc::new(Semaphore::new(DELETIONS_MAX));
-        let phase = || self.shared.phase.clone();
-        running.spawn(hear_suspicions(waiting.suspects, alarms, phase()));
-        delete_orphans(waiting.orphans, &room, dialer, phase()).await;
+        let phases = || self.shared.phases.clone();
+        running.spawn(hear_suspicions(waiting.suspects, alarms, phases()));
+        delete_orphans(waiting.orphans, &room, dialer, phases()).await;
         // The checks end with the phase and delete their sessions; deletions that were begun end too.
         let _ = tokio::time::timeout(LEAVE_TIME, async {
             while checks.join_next().await.is_some() {}
@@ -117,7 +117,7 @@ async fn watch_endpoint(
     alarm: Arc<Notify>,
     name: Option<HostPort>,
 ) {
-    let mut phase = shared.phase.clone();
+    let mut phases = shared.phases.clone();
     let config = &pool.config.health;
     let mut health = Health::new(config.rise, config.fall, HealthState::Unchecked);
     loop {
@@ -149,7 +149,7 @@ async fn watch_endpoint(
         let next = Instant::now() + health.next_check_in(config.interval, fastrand::f64());
         tokio::select! {
             () = wait(&endpoint, &mut health, &alarm, config.interval, next) => {}
-            _ = phase.wait_for(|phase| *phase == Phase::Ending) => break,
+            () = phases.reached(Phase::Ending) => break,
         }
     }
     checker.close().await;
@@ -275,12 +275,12 @@ async fn sweep(shared: Arc<Shared>) {
 async fn hear_suspicions(
     mut suspects: mpsc::Receiver<Arc<Endpoint>>,
     alarms: Alarms,
-    mut phase: watch::Receiver<Phase>,
+    mut phases: Phases,
 ) {
     loop {
         let suspect = tokio::select! {
             suspect = suspects.recv() => suspect,
-            _ = phase.wait_for(|phase| *phase == Phase::Ending) => return,
+            () = phases.reached(Phase::Ending) => return,
         };
         let Some(endpoint) = suspect else { return };
         if let Some(alarm) = alarms.get(&Arc::as_ptr(&endpoint).addr()) {
@@ -294,12 +294,12 @@ async fn delete_orphans(
     mut orphans: mpsc::Receiver<Orphan>,
     room: &Arc<Semaphore>,
     dialer: Arc<Dialer>,
-    mut phase: watch::Receiver<Phase>,
+    mut phases: Phases,
 ) {
     loop {
         let orphan = tokio::select! {
             orphan = orphans.recv() => orphan,
-            _ = phase.wait_for(|phase| *phase == Phase::Ending) => return,
+            () = phases.reached(Phase::Ending) => return,
         };
         let Some(orphan) = orphan else { return };
         let Ok(place) = Arc::clone(room).acquire_owned().await else {

@@ -3,31 +3,36 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use pingora::apps::HttpServerApp;
+use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::l4::stream::Stream as TcpLayer;
-use pingora::protocols::{GetSocketDigest, SocketDigest, Stream};
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::{ServiceReadyNotifier, ServiceWithDependents};
 use pingora_proxy::HttpProxy;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
 
-use super::connection::{self, Bounds, Handler, Lane, Surroundings};
+use super::connection::{self, Bounds, Handler, Lane, Served, Surroundings};
 use super::listeners::{Bound, Gate};
 use crate::proxy::intake;
+use crate::proxy::memo::Memo;
 use crate::proxy::plain::Plain;
-use crate::proxy::state::{Phase, Shared};
+use crate::proxy::state::{Phase, Phases, Shared};
 use crate::proxy::{self, Worker};
 use crate::transport::dial::Dialer;
-use crate::transport::head::Head;
+use crate::transport::h1::head::Head;
+use crate::transport::timer::{TICK, Wheel};
+use crate::transport::wire::Wire;
 use crate::transport::{ConnInfo, Downstream, RequestHead};
 
 /// Pause after an accept that failed for want of files or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often idle connections to endpoints are looked through.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// The gateway's handler for the connections of one listener on one thread.
 pub(super) struct Gateway {
@@ -41,12 +46,17 @@ impl Gateway {
     pub(super) fn new(
         shared: Arc<Shared>,
         dialer: Arc<Dialer>,
+        memo: Arc<Memo>,
         listener: Arc<str>,
         shutdown: ShutdownWatch,
     ) -> Self {
         let plain = Plain::proxy(Arc::clone(&shared), listener);
         Self {
-            worker: Worker { shared, dialer },
+            worker: Worker {
+                shared,
+                dialer,
+                memo,
+            },
             plain,
             shutdown,
         }
@@ -66,8 +76,11 @@ impl Handler for Gateway {
         true
     }
 
-    async fn exchange<D: Downstream>(&self, down: &mut D) {
-        proxy::serve(&self.worker, down).await;
+    async fn exchange<D: Downstream>(&self, down: D) -> Served<D> {
+        match proxy::serve(&self.worker, down).await {
+            proxy::Served::Done(down) => Served::Done(down),
+            proxy::Served::Lasts(stream) => Served::Lasts(Box::pin(stream.run())),
+        }
     }
 
     async fn plain(&self, session: ServerSession) -> Option<Stream> {
@@ -75,8 +88,8 @@ impl Handler for Gateway {
         Some(again.consume().0)
     }
 
-    async fn tunnel(&self, stream: Stream, head: &Head, info: &ConnInfo) {
-        proxy::tunnel::serve(&self.worker, stream, head, info).await;
+    async fn tunnel(&self, wire: Wire, head: &Head, info: &ConnInfo) {
+        proxy::tunnel::serve(&self.worker, wire, head, info).await;
     }
 }
 
@@ -118,18 +131,24 @@ impl ServiceWithDependents for WorkerService {
         ready: ServiceReadyNotifier,
     ) {
         let dialer = Dialer::new();
+        let memo = Arc::new(Memo::default());
+        let wheel = Wheel::new(Instant::now());
+        let phases = self.shared.phases.clone();
+        tokio::spawn(turn(Arc::clone(&wheel), phases, Some(Arc::clone(&dialer))));
         let mut accepting = tokio::task::JoinSet::new();
         for bound in self.bound.drain(..) {
             let handler = Gateway::new(
                 Arc::clone(&self.shared),
                 Arc::clone(&dialer),
+                Arc::clone(&memo),
                 Arc::clone(&bound.name),
                 self.shutdown.clone(),
             );
             let around = Arc::new(Surroundings {
                 handler: Arc::new(handler),
                 bounds: self.bounds,
-                phase: self.shared.phase.clone(),
+                wheel: Arc::clone(&wheel),
+                phases: self.shared.phases.clone(),
                 leaves: Phase::Draining,
                 shutdown: self.shutdown.clone(),
                 flight: Some(Arc::clone(&self.shared.flight)),
@@ -158,12 +177,12 @@ pub(super) async fn accept<H: Handler>(bound: Bound, around: Arc<Surroundings<H>
         Ok(listener) => listener,
         Err(error) => return log::error!(listener = &*name; "cannot accept: {error}"),
     };
-    let mut phase = around.phase.clone();
+    let mut phases = around.phases.clone();
     let mut warned = Warned::default();
     loop {
         tokio::select! {
             biased;
-            () = leaving(&mut phase, around.leaves) => break,
+            () = phases.reached(around.leaves) => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => admit(stream, &name, &gate, &around),
                 Err(error) => {
@@ -187,8 +206,33 @@ pub(super) async fn accept<H: Handler>(bound: Bound, around: Arc<Surroundings<H>
     }
 }
 
-async fn leaving(phase: &mut watch::Receiver<Phase>, leaves: Phase) {
-    let _ = phase.wait_for(|phase| *phase >= leaves).await;
+/// Keeps the time of one thread: turns its wheel, wakes what waits when the phase changes, and
+/// closes connections to endpoints that have been idle for too long.
+pub(super) async fn turn(wheel: Arc<Wheel>, mut phases: Phases, dialer: Option<Arc<Dialer>>) {
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut swept = Instant::now();
+    loop {
+        tokio::select! {
+            biased;
+            changed = phases.changed() => {
+                wheel.wake_all();
+                if !changed {
+                    return;
+                }
+            }
+            _ = ticks.tick() => {
+                let now = Instant::now();
+                wheel.turn(now);
+                if let Some(dialer) = &dialer
+                    && now >= swept + SWEEP_EVERY
+                {
+                    swept = now;
+                    dialer.sweep(now);
+                }
+            }
+        }
+    }
 }
 
 fn admit<H: Handler>(
@@ -206,25 +250,10 @@ fn admit<H: Handler>(
         client,
         local,
         listener: Arc::clone(name),
+        place: Some(Box::new(place)),
     };
-    let layer = layer(stream, client, local);
-    let around = Arc::clone(around);
     let door = around.door();
-    tokio::spawn(async move {
-        let _place = place;
-        connection::serve(layer, info, &around, door).await;
-    });
-}
-
-/// Pingora's layer over a socket, with the addresses that its sessions hand to the plain lane.
-fn layer(stream: TcpStream, client: std::net::SocketAddr, local: std::net::SocketAddr) -> TcpLayer {
-    use std::os::fd::AsRawFd;
-    let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
-    let _ = digest.peer_addr.set(Some(client.into()));
-    let _ = digest.local_addr.set(Some(local.into()));
-    let mut layer = TcpLayer::from(stream);
-    layer.set_socket_digest(digest);
-    layer
+    tokio::spawn(connection::serve(stream, info, Arc::clone(around), door));
 }
 
 /// Says each kind of accept error once, not a thousand times a second.

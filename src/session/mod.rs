@@ -21,4 +21,6 @@ pub mod table;
 pub use hash::{NameHash, PrincipalHash};
 pub use id::{Claims, IdKind, IdTooLong, Keyring, KeyringError, Reason, SealingKey, Unknown};
 pub use keys::{KeyError, Loaded, fresh_nonce, load_or_create};
-pub use table::{Cap, Caps, Key, Live, NewSession, Refused, Revision, StreamGuard, Table, Touched};
+pub use table::{
+    Cap, Caps, Key, Live, NewSession, Pulse, Refused, Revision, StreamGuard, Table, Touched,
+};

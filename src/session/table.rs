@@ -29,7 +29,7 @@ mod live;
 
 use ledger::Ledger;
 pub use ledger::{Cap, Caps, Refused};
-pub use live::{Live, NewSession, Revision};
+pub use live::{Live, NewSession, Pulse, Revision};
 
 /// Shards of the table.
 const SHARDS: usize = 64;
@@ -158,15 +158,15 @@ impl<T: Send> Table<T> {
     ///
     /// `adopt` runs without any lock and its guard is dropped again if there is no room.
     pub fn touch(&self, key: Key, now: Instant, adopt: impl FnOnce() -> NewSession<T>) -> Touched {
-        if let Some(live) = self.shard(key).get_mut(&key) {
-            live.last_used = live.last_used.max(now);
+        if let Some(live) = self.shard(key).get(&key) {
+            live.pulse.note(now);
             return Touched::Known;
         }
         let new = adopt();
         let mut shard = self.shard(key);
-        if let Some(live) = shard.get_mut(&key) {
+        if let Some(live) = shard.get(&key) {
             // Another request of the session was quicker.
-            live.last_used = live.last_used.max(now);
+            live.pulse.note(now);
             drop(shard);
             return Touched::Known;
         }
@@ -178,13 +178,20 @@ impl<T: Send> Table<T> {
         }
     }
 
+    /// The pulse of a session in the table: until it leaves, its requests need only move that.
+    pub fn pulse(&self, key: Key) -> Option<Arc<Pulse>> {
+        self.shard(key)
+            .get(&key)
+            .map(|live| Arc::clone(&live.pulse))
+    }
+
     /// Counts a stream of the session as open until the guard is dropped. `None` if the session is
     /// not in the table: nothing expires it then.
     pub fn stream(self: &Arc<Self>, key: Key, now: Instant) -> Option<StreamGuard<T>> {
         self.show(now);
         let mut shard = self.shard(key);
         let live = shard.get_mut(&key)?;
-        live.last_used = live.last_used.max(now);
+        live.pulse.note(now);
         live.open_streams += 1;
         Some(StreamGuard {
             table: Arc::clone(self),
@@ -313,7 +320,7 @@ impl<T: Send> Table<T> {
                 assert_eq!(key.shard(), at, "{key:?} lies in the wrong shard");
                 assert_eq!(*key, live.key, "a session carries another session's key");
                 assert!(
-                    live.last_used >= live.created,
+                    live.last_used() >= live.created,
                     "{key:?} was used before it began"
                 );
             }
@@ -333,13 +340,15 @@ impl<T: Send> Table<T> {
             return Err((refused, new));
         }
         let serial = self.next_serial.fetch_add(1, Relaxed);
-        let replaced = shard.insert(key, Live::new(key, serial, new, now));
+        let pulse = Pulse::new(self.base, now);
+        let replaced = shard.insert(key, Live::new(key, serial, new, pulse, now));
         debug_assert!(replaced.is_none(), "the caller looked under the same lock");
         Ok(())
     }
 
     fn remove(&self, shard: &mut Shard<T>, key: Key) -> Option<Live<T>> {
         let live = shard.remove(&key)?;
+        live.pulse.end();
         self.ledger.leave(live.pool, live.endpoint, live.principal);
         Some(live)
     }
@@ -348,6 +357,7 @@ impl<T: Send> Table<T> {
     /// when most of a shard has gone.
     fn forget(&self, shard: &mut Shard<T>, gone: &[Live<T>]) {
         for live in gone {
+            live.pulse.end();
             self.ledger.leave(live.pool, live.endpoint, live.principal);
         }
         if !gone.is_empty() && shard.capacity() / 4 > shard.len() {
@@ -377,7 +387,7 @@ impl<T> Table<T> {
         };
         debug_assert!(live.open_streams > 0, "each guard was counted once");
         live.open_streams = live.open_streams.saturating_sub(1);
-        live.last_used = live.last_used.max(ended);
+        live.pulse.note(ended);
     }
 }
 

@@ -1,21 +1,38 @@
 //! Connecting to endpoints: one dialer per worker thread, with its own pool of idle connections,
 //! so that a connection is only ever used by the thread whose reactor it is registered with.
+//!
+//! The connection that came back last is used first: it is the likeliest to be open still, and the
+//! others grow old enough to be closed.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::Connector;
 use pingora::protocols::http::client::HttpSession;
 use pingora::upstreams::peer::HttpPeer;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
-use super::Error;
+use super::buffer::Piece;
+use super::h1::conn::Conn;
+use super::h1::up::H1Up;
 use super::sessions::{SessionUp, wire_error};
+use super::timer::Alarm;
+use super::wire::Wire;
+use super::{Error, Length, Outgoing, ResponseHead, Upstream};
 
-/// Idle connections kept per dialer over all endpoints; the least recently used goes first.
-const POOL_MAX: usize = 1024;
+/// Idle connections kept per dialer over all endpoints; one more is closed.
+const IDLE_MAX: usize = 1024;
+/// Idle time before the kernel asks a silent endpoint whether it is still there: the only way to
+/// notice one that lost its network under an open stream.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// Streams that share one HTTP/2 connection to an endpoint, and the flow-control windows: small
 /// enough that a slow reader holds 64 KiB, not megabytes.
@@ -25,11 +42,11 @@ const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// Where and how to connect.
 #[derive(Debug, Clone, Copy)]
-pub struct Target<'a> {
+pub struct Target {
     /// The endpoint's address at this moment.
     pub address: SocketAddr,
-    /// A name that keeps pools of different endpoints apart even where addresses are equal.
-    pub group: &'a str,
+    /// Keeps the connections of different endpoints apart even where addresses are equal.
+    pub group: u64,
     /// Speak HTTP/2 with prior knowledge.
     pub http2: bool,
     /// Bound on making the connection.
@@ -43,33 +60,120 @@ pub struct Target<'a> {
     pub reuse: bool,
 }
 
+/// Which idle connections may serve a request, and how long one of them may wait for it.
+#[derive(Debug, Clone, Copy)]
+pub struct IdleKey {
+    group: u64,
+    address: SocketAddr,
+    idle: Duration,
+}
+
+impl PartialEq for IdleKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.group == other.group && self.address == other.address
+    }
+}
+
+impl Eq for IdleKey {}
+
+impl Hash for IdleKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // A hash of names already, and an endpoint has one address at a time.
+        state.write_u64(self.group);
+    }
+}
+
+/// The group of an [`IdleKey`] is a hash; hashing it again would be waste.
+#[derive(Default)]
+struct AsIs(u64);
+
+impl Hasher for AsIs {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = value;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// Idle connections, those used last at the end.
+#[derive(Default)]
+struct Idle {
+    by_key: HashMap<IdleKey, Vec<(Conn, Instant)>, BuildHasherDefault<AsIs>>,
+    count: usize,
+}
+
 /// Makes and keeps connections for one worker.
 pub struct Dialer {
+    /// Never contended: only the worker's thread takes it.
+    idle: Mutex<Idle>,
+    /// For HTTP/2.
     connector: Connector,
 }
 
 impl Dialer {
     /// A dialer with an empty pool.
     pub fn new() -> Arc<Self> {
-        let options = ConnectorOptions::new(POOL_MAX);
+        let options = ConnectorOptions::new(IDLE_MAX);
         Arc::new(Self {
+            idle: Mutex::default(),
             connector: Connector::new(Some(options)),
         })
     }
 
-    /// Opens an exchange with an endpoint, on a pooled connection if there is one.
+    /// Opens an exchange with an endpoint, on a pooled connection if there is one. Without an
+    /// `alarm` it is for the caller to bound the time of all that follows.
     ///
     /// # Errors
     /// [`Error::Refused`], [`Error::Connect`] or [`Error::ConnectTimeout`]; no request byte was
     /// sent in any of these cases.
-    pub async fn open(self: &Arc<Self>, target: Target<'_>) -> Result<SessionUp, Error> {
+    pub async fn open(
+        self: &Arc<Self>,
+        target: Target,
+        alarm: Option<&Alarm>,
+    ) -> Result<Up, Error> {
+        if target.http2 {
+            return self.open_http2(target).await.map(|up| Up::H2(Box::new(up)));
+        }
+        let key = IdleKey {
+            group: target.group,
+            address: target.address,
+            idle: target.idle,
+        };
+        let pooled = if target.reuse {
+            self.pooled(&key)
+        } else {
+            None
+        };
+        let reused = pooled.is_some();
+        let mut conn = match pooled {
+            Some(conn) => conn,
+            None => {
+                let connecting = connect(target.address);
+                let connected = timeout(target.connect_timeout, connecting).await;
+                let stream = connected.map_err(|_| Error::ConnectTimeout)??;
+                Conn::new(Wire::Tcp(stream), None, None)
+            }
+        };
+        conn.bound(alarm.cloned(), target.write_timeout);
+        Ok(Up::H1(H1Up::new(conn, reused, key, Arc::clone(self))))
+    }
+
+    async fn open_http2(self: &Arc<Self>, target: Target) -> Result<SessionUp, Error> {
         let mut peer = peer(&target);
         if !target.reuse {
             // A group of its own finds no idle connection, so the dial is fresh.
             peer.group_key = fastrand::u64(..);
         }
         let connecting = self.connector.get_http_session(&peer);
-        let (session, reused) = tokio::time::timeout(target.connect_timeout, connecting)
+        let (session, reused) = timeout(target.connect_timeout, connecting)
             .await
             .map_err(|_| Error::ConnectTimeout)?
             .map_err(wire_error)?;
@@ -83,20 +187,84 @@ impl Dialer {
         ))
     }
 
+    /// The idle connection to an endpoint that was used last, if one is still open.
+    fn pooled(&self, key: &IdleKey) -> Option<Conn> {
+        let now = Instant::now();
+        let mut idle = self.lock();
+        let Idle { by_key, count } = &mut *idle;
+        let waiting = by_key.get_mut(key)?;
+        while let Some((mut conn, since)) = waiting.pop() {
+            *count -= 1;
+            if now.saturating_duration_since(since) < key.idle && conn.is_quiet() {
+                return Some(conn);
+            }
+        }
+        None
+    }
+
     /// Takes back a connection whose exchange has ended.
-    pub(super) async fn release(&self, session: HttpSession, peer: &HttpPeer, idle: Duration) {
+    pub(super) fn release(&self, conn: Conn, key: IdleKey) {
+        let mut conn = conn;
+        conn.bound(None, None);
+        let mut idle = self.lock();
+        if idle.count < IDLE_MAX && !key.idle.is_zero() {
+            idle.count += 1;
+            let waiting = idle.by_key.entry(key).or_default();
+            waiting.push((conn, Instant::now()));
+        }
+    }
+
+    /// Closes idle connections that have waited for too long, or that the endpoint has closed. To be
+    /// called every second or so.
+    pub fn sweep(&self, now: Instant) {
+        let mut idle = self.lock();
+        let Idle { by_key, count } = &mut *idle;
+        by_key.retain(|key, waiting| {
+            waiting.retain_mut(|(conn, since)| {
+                now.saturating_duration_since(*since) < key.idle && conn.is_quiet()
+            });
+            !waiting.is_empty()
+        });
+        *count = by_key.values().map(Vec::len).sum();
+    }
+
+    /// Takes back an HTTP/2 session whose exchange has ended.
+    pub(super) async fn release_http2(
+        &self,
+        session: HttpSession,
+        peer: &HttpPeer,
+        idle: Duration,
+    ) {
         self.connector
             .release_http_session(session, peer, Some(idle))
             .await;
     }
+
+    fn lock(&self) -> MutexGuard<'_, Idle> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn connect(address: SocketAddr) -> Result<TcpStream, Error> {
+    let stream = TcpStream::connect(address)
+        .await
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::ConnectionRefused => Error::Refused,
+            _ => Error::Connect(error.to_string()),
+        })?;
+    let socket = SockRef::from(&stream);
+    let _ = socket.set_tcp_nodelay(true);
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE)
+        .with_interval(KEEPALIVE / 4);
+    let _ = socket.set_tcp_keepalive(&keepalive);
+    Ok(stream)
 }
 
 /// Pingora's description of an endpoint.
-pub fn peer(target: &Target<'_>) -> HttpPeer {
+pub fn peer(target: &Target) -> HttpPeer {
     let mut peer = HttpPeer::new(target.address, false, String::new());
-    let mut hasher = DefaultHasher::new();
-    target.group.hash(&mut hasher);
-    peer.group_key = hasher.finish();
+    peer.group_key = target.group;
     peer.options.connection_timeout = Some(target.connect_timeout);
     peer.options.write_timeout = target.write_timeout;
     peer.options.idle_timeout = Some(target.idle);
@@ -107,4 +275,84 @@ pub fn peer(target: &Target<'_>) -> HttpPeer {
         peer.options.h2_connection_window_size = Some(H2_CONNECTION_WINDOW);
     }
     peer
+}
+
+/// An exchange with an endpoint, whichever HTTP it speaks.
+pub enum Up {
+    /// Our own HTTP/1.1.
+    H1(H1Up),
+    /// Pingora's HTTP/2.
+    H2(Box<SessionUp>),
+}
+
+impl Upstream for Up {
+    async fn send_head(&mut self, out: &Outgoing<'_>) -> Result<(), Error> {
+        match self {
+            Self::H1(up) => up.send_head(out).await,
+            Self::H2(up) => up.send_head(out).await,
+        }
+    }
+
+    async fn send_body(&mut self, data: &[u8]) -> Result<(), Error> {
+        match self {
+            Self::H1(up) => up.send_body(data).await,
+            Self::H2(up) => up.send_body(data).await,
+        }
+    }
+
+    async fn finish(&mut self) -> Result<(), Error> {
+        match self {
+            Self::H1(up) => up.finish().await,
+            Self::H2(up) => up.finish().await,
+        }
+    }
+
+    async fn read_head(&mut self) -> Result<(), Error> {
+        match self {
+            Self::H1(up) => up.read_head().await,
+            Self::H2(up) => up.read_head().await,
+        }
+    }
+
+    fn head(&self) -> &dyn ResponseHead {
+        match self {
+            Self::H1(up) => up.head(),
+            Self::H2(up) => up.head(),
+        }
+    }
+
+    fn release_head(&mut self) {
+        match self {
+            Self::H1(up) => up.release_head(),
+            Self::H2(up) => up.release_head(),
+        }
+    }
+
+    fn poll_body(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Piece>, Error>> {
+        match self {
+            Self::H1(up) => up.poll_body(context),
+            Self::H2(up) => up.poll_body(context),
+        }
+    }
+
+    fn length(&self) -> Length {
+        match self {
+            Self::H1(up) => up.length(),
+            Self::H2(up) => up.length(),
+        }
+    }
+
+    fn reused(&self) -> bool {
+        match self {
+            Self::H1(up) => up.reused(),
+            Self::H2(up) => up.reused(),
+        }
+    }
+
+    async fn release(self) {
+        match self {
+            Self::H1(up) => up.release().await,
+            Self::H2(up) => up.release().await,
+        }
+    }
 }

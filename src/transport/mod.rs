@@ -2,22 +2,29 @@
 //!
 //! The rest of the proxy sees an exchange through two small traits, [`Downstream`] (the client's
 //! side) and [`Upstream`] (the endpoint's side), and through heads that can be read but have no
-//! concrete type. [`sessions`] implements both over Pingora's HTTP/1.1 and HTTP/2 sessions; a
-//! leaner HTTP/1.1 can take its place without a change above this module.
+//! concrete type. [`h1`] implements both over an HTTP/1.1 of our own, which most traffic takes;
+//! [`sessions`] over Pingora's HTTP/2.
 //!
 //! What this module knows: framing, keep-alive, hop-by-hop headers, connecting. What it does not
 //! know: MCP, routes, pools, policy.
 
+pub mod buffer;
 pub mod dial;
-pub mod head;
+pub mod h1;
 pub mod sessions;
+pub mod timer;
 pub mod tunnel;
+pub mod wire;
 
-use std::future::Future;
+use std::any::Any;
+use std::fmt;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use buffer::Piece;
+use timer::Alarm;
 
 /// What went wrong on a wire, told apart as far as the proxy acts on the difference.
 #[derive(Debug, thiserror::Error)]
@@ -36,14 +43,16 @@ pub enum Error {
     Closed,
     /// The other side sent something that is not valid HTTP.
     #[error("malformed message: {0}")]
-    Malformed(String),
+    Malformed(&'static str),
+    /// What was waited for did not come in time.
+    #[error("read timed out")]
+    ReadTimeout,
     /// A write made no progress in time: the reader is too slow or gone.
     #[error("write timed out")]
     WriteTimeout,
 }
 
 /// How a byte arrives here: the facts about a connection that policy and logs need.
-#[derive(Debug, Clone)]
 pub struct ConnInfo {
     /// The client's address as the socket tells it.
     pub client: SocketAddr,
@@ -51,6 +60,14 @@ pub struct ConnInfo {
     pub local: SocketAddr,
     /// The listener's name from the config.
     pub listener: Arc<str>,
+    /// What lasts as long as the connection: its place in the listener's count.
+    pub place: Option<Box<dyn Any + Send + Sync>>,
+}
+
+impl fmt::Debug for ConnInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} on {}", self.client, self.listener)
+    }
 }
 
 /// The protocol version of an exchange, for the log.
@@ -164,19 +181,24 @@ pub struct Outgoing<'a> {
 ///
 /// Order of use: read the head and the body, then `send_head` once, `send_body` any number of
 /// times, `finish` once. Dropping it before `finish` ends the response visibly incomplete.
-pub trait Downstream: Send {
+pub trait Downstream: Send + 'static {
     /// The request head's type.
     type Head: RequestHead;
 
     /// The request head.
     fn head(&self) -> &Self::Head;
+    /// Lets go of the request head, which is empty from then on: for an exchange that lasts.
+    fn release_head(&mut self);
     /// Facts about the connection.
-    fn info(&self) -> &ConnInfo;
+    fn info(&self) -> &Arc<ConnInfo>;
+    /// The alarm of this exchange, for whoever waits in it. Each wait sets it anew.
+    fn alarm(&self) -> &Alarm;
     /// True when no byte of a request body is to come.
     fn body_ended(&mut self) -> bool;
     /// The next piece of the request body; `None` at its end.
-    fn read_body(&mut self) -> impl Future<Output = Result<Option<Bytes>, Error>> + Send;
-    /// Sends the response head: the fields of `from`, if any, with `edits`.
+    fn read_body(&mut self) -> impl Future<Output = Result<Option<Piece>, Error>> + Send;
+    /// Sends the response head: the fields of `from`, if any, with `edits`. It goes out with the
+    /// first piece of the body, or with [`Self::flush`].
     fn send_head(
         &mut self,
         status: u16,
@@ -184,15 +206,21 @@ pub trait Downstream: Send {
         edits: Edits<'_>,
         length: Length,
     ) -> impl Future<Output = Result<(), Error>> + Send;
-    /// Sends and flushes a piece of the response body.
-    fn send_body(&mut self, data: Bytes) -> impl Future<Output = Result<(), Error>> + Send;
+    /// Sends a piece of the response body, and the head if that has not left yet.
+    fn send_body(&mut self, data: &[u8]) -> impl Future<Output = Result<(), Error>> + Send;
+    /// Sends the head now, whether or not there will be a body.
+    fn flush(&mut self) -> impl Future<Output = Result<(), Error>> + Send;
     /// Ends the response properly.
     fn finish(&mut self) -> impl Future<Output = Result<(), Error>> + Send;
     /// Ends the response so that the client can tell that it is incomplete.
     fn abort(&mut self) -> impl Future<Output = ()> + Send;
-    /// Resolves when the client has gone away. May be dropped and called again; only to be used
-    /// once the request body was read to its end.
-    fn gone(&mut self) -> impl Future<Output = ()> + Send;
+    /// Ready when the client has gone away. Only to be used once the request body was read to its
+    /// end.
+    fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()>;
+    /// Resolves when the client has gone away.
+    fn gone(&mut self) -> impl Future<Output = ()> + Send {
+        poll_fn(|context| self.poll_gone(context))
+    }
     /// The connection must not carry another request after this exchange.
     fn close_after(&mut self);
 }
@@ -200,10 +228,11 @@ pub trait Downstream: Send {
 /// The endpoint's side of one exchange. Dropping it unfinished cancels: the connection is closed,
 /// or the HTTP/2 stream reset.
 pub trait Upstream: Send {
-    /// Sends the request head.
+    /// Writes the request head. It goes out with the first piece of the body, or with
+    /// [`Self::finish`].
     fn send_head(&mut self, out: &Outgoing<'_>) -> impl Future<Output = Result<(), Error>> + Send;
     /// Sends a piece of the request body.
-    fn send_body(&mut self, data: Bytes) -> impl Future<Output = Result<(), Error>> + Send;
+    fn send_body(&mut self, data: &[u8]) -> impl Future<Output = Result<(), Error>> + Send;
     /// Ends the request.
     fn finish(&mut self) -> impl Future<Output = Result<(), Error>> + Send;
     /// Reads the final response head; informational ones (1xx) are passed over. May be dropped
@@ -211,9 +240,15 @@ pub trait Upstream: Send {
     fn read_head(&mut self) -> impl Future<Output = Result<(), Error>> + Send;
     /// The response head that was read.
     fn head(&self) -> &dyn ResponseHead;
+    /// Lets go of the response head: for an exchange that lasts.
+    fn release_head(&mut self);
+    /// The next piece of the response body; `None` at its proper end.
+    fn poll_body(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Piece>, Error>>;
     /// The next piece of the response body; `None` at its proper end. May be dropped and called
     /// again.
-    fn read_body(&mut self) -> impl Future<Output = Result<Option<Bytes>, Error>> + Send;
+    fn read_body(&mut self) -> impl Future<Output = Result<Option<Piece>, Error>> + Send {
+        poll_fn(|context| self.poll_body(context))
+    }
     /// The length the response head announced.
     fn length(&self) -> Length;
     /// Whether the connection had served another exchange before this one.

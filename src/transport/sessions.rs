@@ -1,11 +1,11 @@
-//! Pingora's HTTP/1.1 and HTTP/2 sessions behind the [`Downstream`] and
-//! [`super::Upstream`] traits.
+//! Pingora's HTTP/2 sessions behind the [`Downstream`] and [`super::Upstream`] traits.
 //!
 //! The only place, with [`super::dial`], that knows Pingora's session types. Heads are copied into
 //! Pingora's own when they are written; the fields that belong to one connection stay behind.
 
 use std::future::Future;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +15,8 @@ use pingora::protocols::http::ServerSession;
 use pingora::{Error as PingoraError, ErrorType};
 use tokio::time::timeout;
 
+use super::buffer::Piece;
+use super::timer::Alarm;
 use super::{
     ConnInfo, Downstream, Edits, Error, Headers, Http, Length, RequestHead, ResponseHead,
     is_hop_by_hop, is_nominated,
@@ -104,45 +106,40 @@ impl RequestHead for PingoraHead {
     }
 }
 
-/// A client's exchange over one of Pingora's server sessions.
-pub struct SessionDown<H> {
+/// A client's exchange over one of Pingora's HTTP/2 sessions.
+pub struct SessionDown {
     session: ServerSession,
-    head: H,
+    head: PingoraHead,
     info: Arc<ConnInfo>,
+    alarm: Alarm,
     finished: bool,
-    expects_continue: bool,
     body_timeout: Duration,
     write_timeout: Option<Duration>,
-    /// The request body could not be read to its end, so nobody knows where the next request would
-    /// begin.
+    /// The request body could not be read to its end.
     broken: bool,
 }
 
-impl<H: RequestHead> SessionDown<H> {
+impl SessionDown {
     /// Wraps a session whose request head Pingora has read already.
     ///
     /// `body_timeout` bounds each wait for a piece of the request body and `write_timeout` each
     /// write that makes no progress.
     pub fn new(
         mut session: ServerSession,
-        head: H,
+        head: PingoraHead,
         info: Arc<ConnInfo>,
+        alarm: Alarm,
         body_timeout: Duration,
         write_timeout: Option<Duration>,
     ) -> Self {
-        session.set_read_timeout(Some(body_timeout));
         session.set_write_timeout(write_timeout);
         session.set_total_drain_timeout(Some(Duration::from_secs(5)));
-        let expects_continue = head.version() == Http::V11
-            && head
-                .get("expect")
-                .is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
         Self {
             session,
             head,
             info,
+            alarm,
             finished: false,
-            expects_continue,
             body_timeout,
             write_timeout,
             broken: false,
@@ -163,11 +160,13 @@ fn translate(error: &PingoraError) -> Error {
         ErrorType::ConnectNoRoute | ErrorType::ConnectError | ErrorType::SocketError => {
             Error::Connect(error.to_string())
         }
-        ErrorType::WriteTimedout | ErrorType::ReadTimedout => Error::WriteTimeout,
-        ErrorType::InvalidHTTPHeader => Error::Malformed(error.to_string()),
-        ErrorType::Custom(what) if what.starts_with("Invalid") => {
-            Error::Malformed((*what).to_owned())
+        ErrorType::WriteTimedout => Error::WriteTimeout,
+        ErrorType::ReadTimedout => Error::ReadTimeout,
+        ErrorType::InvalidHTTPHeader => {
+            log::debug!("a malformed head: {error}");
+            Error::Malformed("head")
         }
+        ErrorType::Custom(what) if what.starts_with("Invalid") => Error::Malformed(what),
         _ => Error::Closed,
     }
 }
@@ -206,8 +205,8 @@ where
     }
 }
 
-impl<H> SessionDown<H> {
-    /// Bounds a write that Pingora does not bound itself: those of heads and of the last chunk.
+impl SessionDown {
+    /// Bounds a write that Pingora does not bound itself: those of heads and of the last piece.
     async fn write<T>(
         limit: Option<Duration>,
         writing: impl Future<Output = pingora::Result<T>>,
@@ -220,30 +219,23 @@ impl<H> SessionDown<H> {
         }
         .map_err(wire_error)
     }
-
-    /// Tells a client that waits for it to send its body (RFC 9110 section 10.1.1).
-    async fn send_continue(&mut self) -> Result<(), Error> {
-        if std::mem::take(&mut self.expects_continue)
-            && let ServerSession::H1(session) = &mut self.session
-        {
-            // Pingora would take this answer for one that leaves the body unread, and end keep-alive.
-            session.set_close_on_response_before_downstream_finish(false);
-            Self::write(self.write_timeout, session.write_continue_response()).await?;
-            session.set_close_on_response_before_downstream_finish(true);
-        }
-        Ok(())
-    }
 }
 
-impl<H: RequestHead> Downstream for SessionDown<H> {
-    type Head = H;
+impl Downstream for SessionDown {
+    type Head = PingoraHead;
 
-    fn head(&self) -> &H {
+    fn head(&self) -> &PingoraHead {
         &self.head
     }
 
-    fn info(&self) -> &ConnInfo {
+    fn release_head(&mut self) {}
+
+    fn info(&self) -> &Arc<ConnInfo> {
         &self.info
+    }
+
+    fn alarm(&self) -> &Alarm {
+        &self.alarm
     }
 
     fn body_ended(&mut self) -> bool {
@@ -251,28 +243,21 @@ impl<H: RequestHead> Downstream for SessionDown<H> {
         !self.broken && (self.session.is_body_empty() || self.session.is_body_done())
     }
 
-    async fn read_body(&mut self) -> Result<Option<Bytes>, Error> {
+    async fn read_body(&mut self) -> Result<Option<Piece>, Error> {
         if self.broken {
             return Err(Error::Closed);
         }
         if self.body_ended() {
             return Ok(None);
         }
-        self.send_continue().await?;
-        let http2 = matches!(self.session, ServerSession::H2(_));
-        let reading = self.session.read_request_body();
-        let read = if http2 {
-            // Pingora has no read timeout of its own there.
-            let in_time = timeout(self.body_timeout, reading).await;
-            in_time.unwrap_or_else(|_| PingoraError::e_explain(ErrorType::ReadTimedout, "body"))
-        } else {
-            reading.await
+        // Pingora has no read timeout of its own here.
+        let read = timeout(self.body_timeout, self.session.read_request_body()).await;
+        let read = match read {
+            Ok(read) => read.map_err(wire_error),
+            Err(_) => Err(Error::ReadTimeout),
         };
-        if read.is_err() {
-            self.broken = true;
-            self.session.set_keepalive(None);
-        }
-        read.map_err(wire_error)
+        self.broken = read.is_err();
+        Ok(read?.map(Piece::Bytes))
     }
 
     async fn send_head(
@@ -290,37 +275,33 @@ impl<H: RequestHead> Downstream for SessionDown<H> {
                 let _ = head.append_header(name, value);
             },
         );
-        match length {
+        let bytes = match length {
             // RFC 9110 section 8.6: neither 1xx, 204 nor 304 carries a length.
-            Length::None if status >= 200 && status != 204 && status != 304 => {
-                head.insert_header(http::header::CONTENT_LENGTH, "0")
-                    .map_err(wire_error)?;
-            }
-            Length::None => {}
-            Length::Exact(bytes) => {
-                let text = bytes.to_string();
-                head.insert_header(http::header::CONTENT_LENGTH, text)
-                    .map_err(wire_error)?;
-            }
-            Length::Unknown if self.head.version() == Http::V11 => {
-                head.insert_header(http::header::TRANSFER_ENCODING, "chunked")
-                    .map_err(wire_error)?;
-            }
-            Length::Unknown => {}
+            Length::None if status >= 200 && status != 204 && status != 304 => Some(0),
+            Length::Exact(bytes) => Some(bytes),
+            Length::None | Length::Unknown => None,
+        };
+        if let Some(bytes) = bytes {
+            head.insert_header(http::header::CONTENT_LENGTH, bytes.to_string())
+                .map_err(wire_error)?;
         }
         let writing = self.session.write_response_header(Box::new(head));
         Self::write(self.write_timeout, writing).await
     }
 
-    async fn send_body(&mut self, data: Bytes) -> Result<(), Error> {
-        // Pingora reads empty pieces off chunked bodies, and would write one as the last chunk.
+    async fn send_body(&mut self, data: &[u8]) -> Result<(), Error> {
+        // Pingora would write an empty piece as the last one.
         if data.is_empty() {
             return Ok(());
         }
         self.session
-            .write_response_body(data, false)
+            .write_response_body(Bytes::copy_from_slice(data), false)
             .await
             .map_err(wire_error)
+    }
+
+    async fn flush(&mut self) -> Result<(), Error> {
+        Ok(())
     }
 
     async fn finish(&mut self) -> Result<(), Error> {
@@ -330,16 +311,15 @@ impl<H: RequestHead> Downstream for SessionDown<H> {
     }
 
     async fn abort(&mut self) {
-        self.session.set_keepalive(None);
         self.session.shutdown().await;
     }
 
-    async fn gone(&mut self) {
-        // Any return means that the client closed, reset or broke the protocol.
-        let _ = self.session.read_body_or_idle(true).await;
+    fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        // Any return means that the client closed, reset or broke the protocol. What the session
+        // waits for stays registered when the future is dropped.
+        let idle = std::pin::pin!(self.session.read_body_or_idle(true));
+        idle.poll(context).map(|_| ())
     }
 
-    fn close_after(&mut self) {
-        self.session.set_keepalive(None);
-    }
+    fn close_after(&mut self) {}
 }

@@ -81,7 +81,7 @@ pub async fn connect(
         .map_err(|_| Error::Closed)?;
     let answer = timeout(answer_timeout, read_answer(&mut server))
         .await
-        .map_err(|_| Error::WriteTimeout)??;
+        .map_err(|_| Error::ReadTimeout)??;
     Ok((server, answer))
 }
 
@@ -119,12 +119,12 @@ fn request(out: &Outgoing<'_>) -> Vec<u8> {
 async fn read_answer(server: &mut TcpStream) -> Result<Answer, Error> {
     let mut bytes = BytesMut::with_capacity(1024);
     loop {
-        if let Some(length) = super::head::end_of_head(&bytes) {
+        if let Some(length) = super::h1::head::end_of_head(&bytes) {
             let head = bytes.split_to(length);
             return parse_answer(&head, bytes);
         }
         if bytes.len() > HEAD_MAX {
-            return Err(Error::Malformed("the response head is too long".to_owned()));
+            return Err(Error::Malformed("the response head is too long"));
         }
         match server.read_buf(&mut bytes).await {
             Ok(0) | Err(_) => return Err(Error::Closed),
@@ -138,7 +138,7 @@ fn parse_answer(head: &[u8], rest: BytesMut) -> Result<Answer, Error> {
     let mut response = httparse::Response::new(&mut fields);
     match response.parse(head) {
         Ok(httparse::Status::Complete(_)) => {}
-        _ => return Err(Error::Malformed("the response head is not HTTP".to_owned())),
+        _ => return Err(Error::Malformed("the response head is not HTTP")),
     }
     let status = response.code.unwrap_or_default();
     let reason = response.reason.unwrap_or_default();

@@ -241,7 +241,7 @@ impl World {
         for live in self.table.list(usize::MAX, |_| true) {
             let session = &self.model[&live.key];
             assert_eq!(live.open_streams, session.streams);
-            assert_eq!(live.last_used, session.last_used);
+            assert_eq!(live.last_used(), session.last_used);
         }
     }
 

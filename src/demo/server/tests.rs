@@ -2,12 +2,15 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
 use super::*;
 use crate::demo::tests::{FakeHead, INITIALIZE};
+use crate::transport::buffer::Piece;
+use crate::transport::timer::{Alarm, Wheel};
 use crate::transport::{ConnInfo, ResponseHead};
 
 /// What a client sees of an answer.
@@ -23,7 +26,8 @@ enum Sent {
 struct Client {
     head: FakeHead,
     pieces: Vec<Bytes>,
-    info: ConnInfo,
+    info: Arc<ConnInfo>,
+    alarm: Alarm,
     leaves: Arc<Notify>,
     sent: mpsc::Sender<Sent>,
 }
@@ -67,11 +71,13 @@ fn client(method: &str, target: &str, fields: &[(&str, &str)], body: &str) -> (C
         head,
         // Last first.
         pieces: vec![Bytes::copy_from_slice(back), Bytes::copy_from_slice(front)],
-        info: ConnInfo {
+        info: Arc::new(ConnInfo {
             client: local,
             local,
             listener: "test".into(),
-        },
+            place: None,
+        }),
+        alarm: Wheel::new(std::time::Instant::now()).alarm(),
         leaves: Arc::clone(&leave),
         sent: sender,
     };
@@ -89,16 +95,22 @@ impl Downstream for Client {
         &self.head
     }
 
-    fn info(&self) -> &ConnInfo {
+    fn release_head(&mut self) {}
+
+    fn info(&self) -> &Arc<ConnInfo> {
         &self.info
+    }
+
+    fn alarm(&self) -> &Alarm {
+        &self.alarm
     }
 
     fn body_ended(&mut self) -> bool {
         self.pieces.is_empty()
     }
 
-    async fn read_body(&mut self) -> Result<Option<Bytes>, Error> {
-        Ok(self.pieces.pop())
+    async fn read_body(&mut self) -> Result<Option<Piece>, Error> {
+        Ok(self.pieces.pop().map(Piece::Bytes))
     }
 
     async fn send_head(
@@ -117,9 +129,13 @@ impl Downstream for Client {
         self.sent.try_send(head).map_err(|_| Error::Closed)
     }
 
-    async fn send_body(&mut self, data: Bytes) -> Result<(), Error> {
+    async fn flush(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn send_body(&mut self, data: &[u8]) -> Result<(), Error> {
         assert!(!data.is_empty(), "an empty piece would end a chunked body");
-        let body = Sent::Body(String::from_utf8_lossy(&data).into_owned());
+        let body = Sent::Body(String::from_utf8_lossy(data).into_owned());
         self.sent.try_send(body).map_err(|_| Error::Closed)
     }
 
@@ -128,6 +144,10 @@ impl Downstream for Client {
     }
 
     async fn abort(&mut self) {}
+
+    fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
 
     async fn gone(&mut self) {
         assert!(self.pieces.is_empty(), "the body has not been read");

@@ -1,6 +1,8 @@
 //! What is known of one session.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use super::Key;
@@ -48,6 +50,53 @@ impl fmt::Debug for Revision {
     }
 }
 
+/// The sign of life of one session, which its requests move without the table's locks.
+#[derive(Debug)]
+pub struct Pulse {
+    /// When the table was made; times are counted from there.
+    base: Instant,
+    /// Nanoseconds from `base` to the latest request, or to the end of the latest stream.
+    last: AtomicU64,
+    /// The session has left the table.
+    over: AtomicBool,
+}
+
+impl Pulse {
+    pub(super) fn new(base: Instant, now: Instant) -> Arc<Self> {
+        let pulse = Self {
+            base,
+            last: AtomicU64::new(0),
+            over: AtomicBool::new(false),
+        };
+        pulse.note(now);
+        Arc::new(pulse)
+    }
+
+    /// Notes a request of the session. False if the session has left the table: it then has to be
+    /// entered again.
+    pub fn beat(&self, now: Instant) -> bool {
+        self.note(now);
+        !self.over.load(Relaxed)
+    }
+
+    pub(super) fn note(&self, now: Instant) {
+        let nanos = now.saturating_duration_since(self.base).as_nanos();
+        let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
+        // Two requests at once may leave the earlier time, by as much as they are apart.
+        if nanos > self.last.load(Relaxed) {
+            self.last.store(nanos, Relaxed);
+        }
+    }
+
+    pub(super) fn end(&self) {
+        self.over.store(true, Relaxed);
+    }
+
+    fn last(&self) -> Instant {
+        self.base + Duration::from_nanos(self.last.load(Relaxed))
+    }
+}
+
 /// A session that is to enter the table.
 #[derive(Debug)]
 pub struct NewSession<T> {
@@ -82,8 +131,8 @@ pub struct Live<T> {
     pub revision: Revision,
     /// When it entered this table; for an adopted session later than its `initialize`.
     pub created: Instant,
-    /// Its latest request, or the end of its latest stream.
-    pub last_used: Instant,
+    /// Its sign of life, shared with whoever serves its requests.
+    pub pulse: Arc<Pulse>,
     /// Streams that are open now. Raised by `Table::stream`, lowered by `StreamGuard`.
     pub open_streams: u32,
     /// What the caller stored with it.
@@ -93,7 +142,13 @@ pub struct Live<T> {
 }
 
 impl<T> Live<T> {
-    pub(super) fn new(key: Key, serial: u64, new: NewSession<T>, now: Instant) -> Self {
+    pub(super) fn new(
+        key: Key,
+        serial: u64,
+        new: NewSession<T>,
+        pulse: Arc<Pulse>,
+        now: Instant,
+    ) -> Self {
         Self {
             key,
             pool: new.pool,
@@ -102,16 +157,21 @@ impl<T> Live<T> {
             principal: new.principal,
             revision: new.revision,
             created: now,
-            last_used: now,
+            pulse,
             open_streams: 0,
             guard: new.guard,
             serial,
         }
     }
 
+    /// Its latest request, or the end of its latest stream.
+    pub fn last_used(&self) -> Instant {
+        self.pulse.last()
+    }
+
     /// Has it been without request and stream for `idle_ttl`?
     pub fn is_idle(&self, now: Instant, idle_ttl: Duration) -> bool {
-        self.open_streams == 0 && now.saturating_duration_since(self.last_used) >= idle_ttl
+        self.open_streams == 0 && now.saturating_duration_since(self.last_used()) >= idle_ttl
     }
 
     pub(super) fn without_guard(&self) -> Live<()> {
@@ -123,7 +183,7 @@ impl<T> Live<T> {
             principal: self.principal,
             revision: self.revision,
             created: self.created,
-            last_used: self.last_used,
+            pulse: Arc::clone(&self.pulse),
             open_streams: self.open_streams,
             guard: (),
             serial: self.serial,

@@ -69,7 +69,7 @@ fn a_session_is_known_from_its_initialize_to_its_end() {
         (&*live.server_id, live.revision.as_str()),
         ("1", "2025-11-25")
     );
-    assert_eq!((live.created, live.last_used), (now, now + secs(5)));
+    assert_eq!((live.created, live.last_used()), (now, now + secs(5)));
     assert!(table.is_empty() && table.close(key(1)).is_none());
     table.check_invariants();
 }

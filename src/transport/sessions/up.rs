@@ -1,6 +1,8 @@
-//! Pingora's client sessions as [`Upstream`].
+//! Pingora's HTTP/2 client sessions as [`Upstream`].
 
+use std::future::Future;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,13 +12,13 @@ use pingora::protocols::http::client::HttpSession as ClientSession;
 use pingora::upstreams::peer::HttpPeer;
 
 use super::{copy_fields, wire_error};
+use crate::transport::buffer::Piece;
 use crate::transport::dial::Dialer;
 use crate::transport::{Error, Headers, Length, Outgoing, ResponseHead, Upstream};
 
-/// An exchange with an endpoint over one of Pingora's client sessions.
+/// An exchange with an endpoint over one of Pingora's HTTP/2 sessions.
 ///
-/// Dropped unfinished, an HTTP/1.1 connection closes with its socket, and the h2 crate resets an
-/// HTTP/2 stream with CANCEL by itself.
+/// Dropped unfinished, the h2 crate resets the stream with CANCEL by itself.
 pub struct SessionUp {
     /// `None` only once released.
     session: Option<ClientSession>,
@@ -105,7 +107,7 @@ impl SessionUp {
     }
 
     fn request(&self, out: &Outgoing<'_>) -> Result<RequestHeader, Error> {
-        let malformed = |what: &str| Error::Malformed(what.to_owned());
+        let malformed = Error::Malformed;
         let method = Method::from_bytes(out.method.as_bytes()).map_err(|_| malformed("method"))?;
         let mut head = RequestHeader::build_no_case(method, out.target.as_bytes(), Some(16))
             .map_err(wire_error)?;
@@ -114,34 +116,22 @@ impl SessionUp {
                 let _ = head.append_header(name, value);
             }
         });
-        if matches!(self.session, Some(ClientSession::H2(_))) {
-            let uri = http::Uri::builder()
-                .scheme("http")
-                .authority(out.authority)
-                .path_and_query(out.target)
-                .build()
-                .map_err(|_| malformed("target"))?;
-            head.set_uri(uri);
-            head.set_version(http::Version::HTTP_2);
-        } else {
-            head.insert_header(http::header::HOST, out.authority.to_owned())
+        let uri = http::Uri::builder()
+            .scheme("http")
+            .authority(out.authority)
+            .path_and_query(out.target)
+            .build()
+            .map_err(|_| malformed("target"))?;
+        head.set_uri(uri);
+        head.set_version(http::Version::HTTP_2);
+        let bytes = match out.length {
+            Length::None if out.method == "POST" => Some(0),
+            Length::Exact(bytes) => Some(bytes),
+            Length::None | Length::Unknown => None,
+        };
+        if let Some(bytes) = bytes {
+            head.insert_header(http::header::CONTENT_LENGTH, bytes.to_string())
                 .map_err(wire_error)?;
-        }
-        match out.length {
-            Length::None if out.method == "POST" => {
-                head.insert_header(http::header::CONTENT_LENGTH, "0")
-                    .map_err(wire_error)?;
-            }
-            Length::None => {}
-            Length::Exact(bytes) => {
-                head.insert_header(http::header::CONTENT_LENGTH, bytes.to_string())
-                    .map_err(wire_error)?;
-            }
-            Length::Unknown if matches!(self.session, Some(ClientSession::H1(_))) => {
-                head.insert_header(http::header::TRANSFER_ENCODING, "chunked")
-                    .map_err(wire_error)?;
-            }
-            Length::Unknown => {}
         }
         Ok(head)
     }
@@ -157,13 +147,13 @@ impl Upstream for SessionUp {
             .map_err(wire_error)
     }
 
-    async fn send_body(&mut self, data: Bytes) -> Result<(), Error> {
-        // Pingora reads empty pieces off chunked bodies, and would write one as the last chunk.
+    async fn send_body(&mut self, data: &[u8]) -> Result<(), Error> {
+        // Pingora would write an empty piece as the last one.
         if data.is_empty() {
             return Ok(());
         }
         self.session()
-            .write_request_body(data, false)
+            .write_request_body(Bytes::copy_from_slice(data), false)
             .await
             .map_err(wire_error)
     }
@@ -187,15 +177,10 @@ impl Upstream for SessionUp {
                 .await
                 .map_err(wire_error)?;
             if self.head().status() >= 200 {
-                if let ClientSession::H1(session) = self.session() {
-                    session.respect_keepalive();
-                }
                 return Ok(());
             }
             if self.head().status() == 101 {
-                return Err(Error::Malformed(
-                    "101 without an upgrade request".to_owned(),
-                ));
+                return Err(Error::Malformed("101 without an upgrade request"));
             }
         }
     }
@@ -207,13 +192,19 @@ impl Upstream for SessionUp {
         }
     }
 
-    async fn read_body(&mut self) -> Result<Option<Bytes>, Error> {
+    fn release_head(&mut self) {}
+
+    fn poll_body(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Piece>, Error>> {
         let session = self.session();
         // Pingora calls a response done when its framing says so and reports a cut one as an error.
         if session.response_done() {
-            return Ok(None);
+            return Poll::Ready(Ok(None));
         }
-        session.read_response_body().await.map_err(wire_error)
+        // What it waits for stays registered when the future is dropped.
+        let reading = std::pin::pin!(session.read_response_body());
+        reading
+            .poll(context)
+            .map(|read| Ok(read.map_err(wire_error)?.map(Piece::Bytes)))
     }
 
     fn length(&self) -> Length {
@@ -241,7 +232,9 @@ impl Upstream for SessionUp {
         if self.whole
             && let Some(session) = self.session.take()
         {
-            self.dialer.release(session, &self.peer, self.idle).await;
+            self.dialer
+                .release_http2(session, &self.peer, self.idle)
+                .await;
         }
     }
 }

@@ -4,11 +4,12 @@
 //! request (RFC 9112 sections 2.2, 3, 5 and 6): a request that is smuggled past this point would
 //! be smuggled past every policy above it. The parser is `httparse`; the refusals are ours.
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use bytes::Bytes;
-
-use super::{Headers, Http, RequestHead};
+use super::{Field, Fields, content_length};
+use crate::transport::buffer::Buffer;
+use crate::transport::{Headers, Http, RequestHead, is_nominated};
 
 /// Header fields that the parser can hold; the configured limit is at most this.
 pub const FIELDS_MAX: usize = 256;
@@ -42,15 +43,30 @@ pub fn end_of_head(bytes: &[u8]) -> Option<usize> {
     empty_line.or_else(|| memchr::memmem::find(bytes, b"\n\n").map(|at| at + 2))
 }
 
-/// A parsed HTTP/1 request head. Owns one copy of the bytes; fields are ranges into it.
-#[derive(Debug, Clone)]
+/// Looks at bytes that arrive in pieces for the end of a head, each byte once.
+#[derive(Debug, Default)]
+pub struct EndOfHead {
+    seen: usize,
+}
+
+impl EndOfHead {
+    /// The same as [`end_of_head`] on what has arrived so far, which only ever grows.
+    pub fn find(&mut self, bytes: &[u8]) -> Option<usize> {
+        // An empty line may have begun in the last three bytes that were seen.
+        let from = self.seen.saturating_sub(3).min(bytes.len());
+        self.seen = bytes.len();
+        end_of_head(&bytes[from..]).map(|end| from + end)
+    }
+}
+
+/// A parsed HTTP/1 request head. Holds the buffer it was read into; fields are ranges in it.
+#[derive(Debug)]
 pub struct Head {
-    bytes: Bytes,
+    fields: Fields,
     method: Range<usize>,
     target: Range<usize>,
     authority: Option<Range<usize>>,
     version: Http,
-    fields: Vec<(Range<usize>, Range<usize>)>,
 }
 
 impl Head {
@@ -59,42 +75,69 @@ impl Head {
     /// # Errors
     /// Everything in [`Refusal`]. `fields_max` bounds the number of field lines.
     pub fn parse(bytes: &[u8], fields_max: usize) -> Result<Self, Refusal> {
+        Self::take(Buffer::of(bytes), fields_max, Vec::new())
+    }
+
+    /// The same, in the buffer where the head was read. `list` is where the fields are noted: an
+    /// empty one, with the room that an earlier head has left.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn take(bytes: Buffer, fields_max: usize, list: Vec<Field>) -> Result<Self, Refusal> {
+        let mut head = Self {
+            fields: Fields { bytes, list },
+            method: 0..0,
+            target: 0..0,
+            authority: None,
+            version: Http::V11,
+        };
+        head.read(fields_max)?;
+        head.refuse_ambiguous_framing()?;
+        head.refuse_hidden_fields()?;
+        head.settle_target()?;
+        Ok(head)
+    }
+
+    fn read(&mut self, fields_max: usize) -> Result<(), Refusal> {
+        let bytes = self.fields.bytes.filled();
         refuse_bare_line_ends(bytes)?;
-        let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
-        let mut request = httparse::Request::new(&mut fields[..fields_max.min(FIELDS_MAX)]);
-        match request.parse(bytes) {
+        let mut fields = [const { MaybeUninit::uninit() }; FIELDS_MAX];
+        let mut request = httparse::Request::new(&mut []);
+        let room = &mut fields[..fields_max.min(FIELDS_MAX)];
+        match request.parse_with_uninit_headers(bytes, room) {
             Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
             Ok(_) => return Err(Refusal::Syntax("the head does not end where its lines end")),
             Err(httparse::Error::TooManyHeaders) => return Err(Refusal::TooManyFields),
             Err(error) => return Err(Refusal::Syntax(syntax(error))),
         }
-        let base = bytes.as_ptr() as usize;
-        let range = |part: &[u8]| {
-            let start = part.as_ptr() as usize - base;
+        let base = bytes.as_ptr().addr();
+        let range = |part: &str| {
+            let start = part.as_ptr().addr() - base;
             start..start + part.len()
         };
-        let method = request.method.unwrap_or_default();
-        let target = request.path.unwrap_or_default();
-        let mut head = Self {
-            bytes: Bytes::copy_from_slice(bytes),
-            method: range(method.as_bytes()),
-            target: range(target.as_bytes()),
-            authority: None,
-            version: if request.version == Some(0) {
-                Http::V10
-            } else {
-                Http::V11
-            },
-            fields: request
-                .headers
-                .iter()
-                .map(|field| (range(field.name.as_bytes()), range(field.value)))
-                .collect(),
-        };
-        head.refuse_ambiguous_framing()?;
-        head.refuse_hidden_fields()?;
-        head.settle_target()?;
-        Ok(head)
+        self.method = range(request.method.unwrap_or_default());
+        self.target = range(request.path.unwrap_or_default());
+        if request.version == Some(0) {
+            self.version = Http::V10;
+        }
+        self.fields
+            .list
+            .extend(request.headers.iter().map(|field| Field::new(base, field)));
+        Ok(())
+    }
+
+    /// The head as it was read.
+    pub fn bytes(&self) -> &[u8] {
+        self.fields.bytes.filled()
+    }
+
+    /// Lets go of everything that was read, for an exchange that has no more use for it. What is
+    /// returned is the room for the fields of the next head.
+    pub fn release(&mut self) -> Vec<Field> {
+        self.method = 0..0;
+        self.target = 0..0;
+        self.authority = None;
+        self.fields.release()
     }
 
     /// Whether this request asks for an upgrade to WebSocket (RFC 6455 section 4.1).
@@ -103,7 +146,7 @@ impl Head {
             && self
                 .get("upgrade")
                 .is_some_and(|value| value.eq_ignore_ascii_case(b"websocket"))
-            && super::is_nominated(self, "upgrade")
+            && is_nominated(self, "upgrade")
             && self.count("sec-websocket-key") == 1
     }
 
@@ -122,7 +165,7 @@ impl Head {
             ));
         }
         if let Some(value) = self.get("content-length")
-            && (value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit))
+            && content_length(value).is_none()
         {
             return Err(Refusal::Framing("Content-Length is not a number"));
         }
@@ -164,20 +207,20 @@ impl Head {
         if hosts == 0 && self.version == Http::V11 {
             return Err(Refusal::Host("missing"));
         }
+        let bytes = self.fields.bytes.filled();
         let host = self
             .fields
+            .list
             .iter()
-            .find(|(name, _)| self.bytes[name.clone()].eq_ignore_ascii_case(b"host"))
-            .map(|(_, value)| value.clone());
+            .find(|field| field.is(bytes, "host"))
+            .map(Field::value_range);
         self.authority = host.filter(|range| !range.is_empty());
         if let Some(range) = &self.authority
-            && !self.bytes[range.clone()]
-                .iter()
-                .all(|b| is_authority_byte(*b))
+            && !bytes[range.clone()].iter().all(|b| is_authority_byte(*b))
         {
             return Err(Refusal::Host("not a host name"));
         }
-        let target = &self.bytes[self.target.clone()];
+        let target = &bytes[self.target.clone()];
         if target
             .iter()
             .any(|b| *b <= b' ' || *b == 0x7f || *b == b'#' || *b >= 0x80)
@@ -195,7 +238,8 @@ impl Head {
     /// An absolute-form target must name the same authority as `Host`; the path is what follows.
     fn settle_absolute_target(&mut self) -> Result<(), Refusal> {
         let start = self.target.start;
-        let target = &self.bytes[self.target.clone()];
+        let bytes = self.fields.bytes.filled();
+        let target = &bytes[self.target.clone()];
         let scheme = if target
             .get(..7)
             .is_some_and(|s| s.eq_ignore_ascii_case(b"http://"))
@@ -214,15 +258,11 @@ impl Head {
         };
         let named = start + scheme..start + scheme + slash;
         if let Some(host) = &self.authority
-            && !self.bytes[host.clone()].eq_ignore_ascii_case(&self.bytes[named.clone()])
+            && !bytes[host.clone()].eq_ignore_ascii_case(&bytes[named.clone()])
         {
             return Err(Refusal::Host("differs from the absolute target"));
         }
-        if named.is_empty()
-            || !self.bytes[named.clone()]
-                .iter()
-                .all(|b| is_authority_byte(*b))
-        {
+        if named.is_empty() || !bytes[named.clone()].iter().all(|b| is_authority_byte(*b)) {
             return Err(Refusal::Host("not a host name"));
         }
         self.target = named.end..self.target.end;
@@ -231,7 +271,7 @@ impl Head {
     }
 
     fn text(&self, range: &Range<usize>) -> &str {
-        std::str::from_utf8(&self.bytes[range.clone()]).unwrap_or_default()
+        std::str::from_utf8(&self.fields.bytes.filled()[range.clone()]).unwrap_or_default()
     }
 }
 
@@ -290,23 +330,15 @@ fn syntax(error: httparse::Error) -> &'static str {
 
 impl Headers for Head {
     fn get(&self, name: &str) -> Option<&[u8]> {
-        self.fields
-            .iter()
-            .find(|(field, _)| self.bytes[field.clone()].eq_ignore_ascii_case(name.as_bytes()))
-            .map(|(_, value)| &self.bytes[value.clone()])
+        self.fields.get(name)
     }
 
     fn count(&self, name: &str) -> usize {
-        self.fields
-            .iter()
-            .filter(|(field, _)| self.bytes[field.clone()].eq_ignore_ascii_case(name.as_bytes()))
-            .count()
+        self.fields.count(name)
     }
 
     fn each<'a>(&'a self, f: &mut dyn FnMut(&'a str, &'a [u8])) {
-        for (name, value) in &self.fields {
-            f(self.text(name), &self.bytes[value.clone()]);
-        }
+        self.fields.each(f);
     }
 }
 

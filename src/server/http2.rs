@@ -1,0 +1,127 @@
+//! HTTP/2 with prior knowledge: Pingora's connection loop, one task per stream.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
+use pingora::protocols::l4::stream::Stream as TcpLayer;
+use pingora::protocols::{GetSocketDigest, SocketDigest};
+use pingora::server::ShutdownWatch;
+use tokio::net::TcpStream;
+use tokio::time::sleep;
+
+use super::connection::{Bounds, Handler, LAST_CALL, Lane, Served, Surroundings};
+use crate::proxy::state::Counted;
+use crate::transport::ConnInfo;
+use crate::transport::sessions::{PingoraHead, SessionDown};
+use crate::transport::timer::Wheel;
+
+/// Streams a client may have open on one HTTP/2 connection.
+const STREAMS_MAX: u32 = 256;
+/// Flow-control windows towards clients: room for a body, not for a flood.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// Serves a connection whose preface, and what came with it, is in `ahead`.
+///
+/// Requests may be on their way when the drain begins, and GOAWAY promises to serve them: so the
+/// connection is a way in until they have had their time.
+pub(super) async fn serve<H: Handler>(
+    stream: TcpStream,
+    ahead: &[u8],
+    info: Arc<ConnInfo>,
+    around: &Surroundings<H>,
+    door: Option<Counted>,
+) {
+    let mut stream = layer(stream, &info);
+    stream.rewind(ahead);
+    let app = Arc::new(App {
+        handler: Arc::clone(&around.handler),
+        info,
+        bounds: around.bounds,
+        wheel: Arc::clone(&around.wheel),
+        options: {
+            let mut options = HttpServerOptions::default();
+            options.h2c = true;
+            options.h2_idle_timeout = Some(around.bounds.idle_timeout);
+            options
+        },
+    });
+    let mut serving = std::pin::pin!(app.process_new(Box::new(stream), &around.shutdown));
+    let mut phases = around.phases.clone();
+    let last_call = async {
+        phases.reached(around.leaves).await;
+        sleep(LAST_CALL).await;
+    };
+    tokio::select! {
+        _ = &mut serving => return,
+        () = last_call => drop(door),
+    }
+    let _ = serving.await;
+}
+
+/// Pingora's layer over a socket, with the addresses that its sessions hand to the plain lane.
+pub(super) fn layer(stream: TcpStream, info: &ConnInfo) -> TcpLayer {
+    use std::os::fd::AsRawFd;
+    let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
+    let _ = digest.peer_addr.set(Some(info.client.into()));
+    let _ = digest.local_addr.set(Some(info.local.into()));
+    let mut layer = TcpLayer::from(stream);
+    layer.set_socket_digest(digest);
+    layer
+}
+
+struct App<H> {
+    handler: Arc<H>,
+    info: Arc<ConnInfo>,
+    bounds: Bounds,
+    wheel: Arc<Wheel>,
+    options: HttpServerOptions,
+}
+
+#[async_trait]
+impl<H: Handler> HttpServerApp for App<H> {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        session: ServerSession,
+        _: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        let head = PingoraHead::new(session.req_header());
+        if self.handler.lane(&head) == Lane::Plain {
+            let _ = self.handler.plain(session).await;
+            return None;
+        }
+        let down = SessionDown::new(
+            session,
+            head,
+            Arc::clone(&self.info),
+            self.wheel.alarm(),
+            self.bounds.head_timeout,
+            Some(self.bounds.write_timeout),
+        );
+        let down = match self.handler.exchange(down).await {
+            Served::Done(down) => down,
+            Served::Lasts(stream) => stream.await,
+        };
+        let (mut session, finished) = down.into_session();
+        if !finished {
+            session.shutdown().await;
+        }
+        None
+    }
+
+    fn h2_options(&self) -> Option<H2Options> {
+        let mut options = default_h2_options();
+        options.max_concurrent_streams(STREAMS_MAX);
+        options.max_header_list_size(u32::try_from(self.bounds.head_max).unwrap_or(u32::MAX));
+        options.initial_window_size(STREAM_WINDOW);
+        options.initial_connection_window_size(CONNECTION_WINDOW);
+        Some(options)
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        Some(&self.options)
+    }
+}

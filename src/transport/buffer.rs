@@ -1,0 +1,225 @@
+//! Memory for bytes on their way: buffers that a thread takes for as long as bytes are in flight,
+//! and gets back.
+//!
+//! A connection that waits holds none, which is what makes tens of thousands of idle streams cheap;
+//! and a request that finds the buffers of the last one allocates nothing. The buffer that came back
+//! last is given out first, since it is the one still in the processor's cache.
+
+use std::cell::RefCell;
+use std::ops::Deref;
+
+use bytes::Bytes;
+
+/// Size of a buffer, in bytes. A typical call and its answer fit; a long body takes several turns.
+pub const BUFFER_BYTES: usize = 16 * 1024;
+/// Buffers that a thread keeps for its next requests: 1 MiB. More go back to the allocator.
+const SPARE_MAX: usize = 64;
+
+thread_local! {
+    static SPARE: RefCell<Vec<Vec<u8>>> = RefCell::new(Vec::with_capacity(SPARE_MAX));
+}
+
+/// Bytes in flight. Filled at the end, consumed from the front.
+#[derive(Debug, Default)]
+pub struct Buffer {
+    /// All of it is initialised; what lies outside of `start..end` is left over and never shown.
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Buffer {
+    /// An empty buffer of [`BUFFER_BYTES`].
+    pub fn take() -> Self {
+        let spare = SPARE.try_with(|spare| spare.borrow_mut().pop());
+        Self {
+            bytes: spare
+                .ok()
+                .flatten()
+                .unwrap_or_else(|| vec![0; BUFFER_BYTES]),
+            start: 0,
+            end: 0,
+        }
+    }
+
+    /// A buffer that holds a copy of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        let mut buffer = Self::take();
+        buffer.put(bytes);
+        buffer
+    }
+
+    /// The bytes in it.
+    pub fn filled(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    /// The same, to be changed in place.
+    pub fn filled_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..self.end]
+    }
+
+    /// Bytes in it.
+    pub fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// Is there none?
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Room behind what is filled.
+    pub fn room(&self) -> usize {
+        self.bytes.len() - self.end
+    }
+
+    /// The room itself, to be filled; then [`Self::advance`].
+    pub fn spare(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.end..]
+    }
+
+    /// Notes that so many bytes of the room were filled.
+    pub fn advance(&mut self, bytes: usize) {
+        debug_assert!(bytes <= self.room());
+        self.end = (self.end + bytes).min(self.bytes.len());
+    }
+
+    /// Forgets bytes at the front.
+    pub fn consume(&mut self, bytes: usize) {
+        debug_assert!(bytes <= self.len());
+        self.start = (self.start + bytes).min(self.end);
+        if self.start == self.end {
+            self.start = 0;
+            self.end = 0;
+        }
+    }
+
+    /// Forgets everything behind the first `bytes`.
+    pub fn truncate(&mut self, bytes: usize) {
+        self.end = self.end.min(self.start + bytes);
+    }
+
+    /// Appends bytes, growing if there is no room. The caller bounds what it appends.
+    pub fn put(&mut self, bytes: &[u8]) {
+        let end = self.end + bytes.len();
+        if end > self.bytes.len() {
+            self.bytes.resize(end.max(2 * self.bytes.len()), 0);
+        }
+        self.bytes[self.end..end].copy_from_slice(bytes);
+        self.end = end;
+    }
+
+    /// Makes room: moves the bytes to the front, or grows to at most `most` bytes. False if it
+    /// holds that many.
+    pub fn make_room(&mut self, most: usize) -> bool {
+        if self.start > 0 {
+            self.bytes.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        if self.room() == 0 {
+            let larger = (2 * self.bytes.len()).min(most);
+            if larger <= self.bytes.len() {
+                return false;
+            }
+            self.bytes.resize(larger, 0);
+        }
+        true
+    }
+
+    /// Splits off everything behind the first `bytes` into a buffer of its own.
+    pub fn split_off(&mut self, bytes: usize) -> Option<Self> {
+        let rest = self.filled().get(bytes..).filter(|rest| !rest.is_empty())?;
+        let rest = Self::of(rest);
+        self.truncate(bytes);
+        Some(rest)
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if self.bytes.len() != BUFFER_BYTES {
+            return; // Grown, or never filled.
+        }
+        let bytes = std::mem::take(&mut self.bytes);
+        let _ = SPARE.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
+            if spare.len() < SPARE_MAX {
+                spare.push(bytes);
+            }
+        });
+    }
+}
+
+/// A piece of a body, owned by whoever holds it.
+#[derive(Debug)]
+pub enum Piece {
+    /// Read into a buffer of this thread.
+    Buffer(Buffer),
+    /// Made elsewhere: by HTTP/2, or by us.
+    Bytes(Bytes),
+}
+
+impl Deref for Piece {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Buffer(buffer) => buffer.filled(),
+            Self::Bytes(bytes) => bytes,
+        }
+    }
+}
+
+impl From<Bytes> for Piece {
+    fn from(bytes: Bytes) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+impl From<Vec<u8>> for Piece {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(bytes.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_in_a_buffer_is_not_seen_by_the_next_one() {
+        let mut buffer = Buffer::of(b"secret");
+        buffer.consume(2);
+        assert_eq!(buffer.filled(), b"cret");
+        drop(buffer);
+        let again = Buffer::take();
+        assert!(again.is_empty() && again.room() == BUFFER_BYTES);
+    }
+
+    #[test]
+    fn a_buffer_grows_to_its_bound_and_no_further() {
+        let mut buffer = Buffer::take();
+        let most = 3 * BUFFER_BYTES;
+        while buffer.make_room(most) {
+            let room = buffer.room();
+            buffer.advance(room);
+        }
+        assert_eq!(buffer.len(), most);
+        buffer.consume(10);
+        assert!(buffer.make_room(most));
+        assert_eq!(buffer.room(), 10);
+    }
+
+    #[test]
+    fn a_buffer_is_split_where_one_message_ends() {
+        let mut buffer = Buffer::of(b"one two");
+        let rest = buffer.split_off(3).unwrap();
+        assert_eq!(
+            (buffer.filled(), rest.filled()),
+            (&b"one"[..], &b" two"[..])
+        );
+        assert!(buffer.split_off(3).is_none());
+    }
+}
