@@ -162,7 +162,7 @@ fn members_count_only_in_their_own_place() {
     let expected = Message {
         shape: Shape::Object,
         id: Some(RawId::number(1)),
-        method: Some("tools/call".to_owned()),
+        method: Some("tools/call".into()),
         ..Message::default()
     };
     assert_eq!(message, expected);
@@ -176,6 +176,13 @@ fn members_count_only_in_their_own_place() {
         (&batch.batch[0], &batch.batch[2]),
         (&BatchItem::default(), &BatchItem::default())
     );
+}
+
+/// One is made for every request, and moved about with it.
+#[test]
+fn a_scan_and_what_it_finds_are_small() {
+    assert!(size_of::<Peek>() <= 512, "{}", size_of::<Peek>());
+    assert!(size_of::<Message>() <= 248, "{}", size_of::<Message>());
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::mcp::message::{
     RawId, Shape, VERSION_BYTES_MAX,
 };
 use crate::mcp::method::facts;
+use crate::mcp::text::{Text, Word};
 
 pub(super) const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 
@@ -56,9 +57,8 @@ impl Members {
     }
 }
 
-fn cut(mut text: String) -> String {
-    text.truncate(text.floor_char_boundary(VERSION_BYTES_MAX));
-    text
+fn cut(text: String) -> Word {
+    Text::new(&text[..text.floor_char_boundary(VERSION_BYTES_MAX)])
 }
 
 fn expected_object(json: &str, wrong: &mut Wrong) -> Message {
@@ -71,7 +71,7 @@ fn expected_object(json: &str, wrong: &mut Wrong) -> Message {
             wrong.push(if is_odd { "InvalidId" } else { "IdTooLong" });
             return None;
         }
-        Some(RawId::checked(id))
+        Some(RawId::checked(id.as_bytes()))
     });
     let method = members.text("method", wrong);
     if method
@@ -96,8 +96,8 @@ fn expected_object(json: &str, wrong: &mut Wrong) -> Message {
         shape: Shape::Object,
         id,
         has_odd_method: members.get("method", wrong).is_some() && method.is_none(),
-        method,
-        name: name.filter(|_| !name_too_long),
+        method: method.as_deref().map(Text::new),
+        name: name.filter(|_| !name_too_long).as_deref().map(Text::new),
         name_too_long,
         meta_version: meta.text(META_VERSION, wrong).map(cut),
         init_version: params.text("protocolVersion", wrong).map(cut),
