@@ -188,7 +188,7 @@ fn check_every_way(bytes: &[u8]) {
             .last()
             .map(|event| &event.last_id[..])
             .unwrap_or_default();
-        assert_eq!(scan.last_event_id().unwrap_or_default(), last_id, "{how}");
+        assert_eq!(scan.ids.last().unwrap_or_default(), last_id, "{how}");
         assert_eq!(
             scan.event_id_seen(),
             events.iter().any(|event| event.has_id),
@@ -385,7 +385,7 @@ fn an_id_too_long_to_keep_is_not_mistaken_for_another() {
     );
     let (scan, _) = scan(Mode::Messages, stream.as_bytes().chunks(100));
     assert!(scan.event_id_seen());
-    assert_eq!(scan.last_event_id(), None);
+    assert_eq!(scan.ids.last(), None);
 }
 
 #[test]
@@ -393,4 +393,16 @@ fn an_answer_with_a_cut_emoji_is_an_answer() {
     let stream = br#"data: {"result":{"content":[{"type":"text","text":"a\ud83c"}]},"jsonrpc":"2.0","id":4}"#;
     let (_, notes) = scan(Mode::Messages, [&stream[..], b"\n\n"]);
     assert_eq!(notes, ["response 4 false"]);
+}
+
+#[test]
+fn a_scan_holds_little_while_the_stream_is_quiet() {
+    assert!(size_of::<SseScan>() <= 104, "{}", size_of::<SseScan>());
+    for mode in [Mode::Messages, Mode::Endpoint, Mode::Borders] {
+        let (quiet, _) = scan(mode, [&b"data: {}\n\nevent: message\n"[..]]);
+        assert!(quiet.open.is_none());
+        let (open, _) = scan(mode, [&b"data: {}\n\ndata: {"[..]]);
+        assert_eq!(open.open.is_some(), mode != Mode::Borders);
+        assert_eq!(open.ids.capacity(), 0);
+    }
 }
