@@ -62,6 +62,11 @@ pub struct Message {
     pub has_result: bool,
     /// There is an `error`, of whatever value.
     pub has_error: bool,
+    /// The `result` is an object with the member `isError`, whose value is `true`: a tool was called
+    /// and has failed. Of several such members the last one counts, as it does for clients; nothing
+    /// is decided by it here, so this is no duplicate to refuse. Only final once the whole `result`
+    /// has been read.
+    pub is_tool_error: bool,
     /// There is a `params.requestState` that is not null: a further round of an earlier request,
     /// which the server that began it may have to serve.
     pub has_request_state: bool,

@@ -226,8 +226,12 @@ impl<'a> Relay<'a> {
             ..
         } = self;
         scan.feed(piece, &mut |event| match &event.note {
-            Note::Response { id, is_error } => {
-                *tool_failed = Some(*is_error);
+            Note::Response {
+                id,
+                is_error,
+                is_tool_error,
+            } => {
+                *tool_failed = Some(*is_error || *is_tool_error);
                 if let Some(id) = id {
                     settle(owed, *link, id);
                 }

@@ -1,7 +1,7 @@
 //! What the lexer finds, sorted into a [`Message`].
 //!
-//! Three places matter: the message, its `params`, and their `_meta`. Everything deeper or beside them
-//! passes unheard.
+//! Four places matter: the message, its `params`, their `_meta`, and its `result`. Everything deeper
+//! or beside them passes unheard.
 
 use super::PeekError;
 use super::kept::Taken;
@@ -23,6 +23,7 @@ enum Place {
     Message,
     Params,
     Meta,
+    Result,
 }
 
 /// A member that matters.
@@ -41,6 +42,7 @@ enum Member {
     RequestState,
     Meta,
     MetaVersion,
+    IsError,
 }
 
 impl Member {
@@ -65,7 +67,8 @@ impl Member {
                 _ => return None,
             },
             Place::Meta if key == Self::MetaVersion.key().as_bytes() => Self::MetaVersion,
-            Place::Outside | Place::Batch | Place::Meta => return None,
+            Place::Result if key == b"isError" => Self::IsError,
+            Place::Outside | Place::Batch | Place::Meta | Place::Result => return None,
         })
     }
 
@@ -83,6 +86,7 @@ impl Member {
             Self::RequestState => "requestState",
             Self::Meta => "_meta",
             Self::MetaVersion => "io.modelcontextprotocol/protocolVersion",
+            Self::IsError => "isError",
         }
     }
 
@@ -244,7 +248,7 @@ impl Collector {
             Member::Meta => self.enter(Place::Meta, kind),
             Member::Result => {
                 self.message.has_result = true;
-                Want::Nothing
+                self.enter(Place::Result, kind)
             }
             Member::Error => {
                 self.message.has_error = true;
@@ -252,6 +256,10 @@ impl Collector {
             }
             Member::RequestState => {
                 self.message.has_request_state = kind != Kind::Null;
+                Want::Nothing
+            }
+            Member::IsError => {
+                self.message.is_tool_error = kind == Kind::True;
                 Want::Nothing
             }
             Member::Name
@@ -324,7 +332,8 @@ impl Sink for Collector {
         let Some(member) = self.member else {
             return Ok(());
         };
-        if self.seen & member.bit() != 0 {
+        // Whether a tool has failed decides nothing, so it may be said twice.
+        if self.seen & member.bit() != 0 && member != Member::IsError {
             let key = member.key();
             return Err(PeekError::DuplicateKey { key, at }.into());
         }
@@ -364,6 +373,7 @@ impl Sink for Collector {
                 self.params_closed = true;
                 self.place = Place::Message;
             }
+            Place::Result => self.place = Place::Message,
             Place::Message if self.message.shape == Shape::Batch => self.element_closed(),
             Place::Message | Place::Batch | Place::Outside => self.place = Place::Outside,
         }

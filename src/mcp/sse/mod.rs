@@ -51,6 +51,9 @@ pub enum Note<'a> {
         id: Option<&'a RawId>,
         /// The answer is an `error`.
         is_error: bool,
+        /// The answer is the result of a tool that has failed; see
+        /// [`Message::is_tool_error`](super::Message::is_tool_error).
+        is_tool_error: bool,
     },
     /// A request of the server to the client; session era only.
     Request {
@@ -423,6 +426,7 @@ impl SseScan {
             (Class::Response, id, _) => Note::Response {
                 id: id.as_ref(),
                 is_error: message.has_error,
+                is_tool_error: message.is_tool_error,
             },
             (Class::Request, Some(id), Some(method)) => Note::Request { id, method },
             (Class::Notification, _, Some(method)) => Note::Notification { method },

@@ -52,6 +52,11 @@ impl Members {
         Some(first.1.get())
     }
 
+    fn last(&self, key: &str) -> Option<&str> {
+        let found = self.0.iter().rfind(|(name, _)| name == key)?;
+        Some(found.1.get())
+    }
+
     fn text(&self, key: &str, wrong: &mut Wrong) -> Option<String> {
         serde_json::from_str(self.get(key, wrong)?).ok()
     }
@@ -65,6 +70,7 @@ fn expected_object(json: &str, wrong: &mut Wrong) -> Message {
     let members = Members::of(json);
     let params = Members::of(members.get("params", wrong).unwrap_or("{}"));
     let meta = Members::of(params.get("_meta", wrong).unwrap_or("{}"));
+    let result = Members::of(members.get("result", wrong).unwrap_or("{}"));
     let id = members.get("id", wrong).and_then(|id| {
         let is_odd = id.starts_with(['{', '[', 't', 'f']);
         if is_odd || id.len() > ID_BYTES_MAX {
@@ -103,6 +109,7 @@ fn expected_object(json: &str, wrong: &mut Wrong) -> Message {
         init_version: params.text("protocolVersion", wrong).map(cut),
         has_result: members.get("result", wrong).is_some(),
         has_error: members.get("error", wrong).is_some(),
+        is_tool_error: result.last("isError") == Some("true"),
         has_request_state: params
             .get("requestState", wrong)
             .is_some_and(|state| state != "null"),
