@@ -240,7 +240,8 @@ fn said(message: Message, mut members: Map<String, Value>) -> Result<Said, Whole
         Some(_) => return Err(invalid("params must be an object")),
     };
     let class = message.class();
-    match (class, message.method.clone(), message.id.clone()) {
+    let method = message.method.clone().map(String::from);
+    match (class, method, message.id.clone()) {
         (Class::Request, Some(method), Some(id)) => Ok(Said::Request(Ask { id, method, params })),
         (Class::Notification, Some(method), _) => Ok(Said::Notification { method, params }),
         (Class::Response, _, id) => Ok(Said::Response { id }),

@@ -6,6 +6,8 @@
 use std::borrow::Cow;
 use std::hash::{Hash, Hasher};
 
+use super::text::{Name, Word};
+
 /// The kind of JSON value that a body is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Shape {
@@ -45,21 +47,26 @@ pub struct Message {
     /// The id exactly as sent; `null` counts as an id. At most [`ID_BYTES_MAX`] bytes.
     pub id: Option<RawId>,
     /// The method, decoded. At most [`METHOD_BYTES_MAX`] bytes.
-    pub method: Option<String>,
+    pub method: Option<Word>,
     /// The object that the method acts on: `params.name`, `.uri` or `.taskId`, whichever the
     /// method's facts say, decoded. Absent for methods that name nothing.
-    pub name: Option<String>,
+    pub name: Option<Name>,
     /// There was such a name, longer than [`NAME_BYTES_MAX`]; `name` is then absent.
     pub name_too_long: bool,
     /// `params._meta["io.modelcontextprotocol/protocolVersion"]`, decoded, cut off after
     /// [`VERSION_BYTES_MAX`] bytes (which no known revision reaches).
-    pub meta_version: Option<String>,
+    pub meta_version: Option<Word>,
     /// `params.protocolVersion` as `initialize` has it, decoded and cut off likewise.
-    pub init_version: Option<String>,
+    pub init_version: Option<Word>,
     /// There is a `result`, of whatever value.
     pub has_result: bool,
     /// There is an `error`, of whatever value.
     pub has_error: bool,
+    /// The `result` is an object with the member `isError`, whose value is `true`: a tool was called
+    /// and has failed. Of several such members the last one counts, as it does for clients; nothing
+    /// is decided by it here, so this is no duplicate to refuse. Only final once the whole `result`
+    /// has been read.
+    pub is_tool_error: bool,
     /// There is a `params.requestState` that is not null: a further round of an earlier request,
     /// which the server that began it may have to serve.
     pub has_request_state: bool,
@@ -75,9 +82,9 @@ pub struct BatchItem {
     /// The element's id, as in [`Message::id`].
     pub id: Option<RawId>,
     /// The element's method, as in [`Message::method`].
-    pub method: Option<String>,
+    pub method: Option<Word>,
     /// The element's name, as in [`Message::name`].
-    pub name: Option<String>,
+    pub name: Option<Name>,
     /// The element is the answer to an earlier request.
     pub is_response: bool,
 }
@@ -124,7 +131,7 @@ impl Message {
 /// Two ids are equal when a client would take one for the other: strings by their decoded value,
 /// numbers by their text, and `1` is never `"1"`.
 #[derive(Clone, Debug)]
-pub struct RawId(Box<str>);
+pub struct RawId(Name);
 
 impl RawId {
     /// The id of a JSON text, if the text is a number, a string or `null`, has nothing around it,
@@ -141,18 +148,24 @@ impl RawId {
 
     /// The id of a number of ours.
     pub fn number(number: u64) -> Self {
-        Self(number.to_string().into())
+        Self(Name::new(&number.to_string()))
     }
 
     /// The id `null`, which answers a request whose id could not be read.
     pub fn null() -> Self {
-        Self("null".into())
+        Self(Name::constant("null"))
     }
 
-    /// Takes over a text that the scanner has already checked.
-    pub(super) fn checked(json: &str) -> Self {
+    /// Takes over a number or `null` that the scanner has already checked.
+    pub(super) fn checked(json: &[u8]) -> Self {
         debug_assert!(json.len() <= ID_BYTES_MAX);
-        Self(json.into())
+        Self(Name::joined([json]))
+    }
+
+    /// The same for a string, given without its quotes.
+    pub(super) fn quoted(inner: &[u8]) -> Self {
+        debug_assert!(inner.len() + 2 <= ID_BYTES_MAX);
+        Self(Name::joined([b"\"", inner, b"\""]))
     }
 
     /// The JSON text, to be written where an id stands.
@@ -162,7 +175,7 @@ impl RawId {
 
     /// Is it `null`?
     pub fn is_null(&self) -> bool {
-        &*self.0 == "null"
+        self.as_json() == "null"
     }
 
     /// The decoded text of a string id; `None` for numbers and `null`.

@@ -79,8 +79,13 @@ impl Facts {
 
 /// The facts about a method, or `None` for a method that the protocol does not define.
 pub fn facts(method: &str) -> Option<&'static Facts> {
+    facts_of(method.as_bytes())
+}
+
+/// The same, for a method that nobody has found to be UTF-8.
+pub(super) fn facts_of(method: &[u8]) -> Option<&'static Facts> {
     TABLE
-        .binary_search_by(|facts| facts.name.cmp(method))
+        .binary_search_by(|facts| facts.name.as_bytes().cmp(method))
         .ok()
         .map(|index| &TABLE[index])
 }

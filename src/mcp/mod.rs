@@ -14,6 +14,7 @@
 //! | [`version`] | which revision, which era? |
 //! | [`method`] | what is known about a method: retry, cache, which parameter names its object? |
 //! | [`headers`] | how are header values encoded, and which are well formed? |
+//! | [`text`] | how is a short text held? |
 //! | [`message`] | what was found in one JSON-RPC message? |
 //! | [`peek`] | how to find it in one pass, in any split of the bytes, without keeping the body? |
 //! | [`sse`] | where do events begin and end, and what do they carry? |
@@ -27,6 +28,7 @@ pub mod message;
 pub mod method;
 pub mod peek;
 pub mod sse;
+pub mod text;
 pub mod version;
 
 pub use classify::{HttpMethod, Refusal, Seen, Verdict, classify};
@@ -34,4 +36,5 @@ pub use message::{BatchItem, Class, Message, RawId, Shape};
 pub use method::{Facts, Retry, Sender, facts, label};
 pub use peek::{Peek, PeekError, Progress};
 pub use sse::{EventNote, Note, SseScan};
+pub use text::Text;
 pub use version::{Era, Revision};

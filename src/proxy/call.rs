@@ -133,6 +133,7 @@ pub async fn understand<D: Downstream>(
     let method = message
         .method
         .clone()
+        .map(String::from)
         .or_else(|| method_header(down.head(), rules));
     ctx.era = Some(if rules == Rules::Stateless {
         Era::Stateless
@@ -144,6 +145,7 @@ pub async fn understand<D: Downstream>(
         ctx.tool = message
             .name
             .clone()
+            .map(String::from)
             .or_else(|| name_header(down.head()))
             .map(String::into_boxed_str);
     }
@@ -203,7 +205,7 @@ fn requested(head: &impl RequestHead, message: &mcp::Message) -> Option<Box<str>
     let header = head
         .get(MCP_PROTOCOL_VERSION)
         .map(|value| String::from_utf8_lossy(value).into_owned());
-    let version = header.or_else(|| message.init_version.clone())?;
+    let version = header.or_else(|| message.init_version.clone().map(String::from))?;
     Some(
         version
             .chars()

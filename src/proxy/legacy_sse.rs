@@ -293,9 +293,9 @@ async fn post<D: Downstream>(
         Class::Invalid => return Err(Fault::Invalid("the body is not a JSON-RPC message")),
         Class::Batch | Class::Notification | Class::Response => Owed::new(),
     };
-    let method = message.method.clone();
+    let method = message.method.clone().map(String::from);
     if method.as_deref() == Some("tools/call") {
-        ctx.tool = message.name.clone().map(String::into_boxed_str);
+        ctx.tool = message.name.clone().map(Box::from);
     }
     let bound = decide::open(worker, pool, sealed.as_bytes(), IdKind::Sse, ctx)?;
     decide::alive(&bound)?;

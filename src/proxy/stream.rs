@@ -328,8 +328,12 @@ impl Relay {
             ..
         } = self;
         scan.feed(piece, &mut |event| match &event.note {
-            Note::Response { id, is_error } => {
-                *tool_failed = Some(*is_error);
+            Note::Response {
+                id,
+                is_error,
+                is_tool_error,
+            } => {
+                *tool_failed = Some(*is_error || *is_tool_error);
                 if let Some(id) = id {
                     settle(owed, link.as_deref(), id);
                 }

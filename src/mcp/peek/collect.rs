@@ -1,15 +1,30 @@
 //! What the lexer finds, sorted into a [`Message`].
 //!
-//! Three levels matter: the message, its `params`, and their `_meta`. Everything deeper or beside
-//! them passes without a look.
+//! Four places matter: the message, its `params`, their `_meta`, and its `result`. Everything deeper
+//! or beside them passes unheard.
 
 use super::PeekError;
-use super::lex::{Kind, Sink, Want};
+use super::kept::Taken;
+use super::lex::{KEY_BYTES_MAX, Kind, Sink, Step, Want};
 use crate::mcp::message::{
     BATCH_ITEMS_MAX, BatchItem, ID_BYTES_MAX, METHOD_BYTES_MAX, Message, NAME_BYTES_MAX, RawId,
     Shape, VERSION_BYTES_MAX,
 };
-use crate::mcp::method::{Facts, facts};
+use crate::mcp::method::facts_of;
+use crate::mcp::text::{Name, Text, Word};
+
+/// The innermost container that is heard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Place {
+    /// None.
+    #[default]
+    Outside,
+    Batch,
+    Message,
+    Params,
+    Meta,
+    Result,
+}
 
 /// A member that matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,79 +34,98 @@ enum Member {
     Params,
     Result,
     Error,
-    Named(usize),
+    /// The three that can name the object of a method.
+    Name,
+    Uri,
+    TaskId,
     InitVersion,
     RequestState,
     Meta,
     MetaVersion,
+    IsError,
 }
 
-/// The members of `params` that can name the object of a method, in the order of [`Member::Named`].
-const NAMED: [&str; 3] = ["name", "uri", "taskId"];
+impl Member {
+    /// The member with this key, if it matters in this place.
+    fn named(place: Place, key: &[u8]) -> Option<Self> {
+        Some(match place {
+            Place::Message => match key {
+                b"id" => Self::Id,
+                b"method" => Self::Method,
+                b"params" => Self::Params,
+                b"result" => Self::Result,
+                b"error" => Self::Error,
+                _ => return None,
+            },
+            Place::Params => match key {
+                b"name" => Self::Name,
+                b"uri" => Self::Uri,
+                b"taskId" => Self::TaskId,
+                b"protocolVersion" => Self::InitVersion,
+                b"requestState" => Self::RequestState,
+                b"_meta" => Self::Meta,
+                _ => return None,
+            },
+            Place::Meta if key == Self::MetaVersion.key().as_bytes() => Self::MetaVersion,
+            Place::Result if key == b"isError" => Self::IsError,
+            Place::Outside | Place::Batch | Place::Meta | Place::Result => return None,
+        })
+    }
 
-/// The longest key that matters; longer ones are not kept.
-const KEY_BYTES_MAX: usize = META_VERSION.len();
-const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
+    const fn key(self) -> &'static str {
+        match self {
+            Self::Id => "id",
+            Self::Method => "method",
+            Self::Params => "params",
+            Self::Result => "result",
+            Self::Error => "error",
+            Self::Name => "name",
+            Self::Uri => "uri",
+            Self::TaskId => "taskId",
+            Self::InitVersion => "protocolVersion",
+            Self::RequestState => "requestState",
+            Self::Meta => "_meta",
+            Self::MetaVersion => "io.modelcontextprotocol/protocolVersion",
+            Self::IsError => "isError",
+        }
+    }
 
-/// The members of each level. The index of a row, counted over all levels, is its bit in `seen`.
-const IN_MESSAGE: [(&str, Member); 5] = [
-    ("id", Member::Id),
-    ("method", Member::Method),
-    ("params", Member::Params),
-    ("result", Member::Result),
-    ("error", Member::Error),
-];
-const IN_PARAMS: [(&str, Member); 6] = [
-    (NAMED[0], Member::Named(0)),
-    (NAMED[1], Member::Named(1)),
-    (NAMED[2], Member::Named(2)),
-    ("protocolVersion", Member::InitVersion),
-    ("requestState", Member::RequestState),
-    ("_meta", Member::Meta),
-];
-const IN_META: [(&str, Member); 1] = [(META_VERSION, Member::MetaVersion)];
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Params {
-    /// Not yet seen.
-    #[default]
-    Absent,
-    /// The scan is inside of an object.
-    Object,
-    /// The scan is inside of something else, which has no members.
-    Other,
-    /// The scan is past it.
-    Closed,
+    /// Its bit in [`Collector::seen`].
+    const fn bit(self) -> u16 {
+        1 << self as u16
+    }
 }
 
-/// A name of which it is not yet known whether the method asks for it.
+const _: () = assert!(Member::MetaVersion.key().len() < KEY_BYTES_MAX as usize);
+
+/// The members that can name the object of a method.
+const NAMING: [Member; 3] = [Member::Name, Member::Uri, Member::TaskId];
+
+/// A name of which it is not yet known whether the method asks for it. Nearly every client writes
+/// the method first, so little room is set aside for it.
 #[derive(Clone, Debug, Default)]
 enum Candidate {
     #[default]
     Absent,
     TooLong,
-    Name(String),
+    Name(Word),
 }
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Collector {
     message: Message,
-    /// How many containers are around the members of the message: 1, or 2 in a batch. 0 when the
-    /// scan is in no message.
-    level: u8,
-    params: Params,
-    in_meta: bool,
-    /// One bit per member of the tables above.
+    place: Place,
+    /// The scan is past `params`, or they have no members.
+    params_closed: bool,
+    /// The id that is being read is a string.
+    id_quoted: bool,
+    /// The members so far, one bit each.
     seen: u16,
     /// The member whose value comes next or is being read.
     member: Option<Member>,
-    key: Key,
-    /// The text of the value that is being read.
-    text: Vec<u8>,
-    text_max: usize,
-    text_over: bool,
-    candidates: [Candidate; 3],
-    facts: Option<&'static Facts>,
+    /// The member that names the object of this method.
+    asked: Option<Member>,
+    candidates: [Candidate; NAMING.len()],
 }
 
 impl Collector {
@@ -100,12 +134,7 @@ impl Collector {
     }
 
     pub(super) fn reset(&mut self) {
-        let mut text = std::mem::take(&mut self.text);
-        text.clear();
-        *self = Self {
-            text,
-            ..Self::default()
-        };
+        *self = Self::default();
     }
 
     pub(super) fn routable(&self) -> bool {
@@ -121,59 +150,44 @@ impl Collector {
             return false;
         }
         let is_response =
-            (message.has_result || message.has_error) && !self.has_seen(Member::Method);
-        let params_settled = self.params == Params::Closed
-            || (message.meta_version.is_some() && self.name_settled());
+            (message.has_result || message.has_error) && self.seen & Member::Method.bit() == 0;
+        let params_settled =
+            self.params_closed || (message.meta_version.is_some() && self.name_settled());
         is_response || (message.method.is_some() && params_settled)
     }
 
     fn name_settled(&self) -> bool {
-        self.params == Params::Closed
-            || self.name_index().is_none()
+        self.params_closed
+            || self.asked.is_none()
             || self.message.name.is_some()
             || self.message.name_too_long
     }
 
-    /// Which candidate the method asks for.
-    fn name_index(&self) -> Option<usize> {
-        let name = self.facts?.name_param?;
-        NAMED.iter().position(|&candidate| candidate == name)
-    }
-
-    fn has_seen(&self, member: Member) -> bool {
-        IN_MESSAGE
-            .iter()
-            .position(|&(_, other)| other == member)
-            .is_some_and(|bit| self.seen & (1 << bit) != 0)
-    }
-
-    /// The members that matter among those of the container at this depth, and the bit of the
-    /// first.
-    fn table(&self, depth: u8) -> Option<(&'static [(&'static str, Member)], usize)> {
-        match depth.checked_sub(self.level) {
-            _ if self.level == 0 => None,
-            Some(0) => Some((&IN_MESSAGE, 0)),
-            Some(1) if self.params == Params::Object => Some((&IN_PARAMS, IN_MESSAGE.len())),
-            Some(2) if self.in_meta => Some((&IN_META, IN_MESSAGE.len() + IN_PARAMS.len())),
-            _ => None,
-        }
-    }
-
-    fn outermost(&mut self, kind: Kind) {
-        self.message.shape = match kind {
-            Kind::Object => Shape::Object,
-            Kind::Array => Shape::Batch,
-            Kind::String | Kind::Number | Kind::Null | Kind::Bool => Shape::Scalar,
+    fn outermost(&mut self, kind: Kind) -> Want {
+        (self.message.shape, self.place) = match kind {
+            Kind::Object => (Shape::Object, Place::Message),
+            Kind::Array => (Shape::Batch, Place::Batch),
+            Kind::String | Kind::Number | Kind::Null | Kind::True | Kind::False => {
+                (Shape::Scalar, Place::Outside)
+            }
         };
-        self.level = u8::from(kind == Kind::Object);
+        match self.place {
+            Place::Outside => Want::Nothing,
+            _ => Want::Inside,
+        }
     }
 
-    fn element(&mut self, kind: Kind) -> Result<(), PeekError> {
-        if self.message.batch.len() == BATCH_ITEMS_MAX {
-            return Err(PeekError::BatchTooLong);
+    fn element(&mut self, kind: Kind) -> Step<Want> {
+        let batch = &mut self.message.batch;
+        if batch.len() == BATCH_ITEMS_MAX {
+            return Err(PeekError::BatchTooLong.into());
         }
-        self.level = if kind == Kind::Object { 2 } else { 0 };
-        Ok(())
+        if kind == Kind::Object {
+            self.place = Place::Message;
+            return Ok(Want::Inside);
+        }
+        batch.push(BatchItem::default());
+        Ok(Want::Nothing)
     }
 
     /// Moves what was found in an element of a batch into the batch.
@@ -189,43 +203,52 @@ impl Collector {
             name: message.name,
         });
         self.reset();
+        self.place = Place::Batch;
         self.message.shape = Shape::Batch;
         self.message.batch = batch;
     }
 
-    fn member_start(&mut self, member: Member, kind: Kind, at: u64) -> Result<Want, PeekError> {
+    /// Goes into the object that a member is, if it is one.
+    fn enter(&mut self, place: Place, kind: Kind) -> Want {
+        if kind != Kind::Object {
+            return Want::Nothing;
+        }
+        self.place = place;
+        Want::Inside
+    }
+
+    fn member_start(&mut self, member: Member, kind: Kind, at: u64) -> Step<Want> {
         let is_text = kind == Kind::String;
         Ok(match member {
             Member::Id => match kind {
                 Kind::String | Kind::Number | Kind::Null => {
-                    self.keep(Want::Raw, ID_BYTES_MAX, is_text)
+                    self.id_quoted = is_text;
+                    // Two for the quotes, which the lexer leaves out.
+                    Want::Raw(ID_BYTES_MAX as u16 - if is_text { 2 } else { 0 })
                 }
-                Kind::Object | Kind::Array | Kind::Bool => return Err(PeekError::InvalidId { at }),
+                Kind::Object | Kind::Array | Kind::True | Kind::False => {
+                    return Err(PeekError::InvalidId { at }.into());
+                }
             },
-            Member::Method if is_text => self.keep(Want::Decoded, METHOD_BYTES_MAX, false),
+            Member::Method if is_text => Want::Decoded(METHOD_BYTES_MAX as u16),
             Member::Method => {
                 self.message.has_odd_method = true;
                 Want::Nothing
             }
-            Member::Named(_) if is_text => self.keep(Want::Decoded, NAME_BYTES_MAX, false),
+            Member::Name | Member::Uri | Member::TaskId if is_text => {
+                Want::Decoded(NAME_BYTES_MAX as u16)
+            }
             Member::MetaVersion | Member::InitVersion if is_text => {
-                self.keep(Want::Decoded, VERSION_BYTES_MAX, false)
+                Want::Decoded(VERSION_BYTES_MAX as u16)
             }
             Member::Params => {
-                self.params = if kind == Kind::Object {
-                    Params::Object
-                } else {
-                    Params::Other
-                };
-                Want::Nothing
+                self.params_closed = kind != Kind::Object;
+                self.enter(Place::Params, kind)
             }
-            Member::Meta => {
-                self.in_meta = kind == Kind::Object;
-                Want::Nothing
-            }
+            Member::Meta => self.enter(Place::Meta, kind),
             Member::Result => {
                 self.message.has_result = true;
-                Want::Nothing
+                self.enter(Place::Result, kind)
             }
             Member::Error => {
                 self.message.has_error = true;
@@ -235,189 +258,124 @@ impl Collector {
                 self.message.has_request_state = kind != Kind::Null;
                 Want::Nothing
             }
-            Member::Named(_) | Member::MetaVersion | Member::InitVersion => Want::Nothing,
+            Member::IsError => {
+                self.message.is_tool_error = kind == Kind::True;
+                Want::Nothing
+            }
+            Member::Name
+            | Member::Uri
+            | Member::TaskId
+            | Member::MetaVersion
+            | Member::InitVersion => Want::Nothing,
         })
     }
 
-    /// Prepares to keep a text of up to `max` bytes.
-    fn keep(&mut self, want: Want, max: usize, quoted: bool) -> Want {
-        self.text.clear();
-        self.text_max = max;
-        self.text_over = false;
-        if quoted {
-            self.text.push(b'"');
+    fn id(&mut self, text: Taken<'_>) -> Step<()> {
+        if text.is_cut {
+            return Err(PeekError::IdTooLong.into());
         }
-        want
-    }
-
-    /// The kept text. The lexer has checked that it is UTF-8; a cut may have split a character.
-    fn kept(&self) -> &str {
-        match str::from_utf8(&self.text) {
-            Ok(text) => text,
-            Err(error) => str::from_utf8(&self.text[..error.valid_up_to()]).unwrap_or_default(),
-        }
-    }
-
-    fn id_end(&mut self) -> Result<(), PeekError> {
-        if self.text.first() == Some(&b'"') {
-            self.text(b"\"");
-        }
-        if self.text_over {
-            return Err(PeekError::IdTooLong);
-        }
-        self.message.id = Some(RawId::checked(self.kept()));
+        self.message.id = Some(if self.id_quoted {
+            RawId::quoted(text.bytes)
+        } else {
+            RawId::checked(text.bytes)
+        });
         Ok(())
     }
 
-    fn method_end(&mut self) -> Result<(), PeekError> {
-        if self.text_over {
-            return Err(PeekError::MethodTooLong);
+    fn method(&mut self, text: Taken<'_>) -> Step<()> {
+        if text.is_cut {
+            return Err(PeekError::MethodTooLong.into());
         }
-        let method = self.kept().to_owned();
-        self.facts = facts(&method);
-        self.message.method = Some(method);
-        if let Some(index) = self.name_index() {
-            match std::mem::take(&mut self.candidates[index]) {
-                Candidate::Absent => {}
-                Candidate::TooLong => self.message.name_too_long = true,
-                Candidate::Name(name) => self.message.name = Some(name),
+        let facts = facts_of(text.bytes);
+        self.message.method = Some(match facts {
+            Some(facts) => Text::constant(facts.name),
+            None => Text::joined([text.bytes]),
+        });
+        let param = facts.and_then(|facts| facts.name_param);
+        self.asked = param.and_then(|key| Member::named(Place::Params, key.as_bytes()));
+        let candidate = self.asked.and_then(|member| self.candidate(member));
+        match candidate.map(std::mem::take) {
+            None | Some(Candidate::Absent) => {}
+            Some(Candidate::TooLong) => self.message.name_too_long = true,
+            Some(Candidate::Name(name)) => self.message.name = Some(Name::new(&name)),
+        }
+        Ok(())
+    }
+
+    fn candidate(&mut self, member: Member) -> Option<&mut Candidate> {
+        let index = NAMING.iter().position(|&naming| naming == member)?;
+        Some(&mut self.candidates[index])
+    }
+
+    fn name(&mut self, member: Member, text: Taken<'_>) {
+        if self.message.method.is_none() {
+            if let Some(candidate) = self.candidate(member) {
+                *candidate = if text.is_cut {
+                    Candidate::TooLong
+                } else {
+                    Candidate::Name(Text::joined([text.bytes]))
+                };
             }
-        }
-        Ok(())
-    }
-
-    fn named_end(&mut self, index: usize) {
-        let is_known = self.message.method.is_some();
-        if is_known && self.name_index() != Some(index) {
-            return;
-        }
-        match (self.text_over, is_known) {
-            (true, true) => self.message.name_too_long = true,
-            (true, false) => self.candidates[index] = Candidate::TooLong,
-            (false, true) => self.message.name = Some(self.kept().to_owned()),
-            (false, false) => self.candidates[index] = Candidate::Name(self.kept().to_owned()),
+        } else if self.asked == Some(member) {
+            if text.is_cut {
+                self.message.name_too_long = true;
+            } else {
+                self.message.name = Some(Text::joined([text.bytes]));
+            }
         }
     }
 }
 
 impl Sink for Collector {
-    fn key_start(&mut self, depth: u8) -> Want {
-        self.member = None;
-        if self.table(depth).is_none() {
-            return Want::Nothing;
-        }
-        self.key.clear();
-        Want::Decoded
-    }
-
-    fn key_end(&mut self, depth: u8, at: u64) -> Result<(), PeekError> {
-        let Some((table, first)) = self.table(depth) else {
+    fn key(&mut self, key: Taken<'_>, at: u64) -> Step<()> {
+        self.member = Member::named(self.place, key.bytes);
+        let Some(member) = self.member else {
             return Ok(());
         };
-        let key = self.key.take();
-        let Some(index) = table.iter().position(|(name, _)| name.as_bytes() == key) else {
-            return Ok(());
-        };
-        let (key, member) = table[index];
-        let bit = 1 << (first + index);
-        if self.seen & bit != 0 {
-            return Err(PeekError::DuplicateKey { key, at });
+        // Whether a tool has failed decides nothing, so it may be said twice.
+        if self.seen & member.bit() != 0 && member != Member::IsError {
+            let key = member.key();
+            return Err(PeekError::DuplicateKey { key, at }.into());
         }
-        self.seen |= bit;
-        self.member = Some(member);
+        self.seen |= member.bit();
         Ok(())
     }
 
-    fn value_start(&mut self, kind: Kind, depth: u8, at: u64) -> Result<Want, PeekError> {
-        match depth {
-            0 => self.outermost(kind),
-            1 if self.message.shape == Shape::Batch => self.element(kind)?,
-            _ => {
-                return match self.member {
-                    Some(member) if self.table(depth).is_some() => {
-                        self.member_start(member, kind, at)
-                    }
-                    _ => Ok(Want::Nothing),
-                };
-            }
+    fn value_start(&mut self, kind: Kind, at: u64) -> Step<Want> {
+        match (self.place, self.member) {
+            (Place::Outside, _) => Ok(self.outermost(kind)),
+            (Place::Batch, _) => self.element(kind),
+            (_, Some(member)) => self.member_start(member, kind, at),
+            (_, None) => Ok(Want::Nothing),
         }
-        Ok(Want::Nothing)
     }
 
-    fn text(&mut self, bytes: &[u8]) {
-        if self.key.is_open {
-            self.key.push(bytes);
-            return;
-        }
-        let room = self.text_max - self.text.len();
-        self.text_over |= bytes.len() > room;
-        self.text.extend_from_slice(&bytes[..bytes.len().min(room)]);
-    }
-
-    fn value_end(&mut self) -> Result<(), PeekError> {
+    fn value_text(&mut self, text: Taken<'_>) -> Step<()> {
         match self.member {
-            Some(Member::Id) => self.id_end()?,
-            Some(Member::Method) => self.method_end()?,
-            Some(Member::Named(index)) => self.named_end(index),
-            Some(Member::MetaVersion) => self.message.meta_version = Some(self.kept().to_owned()),
-            Some(Member::InitVersion) => self.message.init_version = Some(self.kept().to_owned()),
+            Some(Member::Id) => self.id(text)?,
+            Some(Member::Method) => self.method(text)?,
+            Some(member @ (Member::Name | Member::Uri | Member::TaskId)) => self.name(member, text),
+            Some(Member::MetaVersion) => {
+                self.message.meta_version = Some(Text::joined([text.bytes]));
+            }
+            Some(Member::InitVersion) => {
+                self.message.init_version = Some(Text::joined([text.bytes]));
+            }
             _ => {}
         }
         Ok(())
     }
 
-    fn value_closed(&mut self, depth: u8) {
-        match self.message.shape {
-            Shape::Batch if depth == 1 => return self.element_closed(),
-            _ if self.level == 0 => return,
-            _ => {}
-        }
-        if depth == self.level && matches!(self.params, Params::Object | Params::Other) {
-            self.params = Params::Closed;
-        } else if depth == self.level + 1 {
-            self.in_meta = false;
-        }
-    }
-}
-
-/// The key that is being read, as far as it can still be one that matters.
-#[derive(Clone, Debug)]
-struct Key {
-    is_open: bool,
-    /// One more than fits means that the key is too long to matter.
-    len: usize,
-    bytes: [u8; KEY_BYTES_MAX],
-}
-
-impl Default for Key {
-    fn default() -> Self {
-        Self {
-            is_open: false,
-            len: 0,
-            bytes: [0; KEY_BYTES_MAX],
-        }
-    }
-}
-
-impl Key {
-    fn clear(&mut self) {
-        self.is_open = true;
-        self.len = 0;
-    }
-
-    fn push(&mut self, bytes: &[u8]) {
-        let end = self.len + bytes.len();
-        match self.bytes.get_mut(self.len..end) {
-            Some(room) => {
-                room.copy_from_slice(bytes);
-                self.len = end;
+    fn container_end(&mut self) {
+        match self.place {
+            Place::Meta => self.place = Place::Params,
+            Place::Params => {
+                self.params_closed = true;
+                self.place = Place::Message;
             }
-            None => self.len = KEY_BYTES_MAX + 1,
+            Place::Result => self.place = Place::Message,
+            Place::Message if self.message.shape == Shape::Batch => self.element_closed(),
+            Place::Message | Place::Batch | Place::Outside => self.place = Place::Outside,
         }
-    }
-
-    fn take(&mut self) -> &[u8] {
-        self.is_open = false;
-        self.bytes.get(..self.len).unwrap_or_default()
     }
 }

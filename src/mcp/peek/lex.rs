@@ -1,16 +1,22 @@
 //! The grammar of JSON (RFC 8259) as a state machine over pieces of text.
 //!
 //! The machine knows nothing of messages. It keeps one bit per open container, and tells a [`Sink`]
-//! what begins and ends; the sink says of each string or number whether it wants the text. Text
-//! that nobody wants is only checked, and that is the fast path: most of a body is the inside of
-//! strings.
+//! what begins and ends in the few containers that the sink wants to hear of, which are always the
+//! outermost ones; the sink says of each string or number in them whether it wants the text. What
+//! nobody hears of is only checked, and that is the fast path: most of a body is the arguments of a
+//! call or the content of a result.
 
 use super::PeekError;
+use super::kept::{Kept, Taken};
+use super::number::Number;
 use super::text::{self, Utf8};
 
 /// The deepest nesting that is accepted. It is what `serde_json` accepts, and the stack below has a
 /// bit to spare.
 pub(super) const DEPTH_MAX: u8 = 127;
+
+/// How much of a key is kept, in bytes after decoding: more than any key has that matters.
+pub(super) const KEY_BYTES_MAX: u16 = 48;
 
 /// What a value is, as its first byte tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,32 +26,38 @@ pub(super) enum Kind {
     String,
     Number,
     Null,
-    Bool,
+    True,
+    False,
 }
 
-/// How a sink wants the text of a key, string, number or word.
+/// What a sink wants of a value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Want {
     #[default]
     Nothing,
-    /// The characters that a string stands for.
-    Decoded,
-    /// The bytes between the quotes, or the bytes of the number or word.
-    Raw,
+    /// Of a container: what is directly in it.
+    Inside,
+    /// Of a string: the characters that it stands for, at most so many bytes of them.
+    Decoded(u16),
+    /// Of a string, the bytes between the quotes; of a number or word, its bytes. At most so many.
+    Raw(u16),
 }
 
-/// Receives what the lexer finds. `depth` is the number of containers around the thing; `at` is the
-/// offset of its first byte (for `key_end`, of the closing quote).
+/// What the steps of the scan give. An error ends the scan and may cost something, a step must not:
+/// so the error is boxed, and a result fits into registers.
+pub(super) type Step<T> = Result<T, Box<PeekError>>;
+
+/// Receives what the lexer finds in the containers that the sink wants to hear of. `at` is the
+/// offset of the first byte of the thing.
 pub(super) trait Sink {
-    fn key_start(&mut self, depth: u8) -> Want;
-    fn key_end(&mut self, depth: u8, at: u64) -> Result<(), PeekError>;
-    fn value_start(&mut self, kind: Kind, depth: u8, at: u64) -> Result<Want, PeekError>;
-    /// A piece of a wanted text, key or value.
-    fn text(&mut self, bytes: &[u8]);
-    /// The end of a value that is no container and whose text was wanted.
-    fn value_end(&mut self) -> Result<(), PeekError>;
-    /// The end of any value: container, wanted or not.
-    fn value_closed(&mut self, depth: u8);
+    /// A key, cut off after [`KEY_BYTES_MAX`] bytes. `at` is that of its closing quote.
+    fn key(&mut self, key: Taken<'_>, at: u64) -> Step<()>;
+    /// The outermost value, or one in a container that is heard.
+    fn value_start(&mut self, kind: Kind, at: u64) -> Step<Want>;
+    /// The wanted text of the value that began last.
+    fn value_text(&mut self, text: Taken<'_>) -> Step<()>;
+    /// The end of a container that is heard.
+    fn container_end(&mut self);
 }
 
 /// May half a surrogate pair stand in a string?
@@ -59,7 +71,7 @@ pub(super) enum Surrogates {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum State {
+pub(super) enum State {
     /// A value must follow.
     #[default]
     Value,
@@ -89,61 +101,30 @@ enum State {
     HighEscape,
     /// Inside a number.
     Number(Number),
-    /// Inside `true`, `false` or `null`, with these bytes to come.
-    Word(&'static [u8]),
-}
-
-/// What the last byte of a number was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Number {
-    Minus,
-    Zero,
-    Digit,
-    Point,
-    Fraction,
-    Exponent,
-    Sign,
-    Power,
-}
-
-impl Number {
-    fn is_complete(self) -> bool {
-        matches!(
-            self,
-            Self::Zero | Self::Digit | Self::Fraction | Self::Power
-        )
-    }
-
-    fn next(self, byte: u8) -> Option<Self> {
-        Some(match (self, byte) {
-            (Self::Minus, b'0') => Self::Zero,
-            (Self::Minus, b'1'..=b'9') | (Self::Digit, b'0'..=b'9') => Self::Digit,
-            (Self::Zero | Self::Digit, b'.') => Self::Point,
-            (Self::Point | Self::Fraction, b'0'..=b'9') => Self::Fraction,
-            (Self::Zero | Self::Digit | Self::Fraction, b'e' | b'E') => Self::Exponent,
-            (Self::Exponent, b'+' | b'-') => Self::Sign,
-            (Self::Exponent | Self::Sign | Self::Power, b'0'..=b'9') => Self::Power,
-            _ => return None,
-        })
-    }
+    /// Inside `true`, `false` or `null`, after so many of its bytes.
+    Word(Kind, u8),
 }
 
 /// The machine. It needs no end of input except after a number that stands alone.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Lexer {
-    state: State,
+    pub(super) state: State,
     /// One bit per open container, the innermost lowest; set for an object.
     stack: u128,
     depth: u8,
-    is_key: bool,
-    want: Want,
+    /// How many of the open containers the sink hears of: the outermost ones.
+    heard: u8,
+    pub(super) is_key: bool,
+    pub(super) want: Want,
+    /// What is wanted of a text that does not lie whole in one piece.
+    pub(super) kept: Kept,
     /// The digits of `\u` so far.
-    code: u16,
+    pub(super) code: u16,
     /// The first half of a surrogate pair, or zero.
-    high: u16,
+    pub(super) high: u16,
     /// Bytes in the pieces before this one.
     before: u64,
-    surrogates: Surrogates,
+    pub(super) surrogates: Surrogates,
 }
 
 impl Lexer {
@@ -177,304 +158,318 @@ impl Lexer {
         self.before
     }
 
-    pub(super) fn feed(&mut self, input: &[u8], sink: &mut impl Sink) -> Result<(), PeekError> {
+    pub(super) fn feed(&mut self, input: &[u8], sink: &mut impl Sink) -> Step<()> {
         let mut at = 0;
         while at < input.len() {
             at = match self.state {
-                State::Text => self.run(input, at, sink)?,
+                State::Value | State::First => self.value(input, at, sink)?,
+                State::After => self.after(input, at, sink)?,
+                State::FirstKey | State::NextKey => self.key(input, at, sink)?,
+                State::Colon if input[at] == b':' => {
+                    self.state = State::Value;
+                    at + 1
+                }
+                State::Colon | State::Done => self.space(input, at)?,
+                State::Text => self.run(input, at, text::plain_len(&input[at..]), sink)?,
                 State::Number(number) => self.number(input, at, number, sink)?,
                 State::Char(_)
                 | State::Escape
                 | State::Hex(_)
                 | State::HighSurrogate
-                | State::HighEscape => self.inside_text(input[at], at, sink)?,
-                State::Word(rest) => self.word(input[at], at, rest, sink)?,
-                State::Value
-                | State::First
-                | State::FirstKey
-                | State::NextKey
-                | State::Colon
-                | State::After
-                | State::Done => self.structure(input[at], at, sink)?,
+                | State::HighEscape => self.inside_text(input[at], at)?,
+                State::Word(kind, seen) => self.word(input[at], at, kind, seen, sink)?,
             };
         }
         self.before += input.len() as u64;
         Ok(())
     }
 
-    fn malformed<T>(&self, at: usize) -> Result<T, PeekError> {
+    #[cold]
+    pub(super) fn malformed<T>(&self, at: usize) -> Step<T> {
         Err(PeekError::Malformed {
-            at: self.before + at as u64,
-        })
+            at: self.offset(at),
+        })?
     }
 
-    fn structure(&mut self, byte: u8, at: usize, sink: &mut impl Sink) -> Result<usize, PeekError> {
-        match (self.state, byte) {
-            (_, b' ' | b'\n' | b'\r' | b'\t') => {}
-            (State::Colon, b':') => self.state = State::Value,
-            (State::FirstKey | State::NextKey, b'"') => {
-                self.is_key = true;
-                self.want = sink.key_start(self.depth);
-                self.state = State::Text;
-            }
-            (State::After, b',') if self.in_object() => self.state = State::NextKey,
-            (State::After, b',') => self.state = State::Value,
-            (State::After | State::FirstKey, b'}') if self.in_object() => self.close(sink),
-            (State::After | State::First, b']') if !self.in_object() => self.close(sink),
-            (State::Value | State::First, _) => self.value(byte, at, sink)?,
-            _ => return self.malformed(at),
-        }
-        Ok(at + 1)
+    pub(super) fn offset(&self, at: usize) -> u64 {
+        self.before + at as u64
     }
 
-    fn value(&mut self, byte: u8, at: usize, sink: &mut impl Sink) -> Result<(), PeekError> {
-        let (kind, state) = match byte {
-            b'{' => (Kind::Object, State::FirstKey),
-            b'[' => (Kind::Array, State::First),
-            b'"' => (Kind::String, State::Text),
-            b'-' => (Kind::Number, State::Number(Number::Minus)),
-            b'0' => (Kind::Number, State::Number(Number::Zero)),
-            b'1'..=b'9' => (Kind::Number, State::Number(Number::Digit)),
-            b't' => (Kind::Bool, State::Word(b"rue")),
-            b'f' => (Kind::Bool, State::Word(b"alse")),
-            b'n' => (Kind::Null, State::Word(b"ull")),
-            _ => return self.malformed(at),
-        };
-        let offset = self.before + at as u64;
-        let is_container = matches!(kind, Kind::Object | Kind::Array);
-        if is_container && self.depth == DEPTH_MAX {
-            return Err(PeekError::TooDeep { at: offset });
-        }
-        self.want = sink.value_start(kind, self.depth, offset)?;
-        self.is_key = false;
-        self.state = state;
-        if is_container {
-            self.stack = (self.stack << 1) | u128::from(kind == Kind::Object);
-            self.depth += 1;
-        } else if self.want == Want::Raw && kind != Kind::String {
-            sink.text(&[byte]);
-        }
-        Ok(())
+    fn is_heard(&self) -> bool {
+        self.depth == self.heard
     }
 
     fn in_object(&self) -> bool {
         self.stack & 1 == 1
     }
 
-    fn close(&mut self, sink: &mut impl Sink) {
-        debug_assert!(self.depth > 0);
-        self.stack >>= 1;
-        self.depth -= 1;
-        self.closed(sink);
+    /// Whitespace, where nothing else fits.
+    fn space(&self, input: &[u8], at: usize) -> Step<usize> {
+        let rest = &input[at..];
+        let is_space = |byte: &&u8| matches!(byte, b' ' | b'\n' | b'\r' | b'\t');
+        match rest.iter().take_while(is_space).count() {
+            0 => self.malformed(at),
+            len => Ok(at + len),
+        }
     }
 
-    /// A value has ended, and `depth` containers are around it.
-    fn closed(&mut self, sink: &mut impl Sink) {
+    /// A comma or the end of a container.
+    #[inline(always)]
+    fn after(&mut self, input: &[u8], at: usize, sink: &mut impl Sink) -> Step<usize> {
+        match input[at] {
+            b',' if self.in_object() => {
+                self.state = State::NextKey;
+                // Most often the key follows at once.
+                if input.get(at + 1) == Some(&b'"') {
+                    return self.key(input, at + 1, sink);
+                }
+            }
+            b',' => self.state = State::Value,
+            b'}' if self.in_object() => self.close(sink),
+            b']' if !self.in_object() => self.close(sink),
+            _ => return self.space(input, at),
+        }
+        Ok(at + 1)
+    }
+
+    #[inline(always)]
+    fn key(&mut self, input: &[u8], at: usize, sink: &mut impl Sink) -> Step<usize> {
+        match input[at] {
+            b'"' => {}
+            b'}' if self.state == State::FirstKey => {
+                self.close(sink);
+                return Ok(at + 1);
+            }
+            _ => return self.space(input, at),
+        }
+        let want = if self.is_heard() {
+            Want::Decoded(KEY_BYTES_MAX)
+        } else {
+            Want::Nothing
+        };
+        let start = at + 1;
+        let plain = text::plain_len(&input[start..]);
+        let end = start + plain;
+        if input.get(end) != Some(&b'"') {
+            self.part_start(want, true, State::Text);
+            return self.run(input, start, plain, sink);
+        }
+        if want != Want::Nothing {
+            let key = Taken::of(&input[start..end], KEY_BYTES_MAX);
+            sink.key(key, self.offset(end))?;
+        }
+        Ok(self.key_closed(input, end + 1))
+    }
+
+    /// A key has ended; most often the colon follows at once.
+    pub(super) fn key_closed(&mut self, input: &[u8], at: usize) -> usize {
+        let is_colon = input.get(at) == Some(&b':');
+        self.state = if is_colon { State::Value } else { State::Colon };
+        at + usize::from(is_colon)
+    }
+
+    #[inline(always)]
+    fn value(&mut self, input: &[u8], at: usize, sink: &mut impl Sink) -> Step<usize> {
+        let number = match input[at] {
+            b'"' => return self.string(input, at, sink),
+            b'{' => return self.open(Kind::Object, at, sink),
+            b'[' => return self.open(Kind::Array, at, sink),
+            b']' if self.state == State::First => {
+                self.close(sink);
+                return Ok(at + 1);
+            }
+            b't' => return self.word_start(Kind::True, input, at, sink),
+            b'f' => return self.word_start(Kind::False, input, at, sink),
+            b'n' => return self.word_start(Kind::Null, input, at, sink),
+            b'-' => Number::Minus,
+            b'0' => Number::Zero,
+            b'1'..=b'9' => Number::Digit,
+            _ => return self.space(input, at),
+        };
+        let want = self.scalar_start(Kind::Number, at, sink)?;
+        let (number, end) = number.run(input, at + 1);
+        if end == input.len() {
+            self.part_start(want, false, State::Number(number));
+            self.keep(&input[at..]);
+            return Ok(end);
+        }
+        if !number.is_complete() {
+            return self.malformed(end);
+        }
+        self.scalar_end(want, &input[at..end], sink)?;
+        Ok(end)
+    }
+
+    #[inline(always)]
+    fn string(&mut self, input: &[u8], at: usize, sink: &mut impl Sink) -> Step<usize> {
+        let want = self.scalar_start(Kind::String, at, sink)?;
+        let start = at + 1;
+        let plain = text::plain_len(&input[start..]);
+        let end = start + plain;
+        if input.get(end) != Some(&b'"') {
+            self.part_start(want, false, State::Text);
+            return self.run(input, start, plain, sink);
+        }
+        self.scalar_end(want, &input[start..end], sink)?;
+        Ok(end + 1)
+    }
+
+    fn open(&mut self, kind: Kind, at: usize, sink: &mut impl Sink) -> Step<usize> {
+        if self.depth == DEPTH_MAX {
+            let at = self.offset(at);
+            Err(PeekError::TooDeep { at })?;
+        }
+        if self.is_heard() && sink.value_start(kind, self.offset(at))? == Want::Inside {
+            self.heard += 1;
+        }
+        self.depth += 1;
+        self.stack = (self.stack << 1) | u128::from(kind == Kind::Object);
+        self.state = if kind == Kind::Object {
+            State::FirstKey
+        } else {
+            State::First
+        };
+        Ok(at + 1)
+    }
+
+    fn close(&mut self, sink: &mut impl Sink) {
+        debug_assert!(self.depth > 0);
+        if self.is_heard() {
+            self.heard -= 1;
+            sink.container_end();
+        }
+        self.stack >>= 1;
+        self.depth -= 1;
+        self.value_closed();
+    }
+
+    fn value_closed(&mut self) {
         self.state = if self.depth == 0 {
             State::Done
         } else {
             State::After
         };
-        sink.value_closed(self.depth);
     }
 
-    fn scalar_end(&mut self, sink: &mut impl Sink) -> Result<(), PeekError> {
-        if self.want != Want::Nothing {
-            sink.value_end()?;
+    fn scalar_start(&mut self, kind: Kind, at: usize, sink: &mut impl Sink) -> Step<Want> {
+        if self.is_heard() {
+            sink.value_start(kind, self.offset(at))
+        } else {
+            Ok(Want::Nothing)
         }
-        self.closed(sink);
+    }
+
+    /// A value that lies whole in one piece has ended.
+    fn scalar_end(&mut self, want: Want, text: &[u8], sink: &mut impl Sink) -> Step<()> {
+        if let Want::Decoded(max) | Want::Raw(max) = want {
+            sink.value_text(Taken::of(text, max))?;
+        }
+        self.value_closed();
         Ok(())
     }
 
+    /// A key or value has begun that does not lie whole in one piece, or has escapes.
+    fn part_start(&mut self, want: Want, is_key: bool, state: State) {
+        self.want = want;
+        self.is_key = is_key;
+        self.kept.clear();
+        self.state = state;
+    }
+
+    /// The last part of such a key or value. The next byte is at `at`; returns where to go on.
+    pub(super) fn part_end(
+        &mut self,
+        last: &[u8],
+        input: &[u8],
+        at: usize,
+        sink: &mut impl Sink,
+    ) -> Step<usize> {
+        if let Want::Decoded(max) | Want::Raw(max) = self.want {
+            let text = self.kept.finish(last, max);
+            if self.is_key {
+                sink.key(text, self.before + at as u64 - 1)?;
+            } else {
+                sink.value_text(text)?;
+            }
+        }
+        if self.is_key {
+            return Ok(self.key_closed(input, at));
+        }
+        self.value_closed();
+        Ok(at)
+    }
+
+    /// Keeps a part of a text, if the text is wanted.
+    pub(super) fn keep(&mut self, part: &[u8]) {
+        if let Want::Decoded(max) | Want::Raw(max) = self.want {
+            self.kept.push(part, max);
+        }
+    }
+
+    /// Goes on with a number that began in an earlier piece.
     fn number(
         &mut self,
         input: &[u8],
         at: usize,
-        mut number: Number,
+        number: Number,
         sink: &mut impl Sink,
-    ) -> Result<usize, PeekError> {
-        let mut end = at;
-        while let Some(next) = input.get(end).and_then(|&byte| number.next(byte)) {
-            number = next;
-            end += 1;
+    ) -> Step<usize> {
+        let (number, end) = number.run(input, at);
+        if end == input.len() {
+            self.keep(&input[at..]);
+            self.state = State::Number(number);
+            return Ok(end);
         }
-        self.state = State::Number(number);
-        if self.want == Want::Raw {
-            sink.text(&input[at..end]);
+        if !number.is_complete() {
+            return self.malformed(end);
         }
-        if end < input.len() {
-            if !number.is_complete() {
-                return self.malformed(end);
-            }
-            self.scalar_end(sink)?;
-        }
-        Ok(end)
+        self.part_end(&input[at..end], input, end, sink)
     }
 
+    fn word_start(
+        &mut self,
+        kind: Kind,
+        input: &[u8],
+        at: usize,
+        sink: &mut impl Sink,
+    ) -> Step<usize> {
+        let want = self.scalar_start(kind, at, sink)?;
+        let word = spelling(kind);
+        if input[at..].starts_with(word) {
+            self.scalar_end(want, word, sink)?;
+            return Ok(at + word.len());
+        }
+        self.part_start(want, false, State::Word(kind, 1));
+        Ok(at + 1)
+    }
+
+    /// One more byte of a word that does not lie whole in one piece.
     fn word(
         &mut self,
         byte: u8,
         at: usize,
-        rest: &'static [u8],
+        kind: Kind,
+        seen: u8,
         sink: &mut impl Sink,
-    ) -> Result<usize, PeekError> {
-        match rest {
-            [expected, rest @ ..] if *expected == byte => {
-                if self.want == Want::Raw {
-                    sink.text(&[byte]);
-                }
-                self.state = State::Word(rest);
-                if rest.is_empty() {
-                    self.scalar_end(sink)?;
-                }
-                Ok(at + 1)
-            }
-            _ => self.malformed(at),
+    ) -> Step<usize> {
+        let word = spelling(kind);
+        if word.get(usize::from(seen)) != Some(&byte) {
+            return self.malformed(at);
         }
-    }
-
-    /// Plain characters of a string, and the byte that ends them.
-    fn run(&mut self, input: &[u8], at: usize, sink: &mut impl Sink) -> Result<usize, PeekError> {
-        let end = at + text::plain_len(&input[at..]);
-        if self.want != Want::Nothing && end > at {
-            sink.text(&input[at..end]);
-        }
-        let Some(&byte) = input.get(end) else {
-            return Ok(end);
-        };
-        match byte {
-            b'"' if self.is_key => {
-                sink.key_end(self.depth, self.before + end as u64)?;
-                self.state = State::Colon;
-            }
-            b'"' => self.scalar_end(sink)?,
-            b'\\' => self.state = State::Escape,
-            _ => match Utf8::lead(byte) {
-                Some(utf8) => {
-                    self.wanted_text(&[byte], sink);
-                    self.state = State::Char(utf8);
-                }
-                None => return self.malformed(end),
-            },
-        }
-        Ok(end + 1)
-    }
-
-    fn wanted_text(&self, bytes: &[u8], sink: &mut impl Sink) {
-        if self.want != Want::Nothing {
-            sink.text(bytes);
-        }
-    }
-
-    fn inside_text(
-        &mut self,
-        byte: u8,
-        at: usize,
-        sink: &mut impl Sink,
-    ) -> Result<usize, PeekError> {
-        match self.state {
-            State::Char(utf8) => {
-                let Some(next) = utf8.next(byte) else {
-                    return self.malformed(at);
-                };
-                self.wanted_text(&[byte], sink);
-                self.state = next.map_or(State::Text, State::Char);
-                return Ok(at + 1);
-            }
-            State::HighSurrogate if byte != b'\\' => {
-                self.lone_surrogate(at, sink)?;
-                self.state = State::Text;
-                return Ok(at);
-            }
-            State::HighEscape if byte != b'u' => {
-                self.lone_surrogate(at, sink)?;
-                self.state = State::Escape;
-                return Ok(at);
-            }
-            _ => {}
-        }
-        if self.want == Want::Raw {
-            // The backslash is passed on with what follows it.
-            match self.state {
-                State::Escape | State::HighEscape => sink.text(&[b'\\', byte]),
-                State::Hex(_) => sink.text(&[byte]),
-                _ => {}
-            }
-        }
-        match self.state {
-            State::HighSurrogate => self.state = State::HighEscape,
-            State::Escape | State::HighEscape if byte == b'u' => {
-                self.code = 0;
-                self.state = State::Hex(4);
-            }
-            State::Escape => {
-                let Some(char) = text::unescape(byte) else {
-                    return self.malformed(at);
-                };
-                self.decoded(char, sink);
-            }
-            State::Hex(left) => self.hex(byte, at, left, sink)?,
-            _ => return self.malformed(at),
+        self.state = State::Word(kind, seen + 1);
+        if usize::from(seen) + 1 == word.len() {
+            return self.part_end(word, &[], at + 1, sink);
         }
         Ok(at + 1)
     }
+}
 
-    fn hex(
-        &mut self,
-        byte: u8,
-        at: usize,
-        left: u8,
-        sink: &mut impl Sink,
-    ) -> Result<(), PeekError> {
-        let Some(digit) = char::from(byte).to_digit(16) else {
-            return self.malformed(at);
-        };
-        self.code = (self.code << 4) | digit as u16;
-        if left > 1 {
-            self.state = State::Hex(left - 1);
-            return Ok(());
-        }
-        let is_low = (0xdc00..0xe000).contains(&self.code);
-        if self.high != 0 && !is_low {
-            self.lone_surrogate(at, sink)?;
-        }
-        if (0xd800..0xdc00).contains(&self.code) {
-            self.high = self.code;
-            self.state = State::HighSurrogate;
-        } else if is_low && self.high == 0 {
-            self.lone_surrogate(at, sink)?;
-            self.state = State::Text;
-        } else {
-            let pair = [self.high, self.code];
-            let units = if self.high == 0 {
-                &pair[1..]
-            } else {
-                &pair[..]
-            };
-            let char = char::decode_utf16(units.iter().copied()).next();
-            self.decoded(
-                char.and_then(Result::ok)
-                    .unwrap_or(char::REPLACEMENT_CHARACTER),
-                sink,
-            );
-        }
-        Ok(())
-    }
-
-    /// Half a pair stands alone: an error, or U+FFFD.
-    fn lone_surrogate(&mut self, at: usize, sink: &mut impl Sink) -> Result<(), PeekError> {
-        if self.surrogates == Surrogates::Paired {
-            return self.malformed(at);
-        }
-        self.decoded(char::REPLACEMENT_CHARACTER, sink);
-        Ok(())
-    }
-
-    fn decoded(&mut self, char: char, sink: &mut impl Sink) {
-        if self.want == Want::Decoded {
-            sink.text(char.encode_utf8(&mut [0; 4]).as_bytes());
-        }
-        self.high = 0;
-        self.state = State::Text;
+/// The only spelling of a value of this kind.
+fn spelling(kind: Kind) -> &'static [u8] {
+    match kind {
+        Kind::True => b"true",
+        Kind::False => b"false",
+        Kind::Null => b"null",
+        Kind::Object | Kind::Array | Kind::String | Kind::Number => b"",
     }
 }

@@ -14,7 +14,10 @@
 //! What this module does not know: HTTP, eras, or what to do about an error.
 
 mod collect;
+mod kept;
 mod lex;
+mod number;
+mod string;
 mod text;
 
 #[cfg(test)]
@@ -110,8 +113,8 @@ impl Peek {
             return Err(error);
         }
         if let Err(error) = self.lexer.feed(bytes, &mut self.collector) {
-            self.failed = Some(error);
-            return Err(error);
+            self.failed = Some(*error);
+            return Err(*error);
         }
         Ok(if self.lexer.is_done() {
             Progress::Complete
@@ -131,7 +134,7 @@ impl Peek {
         }
     }
 
-    /// Forgets everything, to begin with another message. Buffers are kept.
+    /// Forgets everything, to begin with another message.
     pub fn reset(&mut self) {
         self.lexer.reset();
         self.collector.reset();

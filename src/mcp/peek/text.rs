@@ -5,8 +5,17 @@
 ///
 /// What stops it is one of those three, a byte that is not UTF-8, a character whose end is not in
 /// `input`, or the end of `input`.
+#[inline(always)]
 pub(super) fn plain_len(input: &[u8]) -> usize {
-    let mut len = ascii_len(input);
+    let len = ascii_len(input);
+    match input.get(len) {
+        Some(0x80..) => mixed_len(input, len),
+        _ => len,
+    }
+}
+
+#[inline(never)]
+fn mixed_len(input: &[u8], mut len: usize) -> usize {
     while let Some(0x80..) = input.get(len) {
         let run = &input[len..];
         let run = &run[..memchr::memchr2(b'"', b'\\', run).unwrap_or(run.len())];
@@ -25,15 +34,15 @@ pub(super) fn plain_len(input: &[u8]) -> usize {
     len
 }
 
-/// The character that a backslash and this byte stand for; none for `u` and for errors.
-pub(super) fn unescape(byte: u8) -> Option<char> {
+/// The ASCII character that a backslash and this byte stand for; none for `u` and for errors.
+pub(super) fn unescape(byte: u8) -> Option<u8> {
     Some(match byte {
-        b'"' | b'\\' | b'/' => char::from(byte),
-        b'b' => '\u{8}',
-        b'f' => '\u{c}',
-        b'n' => '\n',
-        b'r' => '\r',
-        b't' => '\t',
+        b'"' | b'\\' | b'/' => byte,
+        b'b' => 8,
+        b'f' => 0xc,
+        b'n' => b'\n',
+        b'r' => b'\r',
+        b't' => b'\t',
         _ => return None,
     })
 }
@@ -88,23 +97,41 @@ impl Utf8 {
 const STRIDE: usize = 32;
 const WORD: usize = size_of::<u64>();
 
+#[inline(always)]
 fn ascii_len(input: &[u8]) -> usize {
-    let mut len = 0;
+    let (words, rest) = input.as_chunks::<WORD>();
     // Most strings are short, so a few words come before the strides.
-    while let Some(word) = input.get(len..).and_then(<[u8]>::first_chunk::<WORD>) {
+    let (first, words) = words.split_at(words.len().min(STRIDE / WORD));
+    let mut len = 0;
+    for word in first {
         let special = special_bits(u64::from_le_bytes(*word));
         if special != 0 {
             return len + special.trailing_zeros() as usize / 8;
         }
         len += WORD;
-        if len == STRIDE {
-            len += plain_strides(&input[len..]);
+    }
+    if words.is_empty() {
+        return len + ascii_bytes(rest);
+    }
+    len + long_ascii_len(&input[len..])
+}
+
+fn ascii_bytes(input: &[u8]) -> usize {
+    input.iter().take_while(|&&byte| !is_special(byte)).count()
+}
+
+#[inline(never)]
+fn long_ascii_len(input: &[u8]) -> usize {
+    let mut len = plain_strides(input);
+    let (words, rest) = input[len..].as_chunks::<WORD>();
+    for word in words {
+        let special = special_bits(u64::from_le_bytes(*word));
+        if special != 0 {
+            return len + special.trailing_zeros() as usize / 8;
         }
+        len += WORD;
     }
-    while input.get(len).is_some_and(|&byte| !is_special(byte)) {
-        len += 1;
-    }
-    len
+    len + ascii_bytes(rest)
 }
 
 /// The length of the leading strides without a special byte.

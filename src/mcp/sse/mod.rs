@@ -21,7 +21,7 @@ pub use write::{KEEP_ALIVE, endpoint_event, write_message_event};
 
 use super::message::{BatchItem, Class, RawId};
 use super::peek::Peek;
-use block::{Block, EventId, Field, Short};
+use block::{Block, Data, Field, Ids, Short};
 
 /// The largest event that is let through unless another limit is set, in bytes.
 pub const EVENT_BYTES_MAX: u64 = 16 << 20;
@@ -51,6 +51,9 @@ pub enum Note<'a> {
         id: Option<&'a RawId>,
         /// The answer is an `error`.
         is_error: bool,
+        /// The answer is the result of a tool that has failed; see
+        /// [`Message::is_tool_error`](super::Message::is_tool_error).
+        is_tool_error: bool,
     },
     /// A request of the server to the client; session era only.
     Request {
@@ -95,7 +98,7 @@ pub struct EventNote<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Line {
     /// At the start of the stream, after so many bytes of a byte order mark.
-    Bom(usize),
+    Bom(u8),
     /// At the start of a line.
     Start,
     /// In the name of a field.
@@ -108,25 +111,32 @@ enum Line {
     Comment,
 }
 
+/// What is read of the data of an open event.
+#[derive(Clone, Debug)]
+struct Open {
+    peek: Peek,
+    /// The data while an `endpoint` event is looked for.
+    endpoint: Vec<u8>,
+}
+
 /// The scan of one stream. It holds no event, only the bounded members of a message and ids.
+///
+/// A stream may stay open for hours and say nothing, so between events the scan holds no message;
+/// and nothing but itself if the server gives no ids.
 #[derive(Clone, Debug)]
 pub struct SseScan {
-    mode: Mode,
     event_bytes_max: u64,
+    block: Block,
+    /// Made at the first byte of data, and dropped when [`SseScan::feed`] returns between events.
+    open: Option<Box<Open>>,
+    ids: Ids,
+    id_seen: bool,
+    last_was_priming: bool,
+    mode: Mode,
     line: Line,
     /// The last byte was `\r`, so a `\n` now belongs to the same line end.
     after_cr: bool,
     name: Short,
-    block: Block,
-    peek: Peek,
-    /// The data of the block while an `endpoint` event is looked for.
-    endpoint: Vec<u8>,
-    /// The id line that is being read, the id of the block, and that of the last complete event.
-    id_line: EventId,
-    id_block: EventId,
-    id_last: EventId,
-    id_seen: bool,
-    last_was_priming: bool,
     /// The last bytes, to know whether a character is cut.
     tail: [u8; 3],
 }
@@ -141,19 +151,16 @@ impl SseScan {
     /// A scan at the start of a stream.
     pub fn new(mode: Mode) -> Self {
         Self {
-            mode,
             event_bytes_max: EVENT_BYTES_MAX,
+            block: Block::default(),
+            open: None,
+            ids: Ids::default(),
+            id_seen: false,
+            last_was_priming: false,
+            mode,
             line: Line::Bom(0),
             after_cr: false,
             name: Short::default(),
-            block: Block::default(),
-            peek: Peek::lenient(),
-            endpoint: Vec::new(),
-            id_line: EventId::default(),
-            id_block: EventId::default(),
-            id_last: EventId::default(),
-            id_seen: false,
-            last_was_priming: false,
             tail: [0; 3],
         }
     }
@@ -174,6 +181,9 @@ impl SseScan {
         for &byte in &bytes[bytes.len().saturating_sub(self.tail.len())..] {
             self.tail = [self.tail[1], self.tail[2], byte];
         }
+        if self.block.data == Data::Absent {
+            self.open = None;
+        }
     }
 
     /// May bytes of ours stand here? True at the start, after an event, and after a comment between
@@ -185,12 +195,6 @@ impl SseScan {
     /// Has some complete event carried an id? Then the client may come back with `Last-Event-ID`.
     pub fn event_id_seen(&self) -> bool {
         self.id_seen
-    }
-
-    /// The id from which a client would resume now: that of the last complete event that had one.
-    /// `None` as well when it was longer than [`EVENT_ID_BYTES_MAX`].
-    pub fn last_event_id(&self) -> Option<&[u8]> {
-        (self.id_seen && !self.id_last.too_long).then_some(&self.id_last.bytes)
     }
 
     /// Was the last complete event a priming one, with nothing begun after it? An end of the stream
@@ -262,14 +266,15 @@ impl SseScan {
 
     /// One byte order mark may begin the stream. What only begins like one is the name of a field
     /// that nobody knows.
-    fn byte_order_mark(&mut self, seen: usize, byte: u8, at: usize) -> usize {
+    fn byte_order_mark(&mut self, seen: u8, byte: u8, at: usize) -> usize {
         const MARK: &[u8] = "\u{feff}".as_bytes();
+        let seen = usize::from(seen);
         if byte == MARK[seen] {
             let is_whole = seen + 1 == MARK.len();
             self.line = if is_whole {
                 Line::Start
             } else {
-                Line::Bom(seen + 1)
+                Line::Bom(seen as u8 + 1)
             };
             return at + 1;
         }
@@ -298,16 +303,12 @@ impl SseScan {
         let field = Field::named(self.name.as_bytes());
         self.block.has_field = true;
         match field {
-            Field::Data => {
-                if self.block.data_lines > 0 {
-                    self.data(b"\n");
-                }
-                self.block.data_lines += 1;
-            }
+            Field::Data if self.block.data == Data::Absent => self.block.data = Data::EmptyLine,
+            Field::Data => self.data(b"\n"),
             Field::Event => self.block.event = Short::default(),
             Field::Id => {
                 self.block.touches_id = true;
-                self.id_line.clear();
+                self.ids.line_start();
             }
             Field::Other => {}
         }
@@ -316,24 +317,30 @@ impl SseScan {
 
     fn value(&mut self, field: Field, bytes: &[u8]) {
         match field {
-            Field::Data => {
-                self.block.data_bytes += bytes.len() as u64;
-                self.data(bytes);
-            }
+            Field::Data => self.data(bytes),
             Field::Event => self.block.event.push(bytes),
-            Field::Id => self.id_line.push(bytes),
+            Field::Id => self.ids.push(bytes),
             Field::Other => {}
         }
     }
 
+    /// A part of the data, never empty.
     fn data(&mut self, bytes: &[u8]) {
-        if self.mode != Mode::Borders {
-            // An error stays in the scan and is asked for at the end of the event.
-            let _ = self.peek.feed(bytes);
+        self.block.data = Data::Present;
+        if self.mode == Mode::Borders {
+            return;
         }
-        if self.mode == Mode::Endpoint && self.endpoint.len() <= ENDPOINT_BYTES_MAX {
-            let room = ENDPOINT_BYTES_MAX + 1 - self.endpoint.len();
-            self.endpoint
+        let open = self.open.get_or_insert_with(|| {
+            Box::new(Open {
+                peek: Peek::lenient(),
+                endpoint: Vec::new(),
+            })
+        });
+        // An error stays in the scan and is asked for at the end of the event.
+        let _ = open.peek.feed(bytes);
+        if self.mode == Mode::Endpoint && open.endpoint.len() <= ENDPOINT_BYTES_MAX {
+            let room = ENDPOINT_BYTES_MAX + 1 - open.endpoint.len();
+            open.endpoint
                 .extend_from_slice(&bytes[..bytes.len().min(room)]);
         }
     }
@@ -355,9 +362,8 @@ impl SseScan {
                 return;
             }
         };
-        if field == Field::Id && !self.id_line.has_nul {
-            std::mem::swap(&mut self.id_line, &mut self.id_block);
-            self.block.has_id = true;
+        if field == Field::Id {
+            self.block.has_id |= self.ids.line_end();
         }
     }
 
@@ -365,7 +371,7 @@ impl SseScan {
     fn block_end(&mut self, end: usize, on_event: &mut impl FnMut(&EventNote<'_>)) {
         if self.block.has_field {
             if self.block.has_id {
-                std::mem::swap(&mut self.id_block, &mut self.id_last);
+                self.ids.block_end();
                 self.id_seen = true;
             }
             if self.block.has_id || !self.block.is_empty() {
@@ -376,12 +382,11 @@ impl SseScan {
             on_event(&self.told(note, end));
             if is_endpoint {
                 self.mode = Mode::Messages;
-                self.endpoint = Vec::new();
             }
         }
-        if self.block.data_lines > 0 {
-            self.peek.reset();
-            self.endpoint.clear();
+        if let Some(open) = &mut self.open {
+            open.peek.reset();
+            open.endpoint.clear();
         }
         self.block = Block::default();
     }
@@ -402,21 +407,26 @@ impl SseScan {
     }
 
     fn endpoint_note(&self) -> Note<'_> {
-        match str::from_utf8(&self.endpoint) {
+        let data = self.open.as_ref().map_or(&[][..], |open| &open.endpoint);
+        match str::from_utf8(data) {
             Ok(uri) if uri.len() <= ENDPOINT_BYTES_MAX => Note::Endpoint(uri),
             _ => Note::Other,
         }
     }
 
     fn message_note(&self) -> Note<'_> {
-        if self.mode == Mode::Borders || self.peek.finish().is_err() {
+        let Some(peek) = self.open.as_ref().map(|open| &open.peek) else {
+            return Note::Other;
+        };
+        if peek.finish().is_err() {
             return Note::Other;
         }
-        let message = self.peek.message();
+        let message = peek.message();
         match (message.class(), &message.id, &message.method) {
             (Class::Response, id, _) => Note::Response {
                 id: id.as_ref(),
                 is_error: message.has_error,
+                is_tool_error: message.is_tool_error,
             },
             (Class::Request, Some(id), Some(method)) => Note::Request { id, method },
             (Class::Notification, _, Some(method)) => Note::Notification { method },

@@ -66,8 +66,16 @@ fn parse_all(stream: &[u8]) -> (Vec<Event>, bool) {
 /// A note in words, to compare.
 fn words(note: &EventNote<'_>) -> String {
     let text = match note.note {
-        Note::Response { id, is_error } => {
-            format!("response {} {is_error}", id.map_or("-", RawId::as_json))
+        Note::Response {
+            id,
+            is_error,
+            is_tool_error,
+        } => {
+            let tool = if is_tool_error { " failed" } else { "" };
+            format!(
+                "response {} {is_error}{tool}",
+                id.map_or("-", RawId::as_json)
+            )
         }
         Note::Request { id, method } => format!("request {} {method}", id.as_json()),
         Note::Notification { method } => format!("notification {method}"),
@@ -102,7 +110,9 @@ fn expected_words(event: &Event) -> String {
             (_, id @ (Value::Number(_) | Value::String(_)), is_error)
                 if is_error || value.get("result").is_some() =>
             {
-                format!("response {id} {is_error}")
+                let has_failed = value["result"]["isError"] == true;
+                let tool = if has_failed { " failed" } else { "" };
+                format!("response {id} {is_error}{tool}")
             }
             _ => "other".to_owned(),
         },
@@ -127,6 +137,7 @@ fn line_end() -> impl Strategy<Value = &'static str> {
 fn line() -> impl Strategy<Value = String> {
     let message = prop_oneof![
         Just(r#"{"jsonrpc":"2.0","id":1,"result":{"x":"漢🌊é"}}"#),
+        Just(r#"{"result":{"content":[],"isError": true},"id":2}"#),
         Just(r#"{"error":{"code":1},"id":"a"}"#),
         Just(r#"{"error":{"code":1},"id":null}"#),
         Just(r#"{"error":{}}"#),
@@ -188,7 +199,7 @@ fn check_every_way(bytes: &[u8]) {
             .last()
             .map(|event| &event.last_id[..])
             .unwrap_or_default();
-        assert_eq!(scan.last_event_id().unwrap_or_default(), last_id, "{how}");
+        assert_eq!(scan.ids.last().unwrap_or_default(), last_id, "{how}");
         assert_eq!(
             scan.event_id_seen(),
             events.iter().any(|event| event.has_id),
@@ -385,7 +396,7 @@ fn an_id_too_long_to_keep_is_not_mistaken_for_another() {
     );
     let (scan, _) = scan(Mode::Messages, stream.as_bytes().chunks(100));
     assert!(scan.event_id_seen());
-    assert_eq!(scan.last_event_id(), None);
+    assert_eq!(scan.ids.last(), None);
 }
 
 #[test]
@@ -393,4 +404,25 @@ fn an_answer_with_a_cut_emoji_is_an_answer() {
     let stream = br#"data: {"result":{"content":[{"type":"text","text":"a\ud83c"}]},"jsonrpc":"2.0","id":4}"#;
     let (_, notes) = scan(Mode::Messages, [&stream[..], b"\n\n"]);
     assert_eq!(notes, ["response 4 false"]);
+}
+
+#[test]
+fn a_failed_tool_is_told() {
+    let stream = b"data: {\"id\":1,\"result\":{\ndata: \"isError\":\ndata: true}}\n\ndata: {\"id\":2,\"result\":{}}\n\n";
+    for size in 1..=stream.len() {
+        let (_, notes) = scan(Mode::Messages, stream.chunks(size));
+        assert_eq!(notes, ["response 1 false failed", "response 2 false"]);
+    }
+}
+
+#[test]
+fn a_scan_holds_little_while_the_stream_is_quiet() {
+    assert!(size_of::<SseScan>() <= 104, "{}", size_of::<SseScan>());
+    for mode in [Mode::Messages, Mode::Endpoint, Mode::Borders] {
+        let (quiet, _) = scan(mode, [&b"data: {}\n\nevent: message\n"[..]]);
+        assert!(quiet.open.is_none());
+        let (open, _) = scan(mode, [&b"data: {}\n\ndata: {"[..]]);
+        assert_eq!(open.open.is_some(), mode != Mode::Borders);
+        assert_eq!(open.ids.capacity(), 0);
+    }
 }

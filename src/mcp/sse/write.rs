@@ -58,7 +58,7 @@ impl SseScan {
         out.extend_from_slice(b"event: aborted\n");
         if self.block.touches_id {
             out.extend_from_slice(b"id: ");
-            out.extend_from_slice(self.last_event_id().unwrap_or_default());
+            out.extend_from_slice(self.ids.last().unwrap_or_default());
             out.push(b'\n');
         }
         out.push(b'\n');

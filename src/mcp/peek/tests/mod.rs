@@ -151,7 +151,7 @@ fn every_short_text_is_accepted_or_refused_as_by_the_parser() {
 
 #[test]
 fn members_count_only_in_their_own_place() {
-    let decoys = r#""method":"decoy","id":"decoy","name":"decoy","protocolVersion":"decoy","io.modelcontextprotocol/protocolVersion":"decoy","requestState":"decoy","result":"decoy","error":"decoy""#;
+    let decoys = r#""isError":true,"method":"decoy","id":"decoy","name":"decoy","protocolVersion":"decoy","io.modelcontextprotocol/protocolVersion":"decoy","requestState":"decoy","result":"decoy","error":"decoy""#;
     let text = format!(
         r#"{{"x":{{"params":{{{decoys},"_meta":{{{decoys}}}}},{decoys}}},"y":[{{{decoys}}},"decoy"],
         "params":{{"x":{{{decoys}}},"_meta":{{"x":{{{decoys}}}}},"arguments":{{{decoys},"_meta":{{{decoys}}}}},"y":[[{{{decoys}}}]]}},
@@ -162,7 +162,7 @@ fn members_count_only_in_their_own_place() {
     let expected = Message {
         shape: Shape::Object,
         id: Some(RawId::number(1)),
-        method: Some("tools/call".to_owned()),
+        method: Some("tools/call".into()),
         ..Message::default()
     };
     assert_eq!(message, expected);
@@ -176,6 +176,45 @@ fn members_count_only_in_their_own_place() {
         (&batch.batch[0], &batch.batch[2]),
         (&BatchItem::default(), &BatchItem::default())
     );
+}
+
+#[test]
+fn a_tool_has_failed_when_its_result_says_so_itself() {
+    let rows = [
+        (r#"{"id":1,"result":{"content":[],"isError":true}}"#, true),
+        (r#"{"result":{"isError" :\n true ,"x":{}},"id":1}"#, true),
+        (r#"{"id":1,"result":{"is\u0045rror":true}}"#, true),
+        (
+            r#"{"id":1,"result":{"isError":false,"isError":true}}"#,
+            true,
+        ),
+        (
+            r#"{"id":1,"result":{"isError":true,"isError":false}}"#,
+            false,
+        ),
+        (r#"{"id":1,"result":{"isError":false}}"#, false),
+        (r#"{"id":1,"result":{"isError":"true"}}"#, false),
+        (r#"{"id":1,"result":{"isError":1}}"#, false),
+        (r#"{"id":1,"result":{"isError":[true]}}"#, false),
+        (r#"{"id":1,"result":{"x":{"isError":true}}}"#, false),
+        (r#"{"id":1,"result":{"x":"\"isError\":true"}}"#, false),
+        (r#"{"id":1,"result":[{"isError":true}]}"#, false),
+        (r#"{"id":1,"isError":true,"result":{}}"#, false),
+        (r#"{"id":1,"result":{},"x":{"isError":true}}"#, false),
+        (r#"{"id":1,"error":{"isError":true}}"#, false),
+        (r#"{"id":1,"method":"x","params":{"isError":true}}"#, false),
+    ];
+    for (text, failed) in rows {
+        let message = scan_every_way(text.replace("\\n", "\n").as_bytes()).expect(text);
+        assert_eq!(message.is_tool_error, failed, "{text}");
+    }
+}
+
+/// One is made for every request, and moved about with it.
+#[test]
+fn a_scan_and_what_it_finds_are_small() {
+    assert!(size_of::<Peek>() <= 512, "{}", size_of::<Peek>());
+    assert!(size_of::<Message>() <= 248, "{}", size_of::<Message>());
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::mcp::message::{
     RawId, Shape, VERSION_BYTES_MAX,
 };
 use crate::mcp::method::facts;
+use crate::mcp::text::{Text, Word};
 
 pub(super) const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 
@@ -51,27 +52,32 @@ impl Members {
         Some(first.1.get())
     }
 
+    fn last(&self, key: &str) -> Option<&str> {
+        let found = self.0.iter().rfind(|(name, _)| name == key)?;
+        Some(found.1.get())
+    }
+
     fn text(&self, key: &str, wrong: &mut Wrong) -> Option<String> {
         serde_json::from_str(self.get(key, wrong)?).ok()
     }
 }
 
-fn cut(mut text: String) -> String {
-    text.truncate(text.floor_char_boundary(VERSION_BYTES_MAX));
-    text
+fn cut(text: String) -> Word {
+    Text::new(&text[..text.floor_char_boundary(VERSION_BYTES_MAX)])
 }
 
 fn expected_object(json: &str, wrong: &mut Wrong) -> Message {
     let members = Members::of(json);
     let params = Members::of(members.get("params", wrong).unwrap_or("{}"));
     let meta = Members::of(params.get("_meta", wrong).unwrap_or("{}"));
+    let result = Members::of(members.get("result", wrong).unwrap_or("{}"));
     let id = members.get("id", wrong).and_then(|id| {
         let is_odd = id.starts_with(['{', '[', 't', 'f']);
         if is_odd || id.len() > ID_BYTES_MAX {
             wrong.push(if is_odd { "InvalidId" } else { "IdTooLong" });
             return None;
         }
-        Some(RawId::checked(id))
+        Some(RawId::checked(id.as_bytes()))
     });
     let method = members.text("method", wrong);
     if method
@@ -96,13 +102,14 @@ fn expected_object(json: &str, wrong: &mut Wrong) -> Message {
         shape: Shape::Object,
         id,
         has_odd_method: members.get("method", wrong).is_some() && method.is_none(),
-        method,
-        name: name.filter(|_| !name_too_long),
+        method: method.as_deref().map(Text::new),
+        name: name.filter(|_| !name_too_long).as_deref().map(Text::new),
         name_too_long,
         meta_version: meta.text(META_VERSION, wrong).map(cut),
         init_version: params.text("protocolVersion", wrong).map(cut),
         has_result: members.get("result", wrong).is_some(),
         has_error: members.get("error", wrong).is_some(),
+        is_tool_error: result.last("isError") == Some("true"),
         has_request_state: params
             .get("requestState", wrong)
             .is_some_and(|state| state != "null"),

@@ -99,8 +99,15 @@ fn any_key() -> impl Strategy<Value = String> {
         "uri",
         "taskId",
         "_meta",
+        "isError",
         META_VERSION,
     ])
+}
+
+/// The result of a tool, now and then told twice whether it failed.
+fn result() -> impl Strategy<Value = String> {
+    let value = prop_oneof![Just("true".to_owned()), Just("false".to_owned()), json()];
+    object(key(&["isError", "content", "x"]), value)
 }
 
 fn method() -> impl Strategy<Value = String> {
@@ -133,7 +140,16 @@ fn message() -> impl Strategy<Value = String> {
         4 => object(params_key, prop_oneof![string(), meta, json()]),
         1 => json(),
     ];
-    let value = prop_oneof![string(), number(), method(), params.clone(), json()];
+    let value = prop_oneof![
+        string(),
+        number(),
+        method(),
+        params.clone(),
+        result(),
+        json()
+    ];
+    let answer = (number(), result())
+        .prop_map(|(id, result)| format!(r#"{{"result": {result},"id":{id}}}"#));
     let odd = object(any_key(), value);
     let usual = (
         method(),
@@ -156,7 +172,7 @@ fn message() -> impl Strategy<Value = String> {
             }
             format!("{{{}}}", members.join(","))
         });
-    prop_oneof![3 => usual, 2 => odd]
+    prop_oneof![3 => usual, 2 => odd, 1 => answer]
 }
 
 pub(super) fn document() -> impl Strategy<Value = String> {
