@@ -37,7 +37,7 @@ mod tests;
 pub use model::{
     AccessLog, Admin, Balance, Check, Config, Endpoint, Eras, HashOn, Health, HostPort, HostRule,
     Level, Limits, Listener, Log, OnEndpointLoss, Origins, PathRule, Pool, PoolId, PoolKind, Route,
-    Sessions, Streams, Timeouts, Transport,
+    Sessions, Streams, Timeouts, Transport, is_below,
 };
 pub use problem::{Problem, Problems, Severity};
 pub use schema::schema;

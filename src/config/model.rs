@@ -102,16 +102,22 @@ pub enum HostRule {
 }
 
 impl HostRule {
-    /// Does this rule take the host? `host` is lower case and has no port, brackets or final dot.
+    /// Does this rule take the host? `host` has no port, brackets or final dot.
     pub fn matches(&self, host: &str) -> bool {
         match self {
-            Self::Exact(name) => host == name,
-            Self::Below(parent) => host
-                .strip_suffix(parent.as_str())
-                .and_then(|rest| rest.strip_suffix('.'))
-                .is_some_and(|label| !label.is_empty()),
+            Self::Exact(name) => host.eq_ignore_ascii_case(name),
+            Self::Below(parent) => is_below(host, parent),
         }
     }
+}
+
+/// Is `host` a name below `parent`, whatever the case of its letters?
+pub fn is_below(host: &str, parent: &str) -> bool {
+    let Some(dot) = host.len().checked_sub(parent.len() + 1) else {
+        return false;
+    };
+    let (label, rest) = host.as_bytes().split_at(dot);
+    !label.is_empty() && rest[0] == b'.' && rest[1..].eq_ignore_ascii_case(parent.as_bytes())
 }
 
 /// Which paths a route answers for. Both begin with `/` and are compared byte by byte.

@@ -14,6 +14,7 @@ use crate::config::Limits;
 use crate::mcp::headers::{
     MCP_METHOD, MCP_NAME, MCP_PROTOCOL_VERSION, MCP_SESSION_ID, decode_value,
 };
+use crate::mcp::text::{Name, Word};
 use crate::mcp::{self, Class, Era, HttpMethod, RawId, Refusal, Seen, Verdict};
 use crate::transport::{Downstream, RequestHead};
 
@@ -30,7 +31,7 @@ pub struct Call {
     /// The HTTP method.
     pub http: HttpMethod,
     /// The MCP method, from the header in the stateless era, else from the body.
-    pub method: Option<String>,
+    pub method: Option<Word>,
     /// The ids whose responses the client waits for.
     pub owed: Owed,
     /// What was read of the body.
@@ -118,7 +119,7 @@ pub async fn understand<D: Downstream>(
         (HttpMethod::Post, true) => classify(down.head(), http, Some(message)),
         _ => first,
     };
-    ctx.requested = requested(down.head(), message);
+    ctx.requested.clone_from(&message.init_version);
     let rules = match verdict {
         Verdict::Stateless => Rules::Stateless,
         Verdict::Handshake => Rules::Handshake,
@@ -133,7 +134,6 @@ pub async fn understand<D: Downstream>(
     let method = message
         .method
         .clone()
-        .map(String::from)
         .or_else(|| method_header(down.head(), rules));
     ctx.era = Some(if rules == Rules::Stateless {
         Era::Stateless
@@ -142,12 +142,7 @@ pub async fn understand<D: Downstream>(
     });
     ctx.mcp_method = method.as_deref().map_or("", mcp::label);
     if method.as_deref() == Some("tools/call") {
-        ctx.tool = message
-            .name
-            .clone()
-            .map(String::from)
-            .or_else(|| name_header(down.head()))
-            .map(String::into_boxed_str);
+        ctx.tool = message.name.clone().or_else(|| name_header(down.head()));
     }
     if known && http == HttpMethod::Post && message.class() == Class::Invalid {
         return Err(Fault::Invalid("the body is not a JSON-RPC message"));
@@ -200,30 +195,14 @@ fn classify(head: &impl RequestHead, method: HttpMethod, body: Option<&mcp::Mess
     })
 }
 
-/// The protocol version that the request asks for, for the answer that it is not served.
-fn requested(head: &impl RequestHead, message: &mcp::Message) -> Option<Box<str>> {
-    let header = head
-        .get(MCP_PROTOCOL_VERSION)
-        .map(|value| String::from_utf8_lossy(value).into_owned());
-    let version = header.or_else(|| message.init_version.clone().map(String::from))?;
-    Some(
-        version
-            .chars()
-            .take(64)
-            .collect::<String>()
-            .into_boxed_str(),
-    )
-}
-
-fn method_header(head: &impl RequestHead, rules: Rules) -> Option<String> {
+fn method_header(head: &impl RequestHead, rules: Rules) -> Option<Word> {
     let value = head.get(MCP_METHOD).filter(|_| rules == Rules::Stateless)?;
-    String::from_utf8(value.to_vec()).ok()
+    std::str::from_utf8(value).ok().map(Word::new)
 }
 
-fn name_header(head: &impl RequestHead) -> Option<String> {
-    decode_value(head.get(MCP_NAME)?)
-        .ok()
-        .map(std::borrow::Cow::into_owned)
+fn name_header(head: &impl RequestHead) -> Option<Name> {
+    let value = decode_value(head.get(MCP_NAME)?).ok()?;
+    Some(Name::new(&value))
 }
 
 /// The ids of the requests in a body, whose responses the client will wait for.

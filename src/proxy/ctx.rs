@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::state::Snapshot;
 use crate::config::PoolId;
+use crate::mcp::text::{Name, Word};
 use crate::mcp::{Era, RawId};
 use crate::session::PrincipalHash;
 use crate::telemetry::{SessionTag, StreamEnd};
@@ -107,9 +108,9 @@ pub struct Ctx {
     /// The MCP method as a bounded label; empty until known.
     pub mcp_method: &'static str,
     /// The tool's name for a tool call.
-    pub tool: Option<Box<str>>,
-    /// The protocol version asked for, where it is one that is not served.
-    pub requested: Option<Box<str>>,
+    pub tool: Option<Name>,
+    /// The protocol version that an `initialize` asks for, should it be one that is not served.
+    pub requested: Option<Word>,
     /// The JSON-RPC id, once read: every answer of ours carries it.
     pub id: Option<RawId>,
     /// The ids of a batch's requests: an answer of ours to it answers each of them.

@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use super::fault::Fault;
-use crate::config::{Config, Origins, PoolKind, Route};
+use crate::config::{Config, Origins, PoolKind, Route, is_below};
 use crate::mcp::headers::{
     LAST_EVENT_ID, MCP_METHOD, MCP_NAME, MCP_PARAM_PREFIX, MCP_PROTOCOL_VERSION, MCP_SESSION_ID,
 };
@@ -165,7 +165,7 @@ fn check_origin(route: &Route, head: &dyn RequestHead, info: &ConnInfo) -> Resul
 
 fn is_loopback_name(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost")
-        || host.to_ascii_lowercase().ends_with(".localhost")
+        || is_below(host, "localhost")
         || host
             .parse::<IpAddr>()
             .is_ok_and(|ip| ip.to_canonical().is_loopback())

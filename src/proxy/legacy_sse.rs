@@ -18,7 +18,8 @@ use super::intake::check_repeated;
 use super::links::LinkGuard;
 use super::relay::{is_event_stream, relay, send_stream_head};
 use super::state::{InFlight, PoolState, Shared};
-use super::stream::{Begun, Kind, Limits, Relay};
+use super::stream::{Kind, Limits, Relay};
+use super::streaming::Begun;
 use super::watch::Watch;
 use super::{Next, Worker};
 use crate::mcp::sse::{Mode, endpoint_event};
@@ -293,9 +294,9 @@ async fn post<D: Downstream>(
         Class::Invalid => return Err(Fault::Invalid("the body is not a JSON-RPC message")),
         Class::Batch | Class::Notification | Class::Response => Owed::new(),
     };
-    let method = message.method.clone().map(String::from);
+    let method = message.method.clone();
     if method.as_deref() == Some("tools/call") {
-        ctx.tool = message.name.clone().map(Box::from);
+        ctx.tool = message.name.clone();
     }
     let bound = decide::open(worker, pool, sealed.as_bytes(), IdKind::Sse, ctx)?;
     decide::alive(&bound)?;

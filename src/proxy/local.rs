@@ -8,8 +8,9 @@ use super::ctx::{Ctx, End};
 use super::fault::Fault;
 use super::intake::Builtin;
 use super::state::{Phase, Shared};
+use crate::mcp::headers::MCP_PROTOCOL_VERSION;
 use crate::mcp::{Revision, answer};
-use crate::transport::{Downstream, Edits, Error, Length};
+use crate::transport::{Downstream, Edits, Error, Length, RequestHead};
 
 const JSON: (&str, &[u8]) = ("content-type", b"application/json");
 const TEXT: (&str, &[u8]) = ("content-type", b"text/plain; charset=utf-8");
@@ -26,8 +27,8 @@ pub async fn refuse<D: Downstream>(down: &mut D, ctx: &mut Ctx, fault: Fault) {
         return;
     }
     let data = row.names_versions.then(|| {
-        let requested = ctx.requested.as_deref().unwrap_or_default();
-        answer::supported_versions(&[Revision::V2026_07_28], requested)
+        let requested = requested(down.head(), ctx);
+        answer::supported_versions(&[Revision::V2026_07_28], &requested)
     });
     let error = |id| answer::error(id, row.code, row.message, data.as_deref());
     let body = if ctx.batch.is_empty() {
@@ -46,6 +47,15 @@ pub async fn refuse<D: Downstream>(down: &mut D, ctx: &mut Ctx, fault: Fault) {
         down.close_after();
     }
     respond(down, ctx, row.status, &set, body.into()).await;
+}
+
+/// The protocol version that the request asks for, as far as it is shown back.
+fn requested(head: &impl RequestHead, ctx: &Ctx) -> String {
+    let header = head
+        .get(MCP_PROTOCOL_VERSION)
+        .map(String::from_utf8_lossy)
+        .or_else(|| ctx.requested.as_deref().map(Into::into));
+    header.unwrap_or_default().chars().take(64).collect()
 }
 
 /// A fault as the bytes of a whole HTTP/1 response, for a connection on which no exchange stands.
@@ -149,7 +159,6 @@ pub trait HeadMethod {
 
 impl<D: Downstream> HeadMethod for D {
     fn head_method(&self) -> &str {
-        use crate::transport::RequestHead;
         self.head().method()
     }
 }

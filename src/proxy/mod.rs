@@ -16,7 +16,7 @@
 //! | log, metrics | [`finish`] |
 //!
 //! A reply that is an event stream may last for hours, and then most of what its request needed is
-//! in the way: the exchange ends as a [`stream::Streaming`] that holds what the stream needs and
+//! in the way: the exchange ends as a [`streaming::Streaming`] that holds what the stream needs and
 //! nothing else.
 //!
 //! HTTP+SSE takes its own turn in [`legacy_sse`]; WebSockets in [`tunnel`]; routes of plain HTTP
@@ -40,6 +40,7 @@ pub mod relay;
 pub mod retry;
 pub mod state;
 pub mod stream;
+pub mod streaming;
 pub mod tunnel;
 pub mod watch;
 
@@ -57,7 +58,7 @@ use fault::Fault;
 use intake::Admitted;
 use memo::Memo;
 use state::{InFlight, PoolState, Shared};
-use stream::{Begun, Streaming};
+use streaming::{Begun, Streaming};
 
 /// What the requests of one thread share: the process's state and the thread's own connections.
 pub struct Worker {

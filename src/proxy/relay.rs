@@ -12,7 +12,8 @@ use super::decide::{Aim, claims, new_session};
 use super::fault::Fault;
 use super::forward::Reply;
 use super::state::{InFlight, Orphan, PoolState, Shared};
-use super::stream::{Begun, Kind, Limits, Relay};
+use super::stream::{Kind, Limits, Relay};
+use super::streaming::Begun;
 use super::watch::{Stop, Watch};
 use super::{Next, Worker};
 use crate::mcp::headers::{MCP_SESSION_ID, session_id_is_valid};
@@ -70,7 +71,7 @@ pub async fn relay<D: Downstream>(
     )
     .await;
     if ctx.end == End::Complete {
-        reply.up.release().await;
+        reply.up.release();
     } else if call.rules == Rules::Handshake && session.is_some() {
         disown(worker, down.head(), pool, &reply);
     }
@@ -467,18 +468,12 @@ fn note_answer(ctx: &mut Ctx, pool: &PoolState, call: &Call, status: u16, held: 
     if call.is("tools/call") {
         let mut peek = Peek::lenient();
         let readable = held.pieces.iter().all(|piece| peek.feed(piece).is_ok());
-        let marked = held.pieces.iter().any(|piece| {
-            memchr::memmem::find(piece, br#""isError":true"#).is_some()
-                || memchr::memmem::find(piece, br#""isError": true"#).is_some()
-        });
-        ctx.tool_failed = Some(status != 200 || !readable || peek.message().has_error || marked);
+        let message = peek.message();
+        let failed = message.has_error || message.is_tool_error;
+        ctx.tool_failed = Some(status != 200 || !readable || failed);
     }
     if call.is("server/discover") && status == 200 && held.complete {
-        let bytes: Vec<u8> = held
-            .pieces
-            .iter()
-            .flat_map(|piece| piece.to_vec())
-            .collect();
-        pool.remember_discover(&bytes);
+        let pieces: Vec<&[u8]> = held.pieces.iter().map(|piece| &**piece).collect();
+        pool.remember_discover(&pieces.concat());
     }
 }

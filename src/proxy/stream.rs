@@ -13,19 +13,13 @@ use std::time::{Duration, Instant};
 use super::call::Owed;
 use super::ctx::{Ctx, End};
 use super::fault::Fault;
-use super::finish;
-use super::forward::Reply;
-use super::legacy_sse::SseSession;
 use super::links::Link;
-use super::relay::give_back;
-use super::state::{Held, InFlight, Orphan, Phase, Phases, Shared};
+use super::state::{Phase, Phases};
 use super::watch::LAST_HOPE;
 use crate::config::Streams;
 use crate::mcp::sse::{KEEP_ALIVE, Mode, write_message_event};
 use crate::mcp::{Note, RawId, SseScan, answer};
 use crate::pool::{Endpoint, HealthState};
-use crate::session::StreamGuard;
-use crate::telemetry::OpenStream;
 use crate::transport::buffer::Piece;
 use crate::transport::{Downstream, Error, Upstream};
 
@@ -76,97 +70,6 @@ impl Limits {
 
 /// How long a server may keep a stream open after its last answer before we end it.
 const GRACE_AFTER_ANSWER: Duration = Duration::from_secs(5);
-
-/// A stream whose head is written: what it needs from its request.
-pub struct Begun {
-    /// The bytes on their way.
-    pub relay: Relay,
-    /// The exchange with the endpoint.
-    pub reply: Reply,
-    /// Counts the stream.
-    pub counted: OpenStream,
-    /// Keeps the session from being idle.
-    pub activity: Option<StreamGuard<Held>>,
-    /// The session that this stream opens, to be given back if the client never hears of it.
-    pub orphan: Option<Orphan>,
-    /// The stream answers a tool call.
-    pub is_tool_call: bool,
-    /// The session that this stream is, in HTTP+SSE.
-    pub sse: Option<SseSession>,
-}
-
-/// An exchange that goes on as a stream: nothing but what the stream needs.
-pub struct Streaming<D> {
-    shared: Arc<Shared>,
-    down: D,
-    ctx: Ctx,
-    _flight: InFlight,
-    begun: Begun,
-}
-
-impl<D: Downstream> Streaming<D> {
-    /// Goes on with what `serve` has begun.
-    pub fn new(shared: Arc<Shared>, down: D, ctx: Ctx, flight: InFlight, begun: Begun) -> Self {
-        let (mut down, mut ctx) = (down, ctx);
-        if shared.log.is_on() {
-            ctx.note(down.head());
-        }
-        down.release_head();
-        Self {
-            shared,
-            down,
-            ctx,
-            _flight: flight,
-            begun,
-        }
-    }
-
-    /// Carries the stream to its end and records it.
-    pub async fn run(mut self: Box<Self>) -> D {
-        let Self {
-            shared,
-            down,
-            ctx,
-            begun,
-            ..
-        } = &mut *self;
-        let Begun { relay, reply, .. } = begun;
-        ctx.end = relay.run(down, &mut reply.up, ctx, &shared.phases).await;
-        let Self {
-            shared,
-            down,
-            mut ctx,
-            _flight: flight,
-            begun,
-        } = *self;
-        let Begun { relay, reply, .. } = begun;
-        if begun.is_tool_call {
-            ctx.tool_failed = Some(relay.tool_failed().unwrap_or(true));
-        }
-        drop(begun.activity);
-        begun.counted.end(ctx.end.of_stream());
-        if let Some(sse) = begun.sse {
-            sse.end(&shared);
-        }
-        if let Some(orphan) = begun.orphan.filter(|_| !relay.is_answered()) {
-            give_back(&shared, orphan);
-        }
-        if ctx.end == End::Complete {
-            reuse(reply).await;
-        }
-        finish::finish(&shared, &ctx, down.info(), down.head());
-        drop(flight);
-        down
-    }
-}
-
-/// Read to its proper end, the connection may serve again; otherwise it is dropped.
-async fn reuse(mut reply: Reply) {
-    let rest = poll_fn(|context| Poll::Ready(reply.up.poll_body(context))).await;
-    if matches!(rest, Poll::Ready(Ok(None))) {
-        reply.up.release().await;
-    }
-}
 
 /// One stream on its way.
 pub struct Relay {
@@ -352,11 +255,6 @@ impl Relay {
         });
         if self.kind == Kind::Post && self.owed.is_empty() && self.answered_at.is_none() {
             self.answered_at = Some(Instant::now());
-        }
-        if self.tool_failed == Some(false)
-            && memchr::memmem::find(piece, br#""isError":true"#).is_some()
-        {
-            self.tool_failed = Some(true);
         }
     }
 

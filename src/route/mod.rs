@@ -16,13 +16,13 @@ pub fn find<'a>(
     authority: Option<&str>,
     path: &str,
 ) -> Option<(RouteId, &'a Route)> {
-    let host = authority.map(|authority| host_of(authority).to_ascii_lowercase());
+    let host = authority.map(host_of);
     config
         .routes
         .iter()
         .enumerate()
         .find(|(_, route)| {
-            let host_fits = match (&route.host, host.as_deref()) {
+            let host_fits = match (&route.host, host) {
                 (None, _) => true,
                 (Some(rule), Some(host)) => rule.matches(host),
                 (Some(_), None) => false,

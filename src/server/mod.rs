@@ -11,6 +11,7 @@ pub mod connection;
 pub mod demo;
 mod drain;
 mod http2;
+pub mod inproc;
 mod listeners;
 mod probe;
 mod state;

@@ -2,7 +2,7 @@
 //! connection it accepted, from the first byte to the last.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -37,7 +37,9 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// The gateway's handler for the connections of one listener on one thread.
 pub(super) struct Gateway {
     worker: Worker,
-    plain: Arc<HttpProxy<Plain>>,
+    /// Made when first needed, because its connector reads the system's certificates.
+    plain: OnceLock<Arc<HttpProxy<Plain>>>,
+    listener: Arc<str>,
     shutdown: ShutdownWatch,
 }
 
@@ -50,14 +52,14 @@ impl Gateway {
         listener: Arc<str>,
         shutdown: ShutdownWatch,
     ) -> Self {
-        let plain = Plain::proxy(Arc::clone(&shared), listener);
         Self {
             worker: Worker {
                 shared,
                 dialer,
                 memo,
             },
-            plain,
+            plain: OnceLock::new(),
+            listener,
             shutdown,
         }
     }
@@ -84,7 +86,11 @@ impl Handler for Gateway {
     }
 
     async fn plain(&self, session: ServerSession) -> Option<Stream> {
-        let again = self.plain.process_new_http(session, &self.shutdown).await?;
+        let plain = self.plain.get_or_init(|| {
+            let listener = Arc::clone(&self.listener);
+            Plain::proxy(Arc::clone(&self.worker.shared), listener)
+        });
+        let again = plain.process_new_http(session, &self.shutdown).await?;
         Some(again.consume().0)
     }
 

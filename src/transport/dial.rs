@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,9 @@ use super::{Error, Length, Outgoing, ResponseHead, Upstream};
 
 /// Idle connections kept per dialer over all endpoints; one more is closed.
 const IDLE_MAX: usize = 1024;
+/// Endpoints whose empty lists are kept for the next connection; names that change their addresses
+/// leave some behind.
+const KEYS_KEPT: usize = 256;
 /// Idle time before the kernel asks a silent endpoint whether it is still there: the only way to
 /// notice one that lost its network under an open stream.
 const KEEPALIVE: Duration = Duration::from_secs(60);
@@ -114,17 +117,16 @@ struct Idle {
 pub struct Dialer {
     /// Never contended: only the worker's thread takes it.
     idle: Mutex<Idle>,
-    /// For HTTP/2.
-    connector: Connector,
+    /// For HTTP/2; made when first needed, because it reads the system's certificates.
+    connector: OnceLock<Connector>,
 }
 
 impl Dialer {
     /// A dialer with an empty pool.
     pub fn new() -> Arc<Self> {
-        let options = ConnectorOptions::new(IDLE_MAX);
         Arc::new(Self {
             idle: Mutex::default(),
-            connector: Connector::new(Some(options)),
+            connector: OnceLock::new(),
         })
     }
 
@@ -172,7 +174,7 @@ impl Dialer {
             // A group of its own finds no idle connection, so the dial is fresh.
             peer.group_key = fastrand::u64(..);
         }
-        let connecting = self.connector.get_http_session(&peer);
+        let connecting = self.connector().get_http_session(&peer);
         let (session, reused) = timeout(target.connect_timeout, connecting)
             .await
             .map_err(|_| Error::ConnectTimeout)?
@@ -219,11 +221,12 @@ impl Dialer {
     pub fn sweep(&self, now: Instant) {
         let mut idle = self.lock();
         let Idle { by_key, count } = &mut *idle;
+        let tidy = by_key.len() > KEYS_KEPT;
         by_key.retain(|key, waiting| {
             waiting.retain_mut(|(conn, since)| {
                 now.saturating_duration_since(*since) < key.idle && conn.is_quiet()
             });
-            !waiting.is_empty()
+            !(tidy && waiting.is_empty())
         });
         *count = by_key.values().map(Vec::len).sum();
     }
@@ -235,9 +238,14 @@ impl Dialer {
         peer: &HttpPeer,
         idle: Duration,
     ) {
-        self.connector
+        self.connector()
             .release_http_session(session, peer, Some(idle))
             .await;
+    }
+
+    fn connector(&self) -> &Connector {
+        self.connector
+            .get_or_init(|| Connector::new(Some(ConnectorOptions::new(IDLE_MAX))))
     }
 
     fn lock(&self) -> MutexGuard<'_, Idle> {
@@ -349,10 +357,10 @@ impl Upstream for Up {
         }
     }
 
-    async fn release(self) {
+    fn release(self) {
         match self {
-            Self::H1(up) => up.release().await,
-            Self::H2(up) => up.release().await,
+            Self::H1(up) => up.release(),
+            Self::H2(up) => up.release(),
         }
     }
 }

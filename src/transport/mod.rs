@@ -254,7 +254,7 @@ pub trait Upstream: Send {
     /// Whether the connection had served another exchange before this one.
     fn reused(&self) -> bool;
     /// Gives a connection whose response was read to its end back for reuse.
-    fn release(self) -> impl Future<Output = ()> + Send;
+    fn release(self);
 }
 
 /// True for fields that belong to one connection and are never sent on (RFC 9110 section 7.6.1),

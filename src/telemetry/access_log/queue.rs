@@ -73,6 +73,10 @@ impl Queue {
             self.drop_lines(1);
             return false;
         }
+        if shard.capacity() == 0 {
+            // All that it will need unless the writer falls behind; untouched it costs no memory.
+            shard.reserve(SHARD_BYTES_KEPT);
+        }
         shard.extend_from_slice(line);
         drop(shard);
         let urgent = before < SHARD_BYTES_URGENT && after >= SHARD_BYTES_URGENT;
@@ -145,8 +149,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(super) struct Writer<S> {
     queue: Arc<Queue>,
     sink: S,
-    /// Swapped with each shard in turn, so that a shard always has a buffer to fill.
-    batch: Vec<u8>,
+    /// Each swapped with its own shard, so that a shard has a buffer to fill that has grown already.
+    batches: [Vec<u8>; SHARDS],
     /// The last thing written is part of a line, whose rest was lost.
     torn: bool,
     /// The last write failed; the log said so already.
@@ -158,7 +162,7 @@ impl<S: Sink> Writer<S> {
         Self {
             queue,
             sink,
-            batch: Vec::new(),
+            batches: Default::default(),
             torn: false,
             failing: false,
         }
@@ -211,20 +215,21 @@ impl<S: Sink> Writer<S> {
     fn write_pending(&mut self) -> bool {
         let mut wrote = false;
         for shard in 0..SHARDS {
-            mem::swap(&mut *lock(&self.queue.shards[shard]), &mut self.batch);
-            if self.batch.is_empty() {
-                continue;
+            let mut batch = mem::take(&mut self.batches[shard]);
+            mem::swap(&mut *lock(&self.queue.shards[shard]), &mut batch);
+            if !batch.is_empty() {
+                wrote = true;
+                self.write_batch(&batch);
+                batch.clear();
+                batch.shrink_to(SHARD_BYTES_KEPT);
             }
-            wrote = true;
-            self.write_batch();
-            self.batch.clear();
-            self.batch.shrink_to(SHARD_BYTES_KEPT);
+            self.batches[shard] = batch;
         }
         wrote
     }
 
     /// Writes the batch; what cannot be written is counted and forgotten, for the next batch waits.
-    fn write_batch(&mut self) {
+    fn write_batch(&mut self, batch: &[u8]) {
         let closed = if self.torn {
             write_all(&mut self.sink, b"\n")
         } else {
@@ -233,7 +238,7 @@ impl<S: Sink> Writer<S> {
         let result = match closed {
             Ok(()) => {
                 self.torn = false;
-                write_all(&mut self.sink, &self.batch)
+                write_all(&mut self.sink, batch)
             }
             Err((_, error)) => Err((0, error)),
         };
@@ -243,12 +248,12 @@ impl<S: Sink> Writer<S> {
                     log::info!("access log can be written again");
                 }
             }
-            Err((written, error)) => self.write_failed(written, &error),
+            Err((written, error)) => self.write_failed(batch, written, &error),
         }
     }
 
-    fn write_failed(&mut self, written: usize, error: &io::Error) {
-        let (done, lost) = self.batch.split_at(written);
+    fn write_failed(&mut self, batch: &[u8], written: usize, error: &io::Error) {
+        let (done, lost) = batch.split_at(written);
         // Part of a line counts as lost. What was torn stays torn when not a byte went out.
         self.torn = done.last().map_or(self.torn, |last| *last != b'\n');
         self.queue

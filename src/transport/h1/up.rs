@@ -156,7 +156,7 @@ impl Upstream for H1Up {
         self.reused
     }
 
-    async fn release(mut self) {
+    fn release(mut self) {
         let is_over =
             matches!(self.body, Framing::Exact(0) | Framing::Chunked(_)) && self.body.is_done();
         // Bytes behind the answer belong to nothing that was asked.

@@ -228,13 +228,15 @@ impl Upstream for SessionUp {
         self.reused
     }
 
-    async fn release(mut self) {
+    fn release(mut self) {
         if self.whole
             && let Some(session) = self.session.take()
         {
-            self.dialer
-                .release_http2(session, &self.peer, self.idle)
-                .await;
+            tokio::spawn(async move {
+                self.dialer
+                    .release_http2(session, &self.peer, self.idle)
+                    .await;
+            });
         }
     }
 }

@@ -1,0 +1,120 @@
+//! An exchange that goes on as a stream, when its request has been dealt with.
+//!
+//! A stream may last for hours and there may be tens of thousands of them, so what it holds is
+//! chosen: both connections without a buffer, the scan over its events, what the log will say.
+//! Everything else that its request needed has been let go.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use super::ctx::{Ctx, End};
+use super::finish;
+use super::forward::Reply;
+use super::legacy_sse::SseSession;
+use super::relay::give_back;
+use super::state::{Held, InFlight, Orphan, Shared};
+use super::stream::Relay;
+use crate::session::StreamGuard;
+use crate::telemetry::OpenStream;
+use crate::transport::{Downstream, Upstream};
+
+/// A stream whose head is written: what it needs from its request.
+pub struct Begun {
+    /// The bytes on their way.
+    pub relay: Relay,
+    /// The exchange with the endpoint.
+    pub reply: Reply,
+    /// Counts the stream.
+    pub counted: OpenStream,
+    /// Keeps the session from being idle.
+    pub activity: Option<StreamGuard<Held>>,
+    /// The session that this stream opens, to be given back if the client never hears of it.
+    pub orphan: Option<Orphan>,
+    /// The stream answers a tool call.
+    pub is_tool_call: bool,
+    /// The session that this stream is, in HTTP+SSE.
+    pub sse: Option<SseSession>,
+}
+
+/// An exchange that goes on as a stream: nothing but what the stream needs.
+pub struct Streaming<D> {
+    shared: Arc<Shared>,
+    down: D,
+    ctx: Ctx,
+    _flight: InFlight,
+    begun: Begun,
+}
+
+impl<D: Downstream> Streaming<D> {
+    /// Goes on with what `serve` has begun.
+    pub fn new(shared: Arc<Shared>, down: D, ctx: Ctx, flight: InFlight, begun: Begun) -> Self {
+        let (mut down, mut ctx) = (down, ctx);
+        if shared.log.is_on() {
+            ctx.note(down.head());
+        }
+        down.release_head();
+        Self {
+            shared,
+            down,
+            ctx,
+            _flight: flight,
+            begun,
+        }
+    }
+
+    /// Carries the stream to its end and records it.
+    pub async fn run(mut self: Box<Self>) -> D {
+        // Whatever lives across this point is held for as long as the stream lasts, so it is one
+        // pointer; what comes after is not async, or its needs would be reserved all the while.
+        self.carry().await;
+        self.conclude()
+    }
+
+    async fn carry(&mut self) {
+        let Self {
+            shared,
+            down,
+            ctx,
+            begun,
+            ..
+        } = self;
+        let Begun { relay, reply, .. } = begun;
+        ctx.end = relay.run(down, &mut reply.up, ctx, &shared.phases).await;
+    }
+
+    fn conclude(self: Box<Self>) -> D {
+        let Self {
+            shared,
+            down,
+            mut ctx,
+            _flight: flight,
+            begun,
+        } = *self;
+        let Begun { relay, reply, .. } = begun;
+        if begun.is_tool_call {
+            ctx.tool_failed = Some(relay.tool_failed().unwrap_or(true));
+        }
+        drop(begun.activity);
+        begun.counted.end(ctx.end.of_stream());
+        if let Some(sse) = begun.sse {
+            sse.end(&shared);
+        }
+        if let Some(orphan) = begun.orphan.filter(|_| !relay.is_answered()) {
+            give_back(&shared, orphan);
+        }
+        if ctx.end == End::Complete {
+            reuse(reply);
+        }
+        finish::finish(&shared, &ctx, down.info(), down.head());
+        drop(flight);
+        down
+    }
+}
+
+/// Read to its proper end, the connection may serve again; otherwise it is dropped.
+fn reuse(mut reply: Reply) {
+    let mut context = Context::from_waker(Waker::noop());
+    if let Poll::Ready(Ok(None)) = reply.up.poll_body(&mut context) {
+        reply.up.release();
+    }
+}

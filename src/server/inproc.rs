@@ -1,0 +1,95 @@
+//! One worker without sockets of its own, serving connections that it is given: the whole request
+//! path in the caller's thread, for benches and for tests that count what a request costs.
+//!
+//! There are no checks beside it, so its endpoints stay unchecked and are used all the same.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use super::connection::{self, Surroundings};
+use super::worker::{Gateway, turn};
+use super::{StartError, bounds, shared};
+use crate::config::Config;
+use crate::proxy::memo::Memo;
+use crate::proxy::state::{Chores, Phase, PhaseSender, Waiting, phases};
+use crate::telemetry::ToolNames;
+use crate::transport::ConnInfo;
+use crate::transport::dial::Dialer;
+use crate::transport::timer::Wheel;
+
+/// A worker in the caller's thread.
+pub struct Inproc {
+    around: Arc<Surroundings<Gateway>>,
+    dialer: Arc<Dialer>,
+    _phases: PhaseSender,
+    _shutdown: watch::Sender<bool>,
+    _waiting: Waiting,
+}
+
+impl Inproc {
+    /// A worker under this configuration. Its listeners are not bound.
+    ///
+    /// # Errors
+    /// As for [`super::run`].
+    pub fn new(config: Config) -> Result<Self, StartError> {
+        let bounds = bounds(&config);
+        let (phase_sender, phases) = phases();
+        let (chores, waiting) = Chores::new();
+        let shared = Arc::new(shared(
+            config,
+            phases.clone(),
+            chores,
+            Arc::new(ToolNames::new()),
+        )?);
+        let (shutdown_sender, shutdown) = watch::channel(false);
+        let dialer = Dialer::new();
+        let handler = Gateway::new(
+            shared,
+            Arc::clone(&dialer),
+            Arc::new(Memo::default()),
+            "inproc".into(),
+            shutdown.clone(),
+        );
+        let around = Arc::new(Surroundings {
+            handler: Arc::new(handler),
+            bounds,
+            wheel: Wheel::new(Instant::now()),
+            phases,
+            leaves: Phase::Draining,
+            shutdown,
+            flight: None,
+        });
+        Ok(Self {
+            around,
+            dialer,
+            _phases: phase_sender,
+            _shutdown: shutdown_sender,
+            _waiting: waiting,
+        })
+    }
+
+    /// Keeps the worker's time, for as long as it is polled.
+    pub async fn turn(&self) {
+        let wheel = Arc::clone(&self.around.wheel);
+        let dialer = Some(Arc::clone(&self.dialer));
+        turn(wheel, self.around.phases.clone(), dialer).await;
+    }
+
+    /// Serves a connection to its end.
+    ///
+    /// # Errors
+    /// If the socket has no addresses any more.
+    pub async fn serve(&self, stream: TcpStream) -> std::io::Result<()> {
+        let info = ConnInfo {
+            client: stream.peer_addr()?,
+            local: stream.local_addr()?,
+            listener: "inproc".into(),
+            place: None,
+        };
+        connection::serve(stream, info, Arc::clone(&self.around), None).await;
+        Ok(())
+    }
+}
