@@ -304,7 +304,7 @@ fn check_accept(head: &dyn RequestHead, types: &[&str]) -> Result<(), Whole> {
     let accepted = |wanted: &str| {
         let mut found = false;
         head.each(&mut |name, value| {
-            found |= name.eq_ignore_ascii_case("accept")
+            found |= name.is("accept")
                 && value
                     .split(|byte| *byte == b',')
                     .any(|range| covers(media_type(range), wanted));

@@ -31,7 +31,7 @@ pub struct Body {
 }
 
 impl Body {
-    /// The body of a request that has none.
+    /// A body of which nothing was read, nor is known to come.
     pub fn empty() -> Self {
         Self {
             chunks: SmallVec::new(),
@@ -50,33 +50,27 @@ impl Body {
     /// [`Fault::BodyTooLarge`], [`Fault::SlowBody`], [`Fault::ClientGone`], [`Fault::Parse`] and
     /// [`Fault::Invalid`] for what the scan refuses.
     pub async fn peek<D: Downstream>(
+        &mut self,
         down: &mut D,
         ctx: &mut Ctx,
         limits: &Limits,
         window: usize,
-    ) -> Result<Self, Fault> {
-        let limit = limits.body as u64;
+    ) -> Result<(), Fault> {
+        self.limit = limits.body as u64;
         let announced = down
             .head()
             .get("content-length")
             .and_then(|value| std::str::from_utf8(value).ok())
             .and_then(|value| value.trim().parse::<u64>().ok());
-        if announced.is_some_and(|length| length > limit) {
+        if announced.is_some_and(|length| length > self.limit) {
             return Err(Fault::BodyTooLarge);
         }
-        let length = announced.map_or(Length::Unknown, Length::Exact);
-        let mut body = Self {
-            chunks: SmallVec::new(),
-            ended: false,
-            peek: Peek::new(),
-            read: 0,
-            length,
-            limit,
-        };
-        let filled = body.fill(down, window).await;
-        ctx.bytes_in = body.read;
-        ctx.id.clone_from(&body.peek.message().id);
-        filled.map(|()| body)
+        self.length = announced.map_or(Length::Unknown, Length::Exact);
+        self.ended = false;
+        let filled = self.fill(down, window).await;
+        ctx.bytes_in = self.read;
+        ctx.id.clone_from(&self.peek.message().id);
+        filled
     }
 
     async fn fill<D: Downstream>(&mut self, down: &mut D, window: usize) -> Result<(), Fault> {

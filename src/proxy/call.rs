@@ -50,6 +50,96 @@ pub enum Rules {
 }
 
 impl Call {
+    /// A call of which nothing is known. It is filled in where it stands: what a scan needs is not
+    /// moved about with every request.
+    pub fn new(http: HttpMethod) -> Self {
+        Self {
+            rules: Rules::Session,
+            http,
+            method: None,
+            owed: Owed::new(),
+            body: Body::empty(),
+        }
+    }
+
+    /// Reads as much of the request as it takes to understand it. What is learned on the way (era,
+    /// method, id) goes to `ctx` at once, so that a refusal can carry it.
+    ///
+    /// # Errors
+    /// Whatever makes the request one that is answered here.
+    pub async fn understand<D: Downstream>(
+        &mut self,
+        down: &mut D,
+        ctx: &mut Ctx,
+        limits: &Limits,
+    ) -> Result<(), Fault> {
+        self.http = match down.head().method() {
+            "GET" => HttpMethod::Get,
+            "POST" => HttpMethod::Post,
+            "DELETE" => HttpMethod::Delete,
+            _ => return Err(Fault::Method("GET, POST, DELETE")),
+        };
+        let first = classify(down.head(), self.http, None);
+        if self.http == HttpMethod::Post {
+            check_content_type(down.head())?;
+        }
+        self.read_body(down, ctx, limits, first).await?;
+        check_repeated(down.head())?;
+        let message = self.body.peek.message();
+        let known = self.body.ended || self.body.peek.settled();
+        let verdict = match (self.http, known) {
+            (HttpMethod::Post, true) => classify(down.head(), self.http, Some(message)),
+            _ => first,
+        };
+        ctx.requested.clone_from(&message.init_version);
+        self.rules = rules(verdict)?;
+        self.method = message
+            .method
+            .clone()
+            .or_else(|| method_header(down.head(), self.rules));
+        ctx.era = Some(match self.rules {
+            Rules::Stateless => Era::Stateless,
+            Rules::Session | Rules::Handshake => Era::Session,
+        });
+        ctx.mcp_method = self.method.as_deref().map_or("", mcp::label);
+        if self.method.as_deref() == Some("tools/call") {
+            let header = || name_header(down.head());
+            ctx.tool = message.name.clone().or_else(header);
+        }
+        if known && self.http == HttpMethod::Post && message.class() == Class::Invalid {
+            return Err(Fault::Invalid("the body is not a JSON-RPC message"));
+        }
+        self.owed = owed(message);
+        if message.class() == Class::Batch {
+            ctx.id = None;
+            ctx.batch = self.owed.to_vec();
+        }
+        Ok(())
+    }
+
+    async fn read_body<D: Downstream>(
+        &mut self,
+        down: &mut D,
+        ctx: &mut Ctx,
+        limits: &Limits,
+        first: Verdict,
+    ) -> Result<(), Fault> {
+        if self.http != HttpMethod::Post {
+            return if down.body_ended() {
+                Ok(())
+            } else {
+                Err(Fault::Invalid("a body is not expected"))
+            };
+        }
+        // Only where the head routes may the body be longer than the look at it.
+        let window = if first == Verdict::Stateless {
+            limits.peek
+        } else {
+            limits.body
+        };
+        self.body.peek(down, ctx, limits, window).await
+    }
+
     /// Whether this is the request of this MCP method.
     pub fn is(&self, method: &str) -> bool {
         self.method.as_deref() == Some(method)
@@ -91,97 +181,17 @@ impl Call {
     }
 }
 
-/// Reads as much of the request as it takes to understand it. What is learned on the way (era,
-/// method, id) goes to `ctx` at once, so that a refusal can carry it.
-///
-/// # Errors
-/// Whatever makes the request one that is answered here.
-pub async fn understand<D: Downstream>(
-    down: &mut D,
-    ctx: &mut Ctx,
-    limits: &Limits,
-) -> Result<Call, Fault> {
-    let http = match down.head().method() {
-        "GET" => HttpMethod::Get,
-        "POST" => HttpMethod::Post,
-        "DELETE" => HttpMethod::Delete,
-        _ => return Err(Fault::Method("GET, POST, DELETE")),
-    };
-    let first = classify(down.head(), http, None);
-    if http == HttpMethod::Post {
-        check_content_type(down.head())?;
+/// Whose rules the verdict means, unless it refuses.
+fn rules(verdict: Verdict) -> Result<Rules, Fault> {
+    match verdict {
+        Verdict::Stateless => Ok(Rules::Stateless),
+        Verdict::Handshake => Ok(Rules::Handshake),
+        Verdict::Session { .. } => Ok(Rules::Session),
+        Verdict::NeedBody => Err(Fault::BodyTooLarge),
+        Verdict::Refuse(Refusal::HeaderMismatch(why)) => Err(Fault::HeaderMismatch(why)),
+        Verdict::Refuse(Refusal::UnsupportedVersion) => Err(Fault::UnsupportedVersion),
+        Verdict::Refuse(Refusal::UnsupportedVersionLegacy) => Err(Fault::UnsupportedVersionLegacy),
     }
-    let body = read_body(down, ctx, limits, http, first).await?;
-    check_repeated(down.head())?;
-    let message = body.peek.message();
-    let known = body.ended || body.peek.settled();
-    let verdict = match (http, known) {
-        (HttpMethod::Post, true) => classify(down.head(), http, Some(message)),
-        _ => first,
-    };
-    ctx.requested.clone_from(&message.init_version);
-    let rules = match verdict {
-        Verdict::Stateless => Rules::Stateless,
-        Verdict::Handshake => Rules::Handshake,
-        Verdict::Session { .. } => Rules::Session,
-        Verdict::NeedBody => return Err(Fault::BodyTooLarge),
-        Verdict::Refuse(Refusal::HeaderMismatch(why)) => return Err(Fault::HeaderMismatch(why)),
-        Verdict::Refuse(Refusal::UnsupportedVersion) => return Err(Fault::UnsupportedVersion),
-        Verdict::Refuse(Refusal::UnsupportedVersionLegacy) => {
-            return Err(Fault::UnsupportedVersionLegacy);
-        }
-    };
-    let method = message
-        .method
-        .clone()
-        .or_else(|| method_header(down.head(), rules));
-    ctx.era = Some(if rules == Rules::Stateless {
-        Era::Stateless
-    } else {
-        Era::Session
-    });
-    ctx.mcp_method = method.as_deref().map_or("", mcp::label);
-    if method.as_deref() == Some("tools/call") {
-        ctx.tool = message.name.clone().or_else(|| name_header(down.head()));
-    }
-    if known && http == HttpMethod::Post && message.class() == Class::Invalid {
-        return Err(Fault::Invalid("the body is not a JSON-RPC message"));
-    }
-    let owed = owed(message);
-    if message.class() == Class::Batch {
-        ctx.id = None;
-        ctx.batch = owed.to_vec();
-    }
-    Ok(Call {
-        rules,
-        http,
-        method,
-        owed,
-        body,
-    })
-}
-
-async fn read_body<D: Downstream>(
-    down: &mut D,
-    ctx: &mut Ctx,
-    limits: &Limits,
-    http: HttpMethod,
-    first: Verdict,
-) -> Result<Body, Fault> {
-    if http != HttpMethod::Post {
-        return if down.body_ended() {
-            Ok(Body::empty())
-        } else {
-            Err(Fault::Invalid("a body is not expected"))
-        };
-    }
-    // Only where the head routes may the body be longer than the look at it.
-    let window = if first == Verdict::Stateless {
-        limits.peek
-    } else {
-        limits.body
-    };
-    Body::peek(down, ctx, limits, window).await
 }
 
 fn classify(head: &impl RequestHead, method: HttpMethod, body: Option<&mcp::Message>) -> Verdict {

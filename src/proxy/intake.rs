@@ -85,8 +85,9 @@ fn check_fields(head: &dyn RequestHead, fields_max: usize, bytes_max: usize) -> 
     let mut params = 0;
     head.each(&mut |name, value| {
         fields += 1;
+        let name = name.as_bytes();
         bytes += name.len() + value.len() + 4;
-        let prefix = name.as_bytes().get(..MCP_PARAM_PREFIX.len());
+        let prefix = name.get(..MCP_PARAM_PREFIX.len());
         params += usize::from(
             prefix.is_some_and(|p| p.eq_ignore_ascii_case(MCP_PARAM_PREFIX.as_bytes())),
         );

@@ -8,8 +8,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::body::Body;
-use super::call::{Call, Owed, Rules};
+use super::call::{Call, Owed};
 use super::ctx::{Ctx, End};
 use super::decide::{self, Aim};
 use super::fault::Fault;
@@ -77,13 +76,7 @@ async fn open<D: Downstream>(
         need: Need::Any,
         key: decide::hash_key(pool, down.head(), down.info()),
     };
-    let mut call = Call {
-        rules: Rules::Session,
-        http: HttpMethod::Get,
-        method: None,
-        owed: Owed::new(),
-        body: Body::empty(),
-    };
+    let mut call = Call::new(HttpMethod::Get);
     let mut reply = forward(worker, down, ctx, pool, &mut call, &aim).await?;
     if !is_event_stream(reply.up.head()) {
         return relay(worker, down, ctx, pool, &call, &aim, reply, flight).await;
@@ -286,8 +279,9 @@ async fn post<D: Downstream>(
     sealed: &str,
 ) -> Result<Next, Fault> {
     let limits = ctx.snapshot.config.limits.clone();
-    let body = Body::peek(down, ctx, &limits, limits.body).await?;
-    let message = body.peek.message();
+    let mut call = Call::new(HttpMethod::Post);
+    call.body.peek(down, ctx, &limits, limits.body).await?;
+    let message = call.body.peek.message();
     ctx.mcp_method = message.method.as_deref().map_or("", crate::mcp::label);
     let owed: Owed = match message.class() {
         Class::Request => message.id.iter().cloned().collect(),
@@ -306,13 +300,8 @@ async fn post<D: Downstream>(
     {
         return Err(Fault::Invalid("too many requests wait for their answers"));
     }
-    let mut call = Call {
-        rules: Rules::Session,
-        http: HttpMethod::Post,
-        method,
-        owed: owed.clone(),
-        body,
-    };
+    call.method = method;
+    call.owed.clone_from(&owed);
     let aim = Aim::Bound(bound);
     let reply = forward(worker, down, ctx, pool, &mut call, &aim).await;
     let accepted = reply

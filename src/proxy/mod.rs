@@ -132,7 +132,8 @@ async fn mcp<D: Downstream>(
     if route.transport == Transport::Sse {
         return legacy_sse::serve(worker, down, ctx, flight, pool).await;
     }
-    let mut call = call::understand(down, ctx, &snapshot.config.limits).await?;
+    let mut call = Call::new(HttpMethod::Post);
+    call.understand(down, ctx, &snapshot.config.limits).await?;
     let served = understood(worker, down, ctx, flight, pool, &mut call).await;
     if served.is_err() {
         call.learn_id(down, ctx).await;

@@ -21,8 +21,9 @@ use crate::config::HashOn;
 use crate::pool::{Admin, CallPermit, Endpoint, HealthState, Need, PickContext};
 use crate::session::NameHash;
 use crate::transport::dial::peer;
+use crate::transport::fields::{Name, is_nominated};
 use crate::transport::sessions::PingoraHead;
-use crate::transport::{ConnInfo, Headers, is_hop_by_hop, is_nominated};
+use crate::transport::{ConnInfo, Headers};
 
 /// Endpoints tried for one request when connections fail.
 const ATTEMPTS_MAX: usize = 3;
@@ -269,7 +270,7 @@ fn wanted(pool: &PoolState, head: &PingoraHead) -> Option<Arc<Endpoint>> {
 fn cookie(head: &impl Headers, name: &str) -> Option<String> {
     let mut found = None;
     head.each(&mut |field, value| {
-        if field.eq_ignore_ascii_case("cookie")
+        if field.is("cookie")
             && let Ok(text) = std::str::from_utf8(value)
         {
             for pair in text.split(';') {
@@ -296,7 +297,8 @@ fn strip_hop_by_hop(response: &mut ResponseHeader) {
         .keys()
         .filter(|name| !stays(name.as_str()))
         .filter(|name| {
-            is_hop_by_hop(name.as_str()) || is_nominated(&response.headers, name.as_str())
+            let bytes = name.as_str().as_bytes();
+            Name::new(bytes).is_hop_by_hop() || is_nominated(&response.headers, bytes)
         })
         .cloned()
         .collect();

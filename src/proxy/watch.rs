@@ -46,6 +46,8 @@ impl From<Stop> for Fault {
 pub struct Watch<'a> {
     endpoint: &'a Endpoint,
     phases: &'a Phases,
+    /// When this wait, or the present stretch of it, began.
+    began: Instant,
     deadline: Option<Instant>,
     down_since: Option<Instant>,
 }
@@ -53,17 +55,20 @@ pub struct Watch<'a> {
 impl<'a> Watch<'a> {
     /// A watch that ends with `limit`, counted from now; [`Duration::MAX`] is no limit.
     pub fn new(endpoint: &'a Endpoint, phases: &'a Phases, limit: Duration) -> Self {
+        let began = Instant::now();
         Self {
             endpoint,
             phases,
-            deadline: Instant::now().checked_add(limit),
+            began,
+            deadline: began.checked_add(limit),
             down_since: None,
         }
     }
 
     /// Begins the limit anew.
     pub fn extend(&mut self, limit: Duration) {
-        self.deadline = Instant::now().checked_add(limit);
+        self.began = Instant::now();
+        self.deadline = self.began.checked_add(limit);
     }
 
     /// Waits for what `ready` waits for.
@@ -87,7 +92,7 @@ impl<'a> Watch<'a> {
                 return Poll::Ready(Err(Stop::Draining));
             }
             if !std::mem::replace(&mut armed, true) {
-                self.arm(down, Instant::now());
+                self.arm(down, self.began);
             }
             while down.alarm().poll(context).is_ready() {
                 let now = Instant::now();

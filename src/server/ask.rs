@@ -12,6 +12,7 @@ use crate::mcp::headers::MCP_SESSION_ID;
 use crate::pool::Endpoint;
 use crate::proxy::state::PoolState;
 use crate::transport::dial::{Dialer, Target};
+use crate::transport::fields::Name;
 use crate::transport::{Edits, Headers, Http, Length, Outgoing, RequestHead, Upstream};
 
 /// Bound on the answer to a probe; a longer one is cut off and counts as read.
@@ -50,7 +51,7 @@ impl Headers for OwnHead {
     fn count(&self, _: &str) -> usize {
         0
     }
-    fn each<'a>(&'a self, _: &mut dyn FnMut(&'a str, &'a [u8])) {}
+    fn each<'a>(&'a self, _: &mut dyn FnMut(Name<'a>, &'a [u8])) {}
 }
 
 impl RequestHead for OwnHead {

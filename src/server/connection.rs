@@ -28,7 +28,7 @@ use crate::transport::buffer::{BUFFER_BYTES, Buffer};
 use crate::transport::h1::conn::Conn;
 use crate::transport::h1::down::{After, H1Down};
 use crate::transport::h1::head::{EndOfHead, Head, Refusal};
-use crate::transport::timer::{Alarm, Wheel};
+use crate::transport::timer::Wheel;
 use crate::transport::wire::Wire;
 use crate::transport::{ConnInfo, Downstream, Error, Headers, RequestHead};
 
@@ -147,20 +147,14 @@ pub async fn serve<H: Handler>(
 ) {
     let alarm = around.wheel.alarm();
     let write_timeout = Some(around.bounds.write_timeout);
-    let line = Line {
-        conn: Conn::new(Wire::Tcp(stream), Some(alarm.clone()), write_timeout),
-        alarm,
-        info: Arc::new(info),
-        around,
-    };
-    line.serve(door, Turn::First).await;
+    let conn = Conn::new(Wire::Tcp(stream), Some(alarm.clone()), write_timeout);
+    let down = H1Down::new(conn, alarm, Arc::new(info), around.bounds.head_timeout);
+    Line { down, around }.serve(door, Turn::First).await;
 }
 
 /// A connection between two exchanges.
 struct Line<H> {
-    conn: Conn,
-    alarm: Alarm,
-    info: Arc<ConnInfo>,
+    down: H1Down,
     around: Arc<Surroundings<H>>,
 }
 
@@ -193,34 +187,31 @@ impl<H: Handler> Line<H> {
                 Read::Slow => return self.refuse(Fault::SlowBody).await,
                 Read::TooLarge => return self.refuse(Fault::HeadTooLarge).await,
             };
-            if turn == Turn::First && self.conn.ahead()[..length] == *H2_PREFACE_HEAD {
+            if turn == Turn::First && self.down.conn().ahead()[..length] == *H2_PREFACE_HEAD {
                 return self.http2(door).await;
             }
-            let bytes = self.conn.take_head(length);
-            let list = self.conn.take_list();
-            let head = match Head::take(bytes, self.around.bounds.fields_max, list) {
-                Ok(head) => head,
+            match self.down.begin(length, self.around.bounds.fields_max) {
+                Ok(()) => {}
                 Err(Refusal::TooManyFields) => return self.refuse(Fault::HeadTooLarge).await,
                 Err(refusal) => {
-                    log::debug!(client:% = self.info.client; "refused a request: {refusal}");
+                    log::debug!(client:% = self.down.info().client; "refused a request: {refusal}");
                     return self.refuse(Fault::Invalid("malformed request")).await;
                 }
-            };
-            let next = match self.lane(&head) {
-                Lane::Tunnel if !self.conn.ahead().is_empty() => {
+            }
+            let next = match self.lane() {
+                Lane::Tunnel if !self.down.conn().ahead().is_empty() => {
                     // Bytes behind an upgrade request that nobody has agreed to are an attack.
                     return self.refuse(Fault::Invalid("data before the upgrade")).await;
                 }
                 Lane::Tunnel => {
                     drop(door.take());
-                    let (wire, _) = self.conn.into_parts();
-                    return self.around.handler.tunnel(wire, &head, &self.info).await;
+                    return self.tunnel().await;
                 }
                 Lane::Plain => {
                     drop(door.take());
-                    self.plain(&head).await
+                    self.plain().await
                 }
-                Lane::Own => self.own(head, &mut door).await,
+                Lane::Own => self.own(&mut door).await,
             };
             match next {
                 Some(line) if !line.around.is_leaving() => self = line,
@@ -236,27 +227,29 @@ impl<H: Handler> Line<H> {
         let mut begun = turn == Turn::First;
         let mut last_call = None;
         let mut seen = EndOfHead::default();
-        self.alarm.after(if begun {
+        let alarm = self.down.alarm().clone();
+        let conn = self.down.conn();
+        alarm.after(if begun {
             bounds.head_timeout
         } else {
             bounds.idle_timeout
         });
         poll_fn(|context| {
             // A client may send an empty line before a request (RFC 9112 section 2.2).
-            while self.conn.ahead().starts_with(b"\r\n") {
-                self.conn.skip(2);
+            while conn.ahead().starts_with(b"\r\n") {
+                conn.skip(2);
                 seen = EndOfHead::default();
             }
-            let reading = self.conn.poll_head(context, &mut seen, bounds.head_max);
+            let reading = conn.poll_head(context, &mut seen, bounds.head_max);
             match reading {
                 Poll::Ready(Ok(length)) => return Poll::Ready(Read::Head(length)),
                 Poll::Ready(Err(Error::Malformed(_))) => return Poll::Ready(Read::TooLarge),
                 Poll::Ready(Err(_)) => return Poll::Ready(Read::Closed),
                 Poll::Pending => {}
             }
-            if !begun && !self.conn.ahead().is_empty() {
+            if !begun && !conn.ahead().is_empty() {
                 begun = true;
-                self.alarm.after(bounds.head_timeout);
+                alarm.after(bounds.head_timeout);
             }
             if self.around.is_leaving() {
                 if !begun {
@@ -264,19 +257,20 @@ impl<H: Handler> Line<H> {
                 }
                 if turn == Turn::First && last_call.is_none() {
                     last_call = Some(Instant::now());
-                    self.alarm.after(LAST_CALL);
+                    alarm.after(LAST_CALL);
                 }
             }
-            let silent = self.conn.ahead().is_empty() || last_call.is_some();
-            self.alarm
+            let silent = conn.ahead().is_empty() || last_call.is_some();
+            alarm
                 .poll(context)
                 .map(|()| if silent { Read::Closed } else { Read::Slow })
         })
         .await
     }
 
-    fn lane(&self, head: &Head) -> Lane {
+    fn lane(&self) -> Lane {
         let handler = &*self.around.handler;
+        let head = self.down.head();
         match handler.lane(head) {
             // Only a handler's own route can be upgraded by us; Pingora does it for plain ones.
             Lane::Own if handler.tunnels() && head.wants_websocket() => Lane::Tunnel,
@@ -286,14 +280,8 @@ impl<H: Handler> Line<H> {
 
     /// One exchange through the transport traits; the connection, if another exchange may follow
     /// in this task.
-    async fn own(self, head: Head, door: &mut Option<Counted>) -> Option<Self> {
-        let Self {
-            conn,
-            alarm,
-            info,
-            around,
-        } = self;
-        let mut down = H1Down::new(conn, alarm, head, info, around.bounds.head_timeout);
+    async fn own(self, door: &mut Option<Counted>) -> Option<Self> {
+        let Self { mut down, around } = self;
         if around.is_leaving() {
             down.close_after();
         }
@@ -324,38 +312,34 @@ impl<H: Handler> Line<H> {
     }
 
     /// What becomes of the connection of an exchange that is over.
-    async fn after(down: H1Down, around: Arc<Surroundings<H>>) -> Option<Self> {
-        let alarm = down.alarm().clone();
-        let info = Arc::clone(down.info());
-        let (conn, after) = down.into_conn();
-        match after {
-            After::Next => Some(Self {
-                conn,
-                alarm,
-                info,
-                around,
-            }),
+    async fn after(mut down: H1Down, around: Arc<Surroundings<H>>) -> Option<Self> {
+        match down.end() {
+            After::Next => Some(Self { down, around }),
             After::Linger => {
-                Box::pin(linger(conn)).await;
+                Box::pin(linger(down)).await;
                 None
             }
             After::Close => None,
         }
     }
 
-    /// One exchange on Pingora's proxy.
-    async fn plain(self, head: &Head) -> Option<Self> {
-        let Self {
-            mut conn,
-            alarm,
-            info,
-            around,
-        } = self;
-        let rest = rest_of_request(head, conn.take_ahead().as_ref().map_or(&[], |b| b.filled()));
-        let (request, behind) = rest;
+    /// A WebSocket over the bare connection.
+    async fn tunnel(mut self) {
+        let head = self.down.take_head();
+        let (conn, _, info) = self.down.into_conn();
         let (wire, _) = conn.into_parts();
-        let stream = layered(wire, &info);
-        let mut session = ServerSession::new_http1(stream);
+        self.around.handler.tunnel(wire, &head, &info).await;
+    }
+
+    /// One exchange on Pingora's proxy.
+    async fn plain(mut self) -> Option<Self> {
+        let around = self.around;
+        let ahead = self.down.conn().take_ahead();
+        let ahead = ahead.as_ref().map_or(&[][..], Buffer::filled);
+        let (request, behind) = rest_of_request(self.down.head(), ahead);
+        let (conn, alarm, info) = self.down.into_conn();
+        let (wire, _) = conn.into_parts();
+        let mut session = ServerSession::new_http1(layered(wire, &info));
         if let ServerSession::H1(session) = &mut session {
             session.set_pipelined_prefix(request);
         }
@@ -364,24 +348,21 @@ impl<H: Handler> Line<H> {
         let wire = Wire::Layered(stream);
         let mut conn = Conn::new(wire, Some(alarm.clone()), write_timeout);
         conn.put_back(Some(Buffer::of(&behind)));
-        Some(Self {
-            conn,
-            alarm,
-            info,
-            around,
-        })
+        let down = H1Down::new(conn, alarm, info, around.bounds.head_timeout);
+        Some(Self { down, around })
     }
 
     /// Reads what is still missing of the HTTP/2 preface, since Pingora would wait for it for ever,
     /// and goes on in HTTP/2.
-    async fn http2(mut self, door: Option<Counted>) {
+    async fn http2(self, door: Option<Counted>) {
+        let (mut conn, alarm, info) = self.down.into_conn();
         let whole = poll_fn(|context| {
-            while self.conn.ahead().len() < H2_PREFACE_LENGTH {
-                match self.conn.poll_fill(context, BUFFER_BYTES) {
+            while conn.ahead().len() < H2_PREFACE_LENGTH {
+                match conn.poll_fill(context, BUFFER_BYTES) {
                     Poll::Ready(Ok(read)) if read > 0 => {}
                     Poll::Ready(_) => return Poll::Ready(false),
                     // The time of the head is still running.
-                    Poll::Pending => return self.alarm.poll(context).map(|()| false),
+                    Poll::Pending => return alarm.poll(context).map(|()| false),
                 }
             }
             Poll::Ready(true)
@@ -389,17 +370,18 @@ impl<H: Handler> Line<H> {
         if !whole.await {
             return;
         }
-        let (wire, ahead) = self.conn.into_parts();
+        let (wire, ahead) = conn.into_parts();
         if let Wire::Tcp(stream) = wire {
-            http2::serve(stream, &ahead, self.info, &self.around, door).await;
+            // Boxed, because every connection would otherwise hold the room for it.
+            Box::pin(http2::serve(stream, &ahead, info, &self.around, door)).await;
         }
     }
 
     /// Answers on the bare connection and closes it.
     async fn refuse(mut self, fault: Fault) {
         let text = local::bare(fault);
-        if self.conn.send([&text, &[], &[]]).await.is_ok() {
-            linger(self.conn).await;
+        if self.down.conn().send([&text, &[], &[]]).await.is_ok() {
+            Box::pin(linger(self.down)).await;
         }
     }
 }
@@ -429,7 +411,8 @@ fn layered(wire: Wire, info: &ConnInfo) -> Stream {
 }
 
 /// Closes our side and reads the other away for a while.
-async fn linger(mut conn: Conn) {
+async fn linger(mut down: H1Down) {
+    let conn = down.conn();
     let reading = async {
         conn.shutdown().await;
         let mut left = LINGER_BYTES;

@@ -31,9 +31,6 @@ use crate::transport::{ConnInfo, Downstream, RequestHead};
 /// Pause after an accept that failed for want of files or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How often idle connections to endpoints are looked through.
-const SWEEP_EVERY: Duration = Duration::from_secs(1);
-
 /// The gateway's handler for the connections of one listener on one thread.
 pub(super) struct Gateway {
     worker: Worker,
@@ -217,7 +214,6 @@ pub(super) async fn accept<H: Handler>(bound: Bound, around: Arc<Surroundings<H>
 pub(super) async fn turn(wheel: Arc<Wheel>, mut phases: Phases, dialer: Option<Arc<Dialer>>) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let mut swept = Instant::now();
     loop {
         tokio::select! {
             biased;
@@ -230,11 +226,8 @@ pub(super) async fn turn(wheel: Arc<Wheel>, mut phases: Phases, dialer: Option<A
             _ = ticks.tick() => {
                 let now = Instant::now();
                 wheel.turn(now);
-                if let Some(dialer) = &dialer
-                    && now >= swept + SWEEP_EVERY
-                {
-                    swept = now;
-                    dialer.sweep(now);
+                if let Some(dialer) = &dialer {
+                    dialer.tick(now);
                 }
             }
         }

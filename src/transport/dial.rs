@@ -30,6 +30,8 @@ use super::{Error, Length, Outgoing, ResponseHead, Upstream};
 
 /// Idle connections kept per dialer over all endpoints; one more is closed.
 const IDLE_MAX: usize = 1024;
+/// How often idle connections are looked through.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Endpoints whose empty lists are kept for the next connection; names that change their addresses
 /// leave some behind.
 const KEYS_KEPT: usize = 256;
@@ -107,9 +109,12 @@ impl Hasher for AsIs {
 }
 
 /// Idle connections, those used last at the end.
-#[derive(Default)]
 struct Idle {
-    by_key: HashMap<IdleKey, Vec<(Conn, Instant)>, BuildHasherDefault<AsIs>>,
+    /// The time as of the last tick: fine enough for what is idle for seconds.
+    now: Instant,
+    /// When the list was last looked through.
+    swept: Instant,
+    by_key: HashMap<IdleKey, Vec<(Box<H1Up>, Instant)>, BuildHasherDefault<AsIs>>,
     count: usize,
 }
 
@@ -124,8 +129,14 @@ pub struct Dialer {
 impl Dialer {
     /// A dialer with an empty pool.
     pub fn new() -> Arc<Self> {
+        let now = Instant::now();
         Arc::new(Self {
-            idle: Mutex::default(),
+            idle: Mutex::new(Idle {
+                now,
+                swept: now,
+                by_key: HashMap::default(),
+                count: 0,
+            }),
             connector: OnceLock::new(),
         })
     }
@@ -154,18 +165,17 @@ impl Dialer {
         } else {
             None
         };
-        let reused = pooled.is_some();
-        let mut conn = match pooled {
-            Some(conn) => conn,
+        let mut up = match pooled {
+            Some(up) => up,
             None => {
                 let connecting = connect(target.address);
                 let connected = timeout(target.connect_timeout, connecting).await;
                 let stream = connected.map_err(|_| Error::ConnectTimeout)??;
-                Conn::new(Wire::Tcp(stream), None, None)
+                H1Up::new(Conn::new(Wire::Tcp(stream), None, None))
             }
         };
-        conn.bound(alarm.cloned(), target.write_timeout);
-        Ok(Up::H1(H1Up::new(conn, reused, key, Arc::clone(self))))
+        up.begin(Arc::clone(self), key, alarm, target.write_timeout);
+        Ok(Up::H1(up))
     }
 
     async fn open_http2(self: &Arc<Self>, target: Target) -> Result<SessionUp, Error> {
@@ -190,41 +200,46 @@ impl Dialer {
     }
 
     /// The idle connection to an endpoint that was used last, if one is still open.
-    fn pooled(&self, key: &IdleKey) -> Option<Conn> {
-        let now = Instant::now();
+    fn pooled(&self, key: &IdleKey) -> Option<Box<H1Up>> {
         let mut idle = self.lock();
-        let Idle { by_key, count } = &mut *idle;
+        let Idle {
+            now, by_key, count, ..
+        } = &mut *idle;
         let waiting = by_key.get_mut(key)?;
-        while let Some((mut conn, since)) = waiting.pop() {
+        while let Some((mut up, since)) = waiting.pop() {
             *count -= 1;
-            if now.saturating_duration_since(since) < key.idle && conn.is_quiet() {
-                return Some(conn);
+            if now.saturating_duration_since(since) < key.idle && up.is_quiet() {
+                return Some(up);
             }
         }
         None
     }
 
     /// Takes back a connection whose exchange has ended.
-    pub(super) fn release(&self, conn: Conn, key: IdleKey) {
-        let mut conn = conn;
-        conn.bound(None, None);
+    pub(super) fn release(&self, up: Box<H1Up>, key: IdleKey) {
         let mut idle = self.lock();
         if idle.count < IDLE_MAX && !key.idle.is_zero() {
             idle.count += 1;
+            let now = idle.now;
             let waiting = idle.by_key.entry(key).or_default();
-            waiting.push((conn, Instant::now()));
+            waiting.push((up, now));
         }
     }
 
-    /// Closes idle connections that have waited for too long, or that the endpoint has closed. To be
-    /// called every second or so.
-    pub fn sweep(&self, now: Instant) {
+    /// Tells the time, and now and then closes idle connections that have waited for too long or
+    /// that the endpoint has closed. To be called several times a second.
+    pub fn tick(&self, now: Instant) {
         let mut idle = self.lock();
-        let Idle { by_key, count } = &mut *idle;
+        idle.now = now;
+        if now.saturating_duration_since(idle.swept) < SWEEP_EVERY {
+            return;
+        }
+        idle.swept = now;
+        let Idle { by_key, count, .. } = &mut *idle;
         let tidy = by_key.len() > KEYS_KEPT;
         by_key.retain(|key, waiting| {
-            waiting.retain_mut(|(conn, since)| {
-                now.saturating_duration_since(*since) < key.idle && conn.is_quiet()
+            waiting.retain_mut(|(up, since)| {
+                now.saturating_duration_since(*since) < key.idle && up.is_quiet()
             });
             !(tidy && waiting.is_empty())
         });
@@ -288,7 +303,7 @@ pub fn peer(target: &Target) -> HttpPeer {
 /// An exchange with an endpoint, whichever HTTP it speaks.
 pub enum Up {
     /// Our own HTTP/1.1.
-    H1(H1Up),
+    H1(Box<H1Up>),
     /// Pingora's HTTP/2.
     H2(Box<SessionUp>),
 }

@@ -10,6 +10,7 @@
 
 pub mod buffer;
 pub mod dial;
+pub mod fields;
 pub mod h1;
 pub mod sessions;
 pub mod timer;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use buffer::Piece;
+use fields::Name;
 use timer::Alarm;
 
 /// What went wrong on a wire, told apart as far as the proxy acts on the difference.
@@ -71,11 +73,12 @@ impl fmt::Debug for ConnInfo {
 }
 
 /// The protocol version of an exchange, for the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Http {
     /// HTTP/1.0
     V10,
     /// HTTP/1.1
+    #[default]
     V11,
     /// HTTP/2
     V2,
@@ -99,7 +102,7 @@ pub trait Headers {
     /// How many field lines carry `name`.
     fn count(&self, name: &str) -> usize;
     /// Calls `f` with every field line in the order received.
-    fn each<'a>(&'a self, f: &mut dyn FnMut(&'a str, &'a [u8]));
+    fn each<'a>(&'a self, f: &mut dyn FnMut(Name<'a>, &'a [u8]));
 }
 
 /// The head of a request.
@@ -145,8 +148,9 @@ pub struct Edits<'a> {
 
 impl Edits<'_> {
     /// Whether a field that was read is sent on as it is.
-    pub fn keeps(&self, name: &str) -> bool {
-        !self.drop.contains(&name) && !self.set.iter().any(|(set, _)| *set == name)
+    pub fn keeps(&self, name: Name<'_>) -> bool {
+        let dropped = self.drop.iter().any(|drop| name.is(drop));
+        !dropped && !self.set.iter().any(|(set, _)| name.is(set))
     }
 }
 
@@ -255,37 +259,4 @@ pub trait Upstream: Send {
     fn reused(&self) -> bool;
     /// Gives a connection whose response was read to its end back for reuse.
     fn release(self);
-}
-
-/// True for fields that belong to one connection and are never sent on (RFC 9110 section 7.6.1),
-/// and for the framing fields that the transport writes itself. `name` is in lower case.
-pub fn is_hop_by_hop(name: &str) -> bool {
-    matches!(
-        name,
-        "connection"
-            | "keep-alive"
-            | "proxy-connection"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "te"
-            | "trailer"
-            | "transfer-encoding"
-            | "upgrade"
-            | "content-length"
-            | "http2-settings"
-            | "expect"
-    )
-}
-
-/// True if one of the `Connection` field lines nominates `name` as hop-by-hop.
-pub fn is_nominated(headers: &(impl Headers + ?Sized), name: &str) -> bool {
-    let mut found = false;
-    headers.each(&mut |field, value| {
-        if field.eq_ignore_ascii_case("connection") {
-            found |= value
-                .split(|b| *b == b',')
-                .any(|token| token.trim_ascii().eq_ignore_ascii_case(name.as_bytes()));
-        }
-    });
-    found
 }

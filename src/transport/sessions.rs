@@ -16,11 +16,9 @@ use pingora::{Error as PingoraError, ErrorType};
 use tokio::time::timeout;
 
 use super::buffer::Piece;
+use super::fields::{Name, Stays};
 use super::timer::Alarm;
-use super::{
-    ConnInfo, Downstream, Edits, Error, Headers, Http, Length, RequestHead, ResponseHead,
-    is_hop_by_hop, is_nominated,
-};
+use super::{ConnInfo, Downstream, Edits, Error, Headers, Http, Length, RequestHead, ResponseHead};
 
 mod up;
 
@@ -36,9 +34,9 @@ impl Headers for HeaderMap {
         self.get_all(name).iter().count()
     }
 
-    fn each<'a>(&'a self, f: &mut dyn FnMut(&'a str, &'a [u8])) {
+    fn each<'a>(&'a self, f: &mut dyn FnMut(Name<'a>, &'a [u8])) {
         for (name, value) in self {
-            f(name.as_str(), value.as_bytes());
+            f(Name::new(name.as_str().as_bytes()), value.as_bytes());
         }
     }
 }
@@ -74,7 +72,7 @@ impl Headers for PingoraHead {
         self.parts.headers.count(name)
     }
 
-    fn each<'a>(&'a self, f: &mut dyn FnMut(&'a str, &'a [u8])) {
+    fn each<'a>(&'a self, f: &mut dyn FnMut(Name<'a>, &'a [u8])) {
         self.parts.headers.each(f);
     }
 }
@@ -182,18 +180,12 @@ where
     F: FnMut(HeaderName, HeaderValue),
 {
     if let Some(headers) = from {
-        let nominated = headers.count("connection") > 0;
+        let stays = Stays::new(headers, edits, &[]);
         headers.each(&mut |name, value| {
-            let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
-                return;
-            };
-            if is_hop_by_hop(name.as_str()) || !edits.keeps(name.as_str()) {
-                return;
-            }
-            if nominated && is_nominated(headers, name.as_str()) {
-                return;
-            }
-            if let Ok(value) = HeaderValue::from_bytes(value) {
+            if !stays.has(name)
+                && let Ok(name) = HeaderName::from_bytes(name.as_bytes())
+                && let Ok(value) = HeaderValue::from_bytes(value)
+            {
                 put(name, value);
             }
         });

@@ -20,6 +20,18 @@ const SLOTS: usize = 1024;
 const NONE: u32 = u32::MAX;
 const NEVER: u64 = u64::MAX;
 
+/// Whole ticks in a time, and whether another has begun.
+fn ticks(time: Duration) -> (u64, bool) {
+    const NANOS: u32 = TICK.subsec_nanos();
+    const PER_SECOND: u64 = 1_000_000_000 / NANOS as u64;
+    let whole = time.as_secs().saturating_mul(PER_SECOND);
+    let part = time.subsec_nanos();
+    (
+        whole.saturating_add(u64::from(part / NANOS)),
+        part % NANOS > 0,
+    )
+}
+
 /// The wheel of one thread. Its lock is never contended: only that thread takes it.
 #[derive(Debug)]
 pub struct Wheel {
@@ -83,8 +95,7 @@ impl Wheel {
 
     /// Brings the wheel to `now` and wakes whoever is due. To be called every [`TICK`].
     pub fn turn(&self, now: Instant) {
-        let elapsed = now.saturating_duration_since(self.started).as_nanos() / TICK.as_nanos();
-        let target = u64::try_from(elapsed).unwrap_or(NEVER - 1);
+        let (target, _) = ticks(now.saturating_duration_since(self.started));
         let mut state = self.lock();
         // Once around is enough, however long nobody turned the wheel.
         let first = (state.now + 1).max(target.saturating_sub(SLOTS as u64 - 1));
@@ -224,8 +235,8 @@ impl State {
 impl Alarm {
     /// Due once `time` has passed.
     pub fn after(&self, time: Duration) {
-        let ticks = time.as_nanos().div_ceil(TICK.as_nanos());
-        let ticks = u64::try_from(ticks).unwrap_or(NEVER);
+        let (whole, begun) = ticks(time);
+        let ticks = whole.saturating_add(u64::from(begun));
         let mut state = self.0.wheel.lock();
         // The present tick has begun some time ago, so one more is needed not to be early.
         let due = state.now.saturating_add(ticks).saturating_add(1);
@@ -235,9 +246,9 @@ impl Alarm {
     /// Due at `time`.
     pub fn at(&self, time: Instant) {
         let since = time.saturating_duration_since(self.0.wheel.started);
-        let due = since.as_nanos().div_ceil(TICK.as_nanos());
+        let (whole, begun) = ticks(since);
         let mut state = self.0.wheel.lock();
-        state.set(self.0.key, u64::try_from(due).unwrap_or(NEVER));
+        state.set(self.0.key, whole.saturating_add(u64::from(begun)));
     }
 
     /// Never due.

@@ -13,7 +13,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{Error, Outgoing, is_hop_by_hop, is_nominated};
+use super::fields::{Name, Stays};
+use super::{Error, Outgoing};
 
 /// Bound on the endpoint's response head.
 const HEAD_MAX: usize = 16 * 1024;
@@ -91,27 +92,23 @@ fn request(out: &Outgoing<'_>) -> Vec<u8> {
         out.method, out.target, out.authority
     )
     .into_bytes();
-    let mut put = |name: &str, value: &[u8]| {
-        bytes.extend_from_slice(name.as_bytes());
+    let mut put = |name: &[u8], value: &[u8]| {
+        bytes.extend_from_slice(name);
         bytes.extend_from_slice(b": ");
         bytes.extend_from_slice(value);
         bytes.extend_from_slice(b"\r\n");
     };
+    let stays = Stays::new(out.head, out.edits, &["host"]);
     out.head.each(&mut |name, value| {
-        let lower = name.to_ascii_lowercase();
-        if lower != "host"
-            && !is_hop_by_hop(&lower)
-            && out.edits.keeps(&lower)
-            && !is_nominated(out.head, &lower)
-        {
-            put(name, value);
+        if !stays.has(name) {
+            put(name.as_bytes(), value);
         }
     });
     for (name, value) in out.edits.set {
-        put(name, value);
+        put(name.as_bytes(), value);
     }
-    put("Connection", b"Upgrade");
-    put("Upgrade", b"websocket");
+    put(b"Connection", b"Upgrade");
+    put(b"Upgrade", b"websocket");
     bytes.extend_from_slice(b"\r\n");
     bytes
 }
@@ -159,7 +156,7 @@ fn parse_answer(head: &[u8], rest: BytesMut) -> Result<Answer, Error> {
             field.name.to_ascii_lowercase().as_str(),
             "content-length" | "transfer-encoding"
         );
-        if (framing && status != 101) || !is_hop_by_hop(&field.name.to_ascii_lowercase()) {
+        if (framing && status != 101) || !Name::new(field.name.as_bytes()).is_hop_by_hop() {
             put(field.name, field.value);
         }
     }

@@ -13,6 +13,7 @@ use super::feed::{Feed, Step};
 use super::reply::{Body, Opened, Reply, Whole};
 use super::request::understand;
 use super::state::State;
+use crate::transport::fields::Name;
 use crate::transport::{Headers, Http, RequestHead};
 
 /// Header fields as a test writes them.
@@ -54,9 +55,9 @@ impl Headers for FakeHead {
             .count()
     }
 
-    fn each<'a>(&'a self, f: &mut dyn FnMut(&'a str, &'a [u8])) {
+    fn each<'a>(&'a self, f: &mut dyn FnMut(Name<'a>, &'a [u8])) {
         for (name, value) in &self.fields {
-            f(name, value.as_bytes());
+            f(Name::new(name.as_bytes()), value.as_bytes());
         }
     }
 }

@@ -9,6 +9,7 @@ use std::mem::MaybeUninit;
 use super::framing::Framing;
 use super::{Field, Fields, content_length, has_token};
 use crate::transport::buffer::Buffer;
+use crate::transport::fields::Name;
 use crate::transport::{Headers, ResponseHead};
 
 /// Header fields in a response head.
@@ -24,27 +25,29 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Parses exactly one head, `bytes` ending with its empty line.
+    /// Parses exactly one head in place, `bytes` ending with its empty line.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn take(bytes: Buffer, list: Vec<Field>) -> Result<Self, &'static str> {
-        let mut answer = Self {
-            fields: Fields { bytes, list },
-            status: 0,
-            keeps: false,
-        };
-        let version = answer.read()?;
-        let closes = answer.connection_says("close");
-        answer.keeps = !closes && (version == 1 || answer.connection_says("keep-alive"));
-        if version == 0 && answer.fields.count("transfer-encoding") > 0 {
+    pub fn fill(&mut self, bytes: Buffer, list: Vec<Field>) -> Result<(), &'static str> {
+        self.fields.refill(bytes, list);
+        let version = self.read()?;
+        let closes = self.connection_says("close");
+        self.keeps = !closes && (version == 1 || self.connection_says("keep-alive"));
+        if version == 0 && self.fields.count("transfer-encoding") > 0 {
             return Err("Transfer-Encoding in HTTP/1.0");
         }
-        Ok(answer)
+        Ok(())
     }
 
     fn read(&mut self) -> Result<u8, &'static str> {
-        let bytes = self.fields.bytes.filled();
+        let Fields {
+            bytes,
+            list,
+            first,
+            repeated,
+        } = &mut self.fields;
+        let bytes = bytes.filled();
         let mut fields = [const { MaybeUninit::uninit() }; FIELDS_MAX];
         let mut response = httparse::Response::new(&mut []);
         let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
@@ -57,21 +60,22 @@ impl Answer {
             Err(httparse::Error::TooManyHeaders) => return Err("too many header fields"),
             _ => return Err("not an HTTP response head"),
         }
-        let base = bytes.as_ptr().addr();
         self.status = response.code.unwrap_or_default();
-        self.fields
-            .list
-            .extend(response.headers.iter().map(|field| Field::new(base, field)));
+        let version = response.version.unwrap_or_default();
+        Fields::note(bytes, list, first, repeated, response.headers);
         if !(100..=999).contains(&self.status) {
             return Err("a status that is none");
         }
-        Ok(response.version.unwrap_or_default())
+        Ok(version)
     }
 
     fn connection_says(&self, token: &str) -> bool {
+        if self.fields.find("connection").is_none() {
+            return false;
+        }
         let mut says = false;
         self.fields.each(&mut |name, value| {
-            says |= name.eq_ignore_ascii_case("connection") && has_token(value, token);
+            says |= name.is("connection") && has_token(value, token);
         });
         says
     }
@@ -128,7 +132,7 @@ impl Headers for Answer {
         self.fields.count(name)
     }
 
-    fn each<'a>(&'a self, f: &mut dyn FnMut(&'a str, &'a [u8])) {
+    fn each<'a>(&'a self, f: &mut dyn FnMut(Name<'a>, &'a [u8])) {
         self.fields.each(f);
     }
 }
@@ -144,7 +148,9 @@ mod tests {
     use super::*;
 
     fn take(text: &str) -> Result<Answer, &'static str> {
-        Answer::take(Buffer::of(text.as_bytes()), Vec::new())
+        let mut answer = Answer::default();
+        answer.fill(Buffer::of(text.as_bytes()), Vec::new())?;
+        Ok(answer)
     }
 
     fn framing(fields: &str) -> Result<Framing, &'static str> {

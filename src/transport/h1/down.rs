@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::conn::Conn;
 use super::framing::Framing;
-use super::head::Head;
+use super::head::{Head, Refusal};
 use super::write::{self, Ends, chunk_size};
 use super::{content_length, has_token};
 use crate::transport::buffer::Piece;
@@ -29,16 +29,21 @@ enum Sending {
     Done,
 }
 
-/// A client's exchange over our own HTTP/1.1.
-pub struct H1Down {
+/// A client's connection over our own HTTP/1.1, and the exchange on it.
+///
+/// It is handed from step to step with every request, so it is one pointer; what it points to is
+/// made once for a connection.
+pub struct H1Down(Box<Inner>);
+
+struct Inner {
     conn: Conn,
     alarm: Alarm,
-    head: Head,
     info: Arc<ConnInfo>,
+    /// Bounds each wait for a piece of a request's body.
+    body_timeout: Duration,
+    head: Head,
     /// The request's body.
     body: Framing,
-    /// Bounds each wait for a piece of it.
-    body_timeout: Duration,
     sending: Sending,
     method_is_head: bool,
     version: Http,
@@ -50,63 +55,103 @@ pub struct H1Down {
 }
 
 impl H1Down {
-    /// An exchange whose head has been read from `conn`.
-    pub fn new(
-        conn: Conn,
-        alarm: Alarm,
-        head: Head,
-        info: Arc<ConnInfo>,
-        body_timeout: Duration,
-    ) -> Self {
+    /// A connection on which no request has come yet.
+    pub fn new(conn: Conn, alarm: Alarm, info: Arc<ConnInfo>, body_timeout: Duration) -> Self {
+        Self(Box::new(Inner {
+            conn,
+            alarm,
+            info,
+            body_timeout,
+            head: Head::default(),
+            body: Framing::exact(0),
+            sending: Sending::Head,
+            method_is_head: false,
+            version: Http::V11,
+            keeps: true,
+            expects_continue: false,
+            broken: false,
+        }))
+    }
+
+    /// The connection, between two exchanges.
+    pub fn conn(&mut self) -> &mut Conn {
+        &mut self.0.conn
+    }
+
+    /// The connection, for another protocol to go on with.
+    pub fn into_conn(self) -> (Conn, Alarm, Arc<ConnInfo>) {
+        let Inner {
+            conn, alarm, info, ..
+        } = *self.0;
+        (conn, alarm, info)
+    }
+
+    /// Reads the request head of so many bytes at the front of what was read ahead; an exchange
+    /// begins.
+    ///
+    /// # Errors
+    /// As [`Head::parse`]. No exchange has begun then.
+    pub fn begin(&mut self, length: usize, fields_max: usize) -> Result<(), Refusal> {
+        let inner = &mut *self.0;
+        let bytes = inner.conn.take_head(length);
+        inner.head.fill(bytes, fields_max, inner.conn.take_list())?;
+        let head = &inner.head;
         // What could be read in two ways was refused with the head.
-        let body = if head.count("transfer-encoding") > 0 {
+        inner.body = if head.count("transfer-encoding") > 0 {
             Framing::chunked()
         } else {
             let length = head.get("content-length").and_then(content_length);
             Framing::exact(length.unwrap_or(0))
         };
-        let version = head.version();
+        inner.version = head.version();
         let closes = head
             .get("connection")
             .is_some_and(|value| has_token(value, "close"));
-        let expects_continue = version == Http::V11
+        inner.keeps = inner.version == Http::V11 && !closes;
+        inner.expects_continue = inner.version == Http::V11
             && head
                 .get("expect")
                 .is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
-        Self {
-            method_is_head: head.method() == "HEAD",
-            keeps: version == Http::V11 && !closes,
-            conn,
-            alarm,
-            head,
-            info,
-            body,
-            body_timeout,
-            sending: Sending::Head,
-            version,
-            expects_continue,
-            broken: false,
-        }
+        inner.method_is_head = head.method() == "HEAD";
+        inner.sending = Sending::Head;
+        inner.broken = false;
+        Ok(())
     }
 
-    /// The connection, if another request may follow on it.
-    pub fn into_conn(mut self) -> (Conn, After) {
-        let list = self.head.release();
-        self.conn.keep_list(list);
-        let after = match (self.sending, self.keeps, self.body.is_done()) {
-            (Sending::Done, true, true) if !self.broken => After::Next,
+    /// Takes the request head out of an exchange that goes on in another protocol.
+    pub fn take_head(&mut self) -> Head {
+        std::mem::take(&mut self.0.head)
+    }
+
+    /// Ends the exchange; what becomes of the connection.
+    pub fn end(&mut self) -> After {
+        let inner = &mut *self.0;
+        let list = inner.head.release();
+        inner.conn.keep_list(list);
+        match (inner.sending, inner.keeps, inner.body.is_done()) {
+            (Sending::Done, true, true) if !inner.broken => After::Next,
             // What the client still sends would turn our closing into a reset.
             (Sending::Done, _, false) => After::Linger,
             _ => After::Close,
-        };
-        (self.conn, after)
+        }
+    }
+}
+
+impl Inner {
+    fn poll_body(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Piece>, Error>> {
+        self.conn.poll_piece(context, &mut self.body)
     }
 
-    fn poll_body(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Piece>, Error>> {
-        if let Poll::Ready(piece) = self.conn.poll_piece(context, &mut self.body) {
-            return Poll::Ready(piece);
-        }
-        self.alarm.poll(context).map(|()| Err(Error::ReadTimeout))
+    /// Waits for a piece that was not there yet.
+    async fn await_body(&mut self) -> Result<Option<Piece>, Error> {
+        self.alarm.after(self.body_timeout);
+        poll_fn(|context| {
+            if let Poll::Ready(piece) = self.poll_body(context) {
+                return Poll::Ready(piece);
+            }
+            self.alarm.poll(context).map(|()| Err(Error::ReadTimeout))
+        })
+        .await
     }
 
     /// Tells a client that waits for it to send its body (RFC 9110 section 10.1.1).
@@ -134,36 +179,41 @@ impl Downstream for H1Down {
     type Head = Head;
 
     fn head(&self) -> &Head {
-        &self.head
+        &self.0.head
     }
 
     fn release_head(&mut self) {
-        self.head.release();
+        drop(self.0.head.release());
     }
 
     fn info(&self) -> &Arc<ConnInfo> {
-        &self.info
+        &self.0.info
     }
 
     fn alarm(&self) -> &Alarm {
-        &self.alarm
+        &self.0.alarm
     }
 
     fn body_ended(&mut self) -> bool {
-        !self.broken && self.body.is_done()
+        !self.0.broken && self.0.body.is_done()
     }
 
     async fn read_body(&mut self) -> Result<Option<Piece>, Error> {
-        if self.broken {
+        if self.0.broken {
             return Err(Error::Closed);
         }
-        if self.body.is_done() {
+        if self.0.body.is_done() {
             return Ok(None);
         }
-        self.send_continue().await?;
-        self.alarm.after(self.body_timeout);
-        let read = poll_fn(|context| self.poll_body(context)).await;
-        self.broken = read.is_err();
+        self.0.send_continue().await?;
+        // Most bodies came with their heads, and need no time limit.
+        let inner = &mut *self.0;
+        let ready = poll_fn(|context| Poll::Ready(inner.poll_body(context))).await;
+        let read = match ready {
+            Poll::Ready(read) => read,
+            Poll::Pending => inner.await_body().await,
+        };
+        inner.broken = read.is_err();
         read
     }
 
@@ -174,60 +224,60 @@ impl Downstream for H1Down {
         edits: Edits<'_>,
         length: Length,
     ) -> Result<(), Error> {
-        let chunks = self.version == Http::V11;
-        if (length == Length::Unknown && !chunks) || self.broken {
-            self.keeps = false;
+        let chunks = self.0.version == Http::V11;
+        if (length == Length::Unknown && !chunks) || self.0.broken {
+            self.0.keeps = false;
         }
         let ends = Ends {
             length,
             chunks,
-            closes: !self.keeps,
+            closes: !self.0.keeps,
         };
         let from = from.map(|from| from as &dyn Headers);
-        write::response(self.conn.out(), status, from, edits, ends);
-        self.sending = match length {
-            Length::Unknown if chunks && !self.method_is_head => Sending::Chunked,
+        write::response(self.0.conn.out(), status, from, edits, ends);
+        self.0.sending = match length {
+            Length::Unknown if chunks && !self.0.method_is_head => Sending::Chunked,
             _ => Sending::Plain,
         };
         Ok(())
     }
 
     async fn send_body(&mut self, data: &[u8]) -> Result<(), Error> {
-        match self.sending {
+        match self.0.sending {
             // An empty chunk would be the last one.
             Sending::Chunked if !data.is_empty() => {
                 let mut room = [0; 18];
                 let at = chunk_size(data.len(), &mut room);
-                self.conn.send([&room[at..], data, b"\r\n"]).await
+                self.0.conn.send([&room[at..], data, b"\r\n"]).await
             }
-            _ => self.conn.send([data, &[], &[]]).await,
+            _ => self.0.conn.send([data, &[], &[]]).await,
         }
     }
 
     async fn flush(&mut self) -> Result<(), Error> {
-        self.conn.flush().await
+        self.0.conn.flush().await
     }
 
     async fn finish(&mut self) -> Result<(), Error> {
-        if self.sending == Sending::Chunked {
-            self.conn.send([b"0\r\n\r\n", &[], &[]]).await?;
+        if self.0.sending == Sending::Chunked {
+            self.0.conn.send([b"0\r\n\r\n", &[], &[]]).await?;
         } else {
-            self.conn.flush().await?;
+            self.0.conn.flush().await?;
         }
-        self.sending = Sending::Done;
+        self.0.sending = Sending::Done;
         Ok(())
     }
 
     async fn abort(&mut self) {
-        self.keeps = false;
-        self.conn.shutdown().await;
+        self.0.keeps = false;
+        self.0.conn.shutdown().await;
     }
 
     fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        self.conn.poll_gone(context)
+        self.0.conn.poll_gone(context)
     }
 
     fn close_after(&mut self) {
-        self.keeps = false;
+        self.0.keeps = false;
     }
 }

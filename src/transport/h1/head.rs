@@ -9,7 +9,8 @@ use std::ops::Range;
 
 use super::{Field, Fields, content_length};
 use crate::transport::buffer::Buffer;
-use crate::transport::{Headers, Http, RequestHead, is_nominated};
+use crate::transport::fields::{Name, is_nominated};
+use crate::transport::{Headers, Http, RequestHead};
 
 /// Header fields that the parser can hold; the configured limit is at most this.
 pub const FIELDS_MAX: usize = 256;
@@ -39,8 +40,11 @@ pub enum Refusal {
 /// Only CR LF ends a line. A head whose lines end in bare LF ends here as well, for the parser to
 /// refuse it at once.
 pub fn end_of_head(bytes: &[u8]) -> Option<usize> {
-    let empty_line = memchr::memmem::find(bytes, b"\n\r\n").map(|at| at + 3);
-    empty_line.or_else(|| memchr::memmem::find(bytes, b"\n\n").map(|at| at + 2))
+    memchr::memchr_iter(b'\n', bytes).find_map(|at| match bytes.get(at + 1)? {
+        b'\n' => Some(at + 2),
+        b'\r' if bytes.get(at + 2) == Some(&b'\n') => Some(at + 3),
+        _ => None,
+    })
 }
 
 /// Looks at bytes that arrive in pieces for the end of a head, each byte once.
@@ -60,13 +64,36 @@ impl EndOfHead {
 }
 
 /// A parsed HTTP/1 request head. Holds the buffer it was read into; fields are ranges in it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Head {
     fields: Fields,
-    method: Range<usize>,
+    method: Method,
     target: Range<usize>,
     authority: Option<Range<usize>>,
     version: Http,
+}
+
+/// The method, which is one of a few in nearly every request.
+#[derive(Debug)]
+enum Method {
+    Common(&'static str),
+    Other(Range<usize>),
+}
+
+impl Default for Method {
+    fn default() -> Self {
+        Self::Common("")
+    }
+}
+
+impl Method {
+    fn of(method: &str, range: impl FnOnce() -> Range<usize>) -> Self {
+        const COMMON: [&str; 5] = ["POST", "GET", "DELETE", "HEAD", "OPTIONS"];
+        match COMMON.iter().find(|common| **common == method) {
+            Some(common) => Self::Common(common),
+            None => Self::Other(range()),
+        }
+    }
 }
 
 impl Head {
@@ -75,31 +102,38 @@ impl Head {
     /// # Errors
     /// Everything in [`Refusal`]. `fields_max` bounds the number of field lines.
     pub fn parse(bytes: &[u8], fields_max: usize) -> Result<Self, Refusal> {
-        Self::take(Buffer::of(bytes), fields_max, Vec::new())
-    }
-
-    /// The same, in the buffer where the head was read. `list` is where the fields are noted: an
-    /// empty one, with the room that an earlier head has left.
-    ///
-    /// # Errors
-    /// As [`Self::parse`].
-    pub fn take(bytes: Buffer, fields_max: usize, list: Vec<Field>) -> Result<Self, Refusal> {
-        let mut head = Self {
-            fields: Fields { bytes, list },
-            method: 0..0,
-            target: 0..0,
-            authority: None,
-            version: Http::V11,
-        };
-        head.read(fields_max)?;
-        head.refuse_ambiguous_framing()?;
-        head.refuse_hidden_fields()?;
-        head.settle_target()?;
+        let mut head = Self::default();
+        head.fill(Buffer::of(bytes), fields_max, Vec::new())?;
         Ok(head)
     }
 
+    /// The same in place, with the buffer where the head was read. `list` is where the fields are
+    /// noted: an empty one, with the room that an earlier head has left.
+    ///
+    /// # Errors
+    /// As [`Self::parse`]. What is in the head then means nothing.
+    pub fn fill(
+        &mut self,
+        bytes: Buffer,
+        fields_max: usize,
+        list: Vec<Field>,
+    ) -> Result<(), Refusal> {
+        self.fields.refill(bytes, list);
+        self.version = Http::V11;
+        self.read(fields_max)?;
+        self.refuse_ambiguous_framing()?;
+        self.refuse_hidden_fields()?;
+        self.settle_target()
+    }
+
     fn read(&mut self, fields_max: usize) -> Result<(), Refusal> {
-        let bytes = self.fields.bytes.filled();
+        let Fields {
+            bytes,
+            list,
+            first,
+            repeated,
+        } = &mut self.fields;
+        let bytes = bytes.filled();
         refuse_bare_line_ends(bytes)?;
         let mut fields = [const { MaybeUninit::uninit() }; FIELDS_MAX];
         let mut request = httparse::Request::new(&mut []);
@@ -115,14 +149,13 @@ impl Head {
             let start = part.as_ptr().addr() - base;
             start..start + part.len()
         };
-        self.method = range(request.method.unwrap_or_default());
+        let method = request.method.unwrap_or_default();
+        self.method = Method::of(method, || range(method));
         self.target = range(request.path.unwrap_or_default());
         if request.version == Some(0) {
             self.version = Http::V10;
         }
-        self.fields
-            .list
-            .extend(request.headers.iter().map(|field| Field::new(base, field)));
+        Fields::note(bytes, list, first, repeated, request.headers);
         Ok(())
     }
 
@@ -134,7 +167,7 @@ impl Head {
     /// Lets go of everything that was read, for an exchange that has no more use for it. What is
     /// returned is the room for the fields of the next head.
     pub fn release(&mut self) -> Vec<Field> {
-        self.method = 0..0;
+        self.method = Method::default();
         self.target = 0..0;
         self.authority = None;
         self.fields.release()
@@ -146,7 +179,7 @@ impl Head {
             && self
                 .get("upgrade")
                 .is_some_and(|value| value.eq_ignore_ascii_case(b"websocket"))
-            && is_nominated(self, "upgrade")
+            && is_nominated(self, b"upgrade")
             && self.count("sec-websocket-key") == 1
     }
 
@@ -185,7 +218,7 @@ impl Head {
     fn refuse_hidden_fields(&self) -> Result<(), Refusal> {
         let mut hidden = false;
         self.each(&mut |name, value| {
-            if name.eq_ignore_ascii_case("connection") {
+            if name.is("connection") {
                 hidden |= value
                     .split(|b| *b == b',')
                     .any(|token| is_end_to_end(token.trim_ascii()));
@@ -208,12 +241,7 @@ impl Head {
             return Err(Refusal::Host("missing"));
         }
         let bytes = self.fields.bytes.filled();
-        let host = self
-            .fields
-            .list
-            .iter()
-            .find(|field| field.is(bytes, "host"))
-            .map(Field::value_range);
+        let host = self.fields.find("host").map(Field::value_range);
         self.authority = host.filter(|range| !range.is_empty());
         if let Some(range) = &self.authority
             && !bytes[range.clone()].iter().all(|b| is_authority_byte(*b))
@@ -298,19 +326,12 @@ fn is_authority_byte(byte: u8) -> bool {
         || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']' | b'%' | b'~')
 }
 
-/// httparse takes a bare LF for a line end and Pingora's parser with it; others do not. A CR that
-/// no LF follows, and a folded line, are the same kind of trap.
+/// The parser takes a bare LF for a line end; others do not. What else is a trap of this kind, a CR
+/// that no LF follows and a folded line, it refuses itself.
 fn refuse_bare_line_ends(bytes: &[u8]) -> Result<(), Refusal> {
-    for at in memchr::memchr2_iter(b'\n', b'\r', bytes) {
-        let crlf = match bytes[at] {
-            b'\n' => at > 0 && bytes[at - 1] == b'\r',
-            _ => bytes.get(at + 1) == Some(&b'\n'),
-        };
-        if !crlf {
-            return Err(Refusal::Syntax("bare CR or LF"));
-        }
-        if bytes[at] == b'\n' && matches!(bytes.get(at + 1), Some(b' ' | b'\t')) {
-            return Err(Refusal::Syntax("folded header line"));
+    for at in memchr::memchr_iter(b'\n', bytes) {
+        if at == 0 || bytes[at - 1] != b'\r' {
+            return Err(Refusal::Syntax("bare LF"));
         }
     }
     Ok(())
@@ -337,14 +358,17 @@ impl Headers for Head {
         self.fields.count(name)
     }
 
-    fn each<'a>(&'a self, f: &mut dyn FnMut(&'a str, &'a [u8])) {
+    fn each<'a>(&'a self, f: &mut dyn FnMut(Name<'a>, &'a [u8])) {
         self.fields.each(f);
     }
 }
 
 impl RequestHead for Head {
     fn method(&self) -> &str {
-        self.text(&self.method)
+        match &self.method {
+            Method::Common(method) => method,
+            Method::Other(range) => self.text(range),
+        }
     }
 
     fn target(&self) -> &str {

@@ -16,12 +16,16 @@ mod write;
 use std::ops::Range;
 
 use super::buffer::Buffer;
+use super::fields::{KNOWN, Known, Name};
 
 /// Where the name and the value of a field lie in the bytes of a head.
 #[derive(Debug, Clone, Copy)]
 pub struct Field {
-    name: (u32, u16),
-    value: (u32, u32),
+    name: u32,
+    value: u32,
+    value_len: u32,
+    name_len: u16,
+    known: Option<Known>,
 }
 
 impl Field {
@@ -30,17 +34,20 @@ impl Field {
     fn new(base: usize, field: &httparse::Header<'_>) -> Self {
         let offset = |part: &[u8]| (part.as_ptr().addr() - base) as u32;
         Self {
-            name: (
-                offset(field.name.as_bytes()),
-                u16::try_from(field.name.len()).unwrap_or(u16::MAX),
-            ),
-            value: (offset(field.value), field.value.len() as u32),
+            name: offset(field.name.as_bytes()),
+            name_len: u16::try_from(field.name.len()).unwrap_or(u16::MAX),
+            value: offset(field.value),
+            value_len: field.value.len() as u32,
+            known: Known::find(field.name.as_bytes()),
         }
     }
 
-    fn name<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
-        let start = self.name.0 as usize;
-        &bytes[start..start + usize::from(self.name.1)]
+    fn name<'a>(&self, bytes: &'a [u8]) -> Name<'a> {
+        let start = self.name as usize;
+        Name::seen(
+            &bytes[start..start + usize::from(self.name_len)],
+            self.known,
+        )
     }
 
     fn value<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
@@ -48,13 +55,8 @@ impl Field {
     }
 
     fn value_range(&self) -> Range<usize> {
-        let start = self.value.0 as usize;
-        start..start + self.value.1 as usize
-    }
-
-    fn is(&self, bytes: &[u8], name: &str) -> bool {
-        usize::from(self.name.1) == name.len()
-            && self.name(bytes).eq_ignore_ascii_case(name.as_bytes())
+        let start = self.value as usize;
+        start..start + self.value_len as usize
     }
 }
 
@@ -63,37 +65,87 @@ impl Field {
 struct Fields {
     bytes: Buffer,
     list: Vec<Field>,
+    /// For each known name one more than the place of its first field; 0 if there is none.
+    first: [u16; KNOWN],
+    /// A bit for each known name that stands more than once.
+    repeated: u32,
 }
 
 impl Fields {
+    /// Begins anew with other bytes, of which nothing is known yet.
+    fn refill(&mut self, bytes: Buffer, list: Vec<Field>) {
+        debug_assert!(list.is_empty());
+        self.bytes = bytes;
+        self.list = list;
+        self.first = [0; KNOWN];
+        self.repeated = 0;
+    }
+
+    /// Notes what the parser has found in `bytes`.
+    fn note(
+        bytes: &[u8],
+        list: &mut Vec<Field>,
+        first: &mut [u16; KNOWN],
+        repeated: &mut u32,
+        parsed: &[httparse::Header<'_>],
+    ) {
+        let base = bytes.as_ptr().addr();
+        for (field, place) in parsed.iter().zip(1..) {
+            let field = Field::new(base, field);
+            if let Some(known) = field.known {
+                match &mut first[known.index()] {
+                    first @ 0 => *first = place,
+                    _ => *repeated |= known.bit(),
+                }
+            }
+            list.push(field);
+        }
+    }
+
+    fn find(&self, name: &str) -> Option<&Field> {
+        match Known::find(name.as_bytes()) {
+            Some(known) => {
+                let place = self.first[known.index()].checked_sub(1)?;
+                self.list.get(usize::from(place))
+            }
+            None => {
+                let bytes = self.bytes.filled();
+                self.list.iter().find(|field| field.name(bytes).is(name))
+            }
+        }
+    }
+
     fn get(&self, name: &str) -> Option<&[u8]> {
-        let bytes = self.bytes.filled();
-        let found = self.list.iter().find(|field| field.is(bytes, name))?;
-        Some(found.value(bytes))
+        Some(self.find(name)?.value(self.bytes.filled()))
     }
 
     fn count(&self, name: &str) -> usize {
+        let known = Known::find(name.as_bytes());
+        if let Some(known) = known
+            && self.repeated & known.bit() == 0
+        {
+            return usize::from(self.first[known.index()] != 0);
+        }
         let bytes = self.bytes.filled();
         self.list
             .iter()
-            .filter(|field| field.is(bytes, name))
+            .filter(|field| field.known == known)
+            .filter(|field| known.is_some() || field.name(bytes).is(name))
             .count()
     }
 
-    fn each<'a>(&'a self, f: &mut dyn FnMut(&'a str, &'a [u8])) {
+    fn each<'a>(&'a self, f: &mut dyn FnMut(Name<'a>, &'a [u8])) {
         let bytes = self.bytes.filled();
         for field in &self.list {
-            // The parser lets only tokens pass, which are ASCII.
-            f(
-                std::str::from_utf8(field.name(bytes)).unwrap_or_default(),
-                field.value(bytes),
-            );
+            f(field.name(bytes), field.value(bytes));
         }
     }
 
     /// Lets go of the bytes; the empty list keeps its room for the next head.
     fn release(&mut self) -> Vec<Field> {
         self.bytes = Buffer::default();
+        self.first = [0; KNOWN];
+        self.repeated = 0;
         self.list.clear();
         std::mem::take(&mut self.list)
     }

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use super::answer::Answer;
 use super::conn::Conn;
@@ -11,18 +12,22 @@ use super::head::EndOfHead;
 use super::write::{self, chunk_size};
 use crate::transport::buffer::Piece;
 use crate::transport::dial::{Dialer, IdleKey};
-use crate::transport::{Error, Length, Outgoing, ResponseHead, Upstream};
+use crate::transport::timer::Alarm;
+use crate::transport::{Error, Length, Outgoing, ResponseHead};
 
 /// Size of a response head, in bytes.
 const HEAD_MAX: usize = 64 * 1024;
 /// Informational responses that may come before the final one.
 const INFORMATIONAL_MAX: u32 = 16;
 
-/// An exchange with an endpoint over our own HTTP/1.1. Dropped unfinished, its connection closes.
+/// A connection to an endpoint over our own HTTP/1.1, and the exchange on it. Dropped unfinished, it
+/// closes.
+///
+/// It is boxed once and kept so while it is idle, for an exchange is handed from step to step.
 pub struct H1Up {
     conn: Conn,
-    dialer: Arc<Dialer>,
-    key: IdleKey,
+    /// Where it goes when the exchange is over; none while it is there.
+    home: Option<(Arc<Dialer>, IdleKey)>,
     reused: bool,
     /// The request is written in chunks.
     chunked: bool,
@@ -40,18 +45,12 @@ pub struct H1Up {
 }
 
 impl H1Up {
-    /// An exchange on a connection that is new or has been idle.
-    pub(in crate::transport) fn new(
-        conn: Conn,
-        reused: bool,
-        key: IdleKey,
-        dialer: Arc<Dialer>,
-    ) -> Self {
-        Self {
+    /// A connection that was just made.
+    pub(in crate::transport) fn new(conn: Conn) -> Box<Self> {
+        Box::new(Self {
             conn,
-            dialer,
-            key,
-            reused,
+            home: None,
+            reused: false,
             chunked: false,
             begun: false,
             whole: false,
@@ -61,6 +60,44 @@ impl H1Up {
             answer: Answer::default(),
             body: Framing::ToClose,
             length: Length::None,
+        })
+    }
+
+    /// An exchange begins.
+    pub(in crate::transport) fn begin(
+        &mut self,
+        dialer: Arc<Dialer>,
+        key: IdleKey,
+        alarm: Option<&Alarm>,
+        write_timeout: Option<Duration>,
+    ) {
+        self.conn.bound(alarm.cloned(), write_timeout);
+        self.home = Some((dialer, key));
+    }
+
+    /// Is it still open, with nothing said on it since its last exchange?
+    pub(in crate::transport) fn is_quiet(&mut self) -> bool {
+        self.conn.is_quiet()
+    }
+
+    /// Gives a connection whose exchange is over back for reuse, if it is fit for it.
+    pub(in crate::transport) fn release(mut self: Box<Self>) {
+        let framed = matches!(self.body, Framing::Exact(_) | Framing::Chunked(_));
+        let is_over = framed && self.body.is_done();
+        // Bytes behind the answer belong to nothing that was asked.
+        let fit = self.whole && is_over && self.answer.keeps() && self.conn.ahead().is_empty();
+        if !fit {
+            return;
+        }
+        let list = self.answer.release();
+        self.conn.keep_list(list);
+        self.conn.bound(None, None);
+        self.reused = true;
+        self.begun = false;
+        self.whole = false;
+        self.informational = 0;
+        if let Some((dialer, key)) = self.home.take() {
+            dialer.release(self, key);
         }
     }
 
@@ -72,8 +109,8 @@ impl H1Up {
             };
             self.seen = EndOfHead::default();
             let bytes = self.conn.take_head(length);
-            let answer = Answer::take(bytes, self.conn.take_list()).map_err(Error::Malformed)?;
-            self.answer = answer;
+            let list = self.conn.take_list();
+            self.answer.fill(bytes, list).map_err(Error::Malformed)?;
             match self.answer.status() {
                 101 => return Poll::Ready(Err(Error::Malformed("101 without an upgrade request"))),
                 ..200 if self.informational < INFORMATIONAL_MAX => {
@@ -97,8 +134,12 @@ impl H1Up {
     }
 }
 
-impl Upstream for H1Up {
-    async fn send_head(&mut self, out: &Outgoing<'_>) -> Result<(), Error> {
+/// What [`Up`](crate::transport::dial::Up) asks of it, as [`crate::transport::Upstream`] has it.
+impl H1Up {
+    pub(in crate::transport) async fn send_head(
+        &mut self,
+        out: &Outgoing<'_>,
+    ) -> Result<(), Error> {
         self.begun = true;
         self.chunked = out.length == Length::Unknown;
         self.head_request = out.method == "HEAD";
@@ -106,7 +147,7 @@ impl Upstream for H1Up {
         Ok(())
     }
 
-    async fn send_body(&mut self, data: &[u8]) -> Result<(), Error> {
+    pub(in crate::transport) async fn send_body(&mut self, data: &[u8]) -> Result<(), Error> {
         if !self.chunked {
             return self.conn.send([data, &[], &[]]).await;
         }
@@ -119,7 +160,7 @@ impl Upstream for H1Up {
         self.conn.send([&room[at..], data, b"\r\n"]).await
     }
 
-    async fn finish(&mut self) -> Result<(), Error> {
+    pub(in crate::transport) async fn finish(&mut self) -> Result<(), Error> {
         if self.chunked {
             self.conn.send([b"0\r\n\r\n", &[], &[]]).await?;
         } else {
@@ -129,41 +170,33 @@ impl Upstream for H1Up {
         Ok(())
     }
 
-    async fn read_head(&mut self) -> Result<(), Error> {
+    pub(in crate::transport) async fn read_head(&mut self) -> Result<(), Error> {
         if !self.begun {
             return Err(Error::Closed);
         }
         poll_fn(|context| self.poll_head(context)).await
     }
 
-    fn head(&self) -> &dyn ResponseHead {
+    pub(in crate::transport) fn head(&self) -> &dyn ResponseHead {
         &self.answer
     }
 
-    fn release_head(&mut self) {
+    pub(in crate::transport) fn release_head(&mut self) {
         self.answer.release();
     }
 
-    fn poll_body(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Piece>, Error>> {
+    pub(in crate::transport) fn poll_body(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Option<Piece>, Error>> {
         self.conn.poll_piece(context, &mut self.body)
     }
 
-    fn length(&self) -> Length {
+    pub(in crate::transport) fn length(&self) -> Length {
         self.length
     }
 
-    fn reused(&self) -> bool {
+    pub(in crate::transport) fn reused(&self) -> bool {
         self.reused
-    }
-
-    fn release(mut self) {
-        let is_over =
-            matches!(self.body, Framing::Exact(0) | Framing::Chunked(_)) && self.body.is_done();
-        // Bytes behind the answer belong to nothing that was asked.
-        if self.whole && is_over && self.answer.keeps() && self.conn.ahead().is_empty() {
-            let list = self.answer.release();
-            self.conn.keep_list(list);
-            self.dialer.release(self.conn, self.key);
-        }
     }
 }

@@ -1,7 +1,8 @@
 //! Heads as they are sent, written straight into the buffer that goes out.
 
 use crate::transport::buffer::Buffer;
-use crate::transport::{Edits, Headers, Length, Outgoing, is_hop_by_hop, is_nominated};
+use crate::transport::fields::Stays;
+use crate::transport::{Edits, Headers, Length, Outgoing};
 
 /// The head of a request to an endpoint.
 pub(super) fn request(out: &mut Buffer, request: &Outgoing<'_>) {
@@ -10,7 +11,7 @@ pub(super) fn request(out: &mut Buffer, request: &Outgoing<'_>) {
     out.put(request.target.as_bytes());
     out.put(b" HTTP/1.1\r\n");
     field(out, b"Host", request.authority.as_bytes());
-    fields(out, Some(request.head), request.edits, Some("host"));
+    fields(out, Some(request.head), request.edits, &["host"]);
     match request.length {
         // A server is owed a length with every method that has a meaning for content (RFC 9110
         // section 8.6).
@@ -40,7 +41,7 @@ pub(super) fn response(
     ends: Ends,
 ) {
     status_line(out, status);
-    fields(out, from, edits, None);
+    fields(out, from, edits, &[]);
     match ends.length {
         // RFC 9110 section 8.6: neither 1xx, 204 nor 304 carries a length.
         Length::None if status >= 200 && status != 204 && status != 304 => {
@@ -71,17 +72,11 @@ fn status_line(out: &mut Buffer, status: u16) {
 }
 
 /// The fields that are sent on, then those that are set. Names stay as they were written.
-fn fields(out: &mut Buffer, from: Option<&dyn Headers>, edits: Edits<'_>, also: Option<&str>) {
+fn fields(out: &mut Buffer, from: Option<&dyn Headers>, edits: Edits<'_>, also: &[&str]) {
     if let Some(from) = from {
-        let nominated = from.count("connection") > 0;
+        let stays = Stays::new(from, edits, also);
         from.each(&mut |name, value| {
-            let mut room = [0; LONGEST];
-            let lower = lower(name, &mut room);
-            let stays = is_hop_by_hop(lower)
-                || !edits.keeps(lower)
-                || also == Some(lower)
-                || (nominated && is_nominated(from, name));
-            if !stays {
+            if !stays.has(name) {
                 field(out, name.as_bytes(), value);
             }
         });
@@ -91,29 +86,27 @@ fn fields(out: &mut Buffer, from: Option<&dyn Headers>, edits: Edits<'_>, also: 
     }
 }
 
-/// Names longer than this are none of those that are left behind or replaced.
-const LONGEST: usize = 32;
-
-/// A name in lower case, if it is short enough to be one that means something here.
-fn lower<'a>(name: &'a str, room: &'a mut [u8; LONGEST]) -> &'a str {
-    let Some(room) = room.get_mut(..name.len()) else {
-        return name;
-    };
-    room.copy_from_slice(name.as_bytes());
-    room.make_ascii_lowercase();
-    std::str::from_utf8(room).unwrap_or_default()
-}
-
 fn field(out: &mut Buffer, name: &[u8], value: &[u8]) {
     // Values that we make ourselves come from names and ids that are checked where they enter; this
     // is the last place where a line end could split the head.
     if memchr::memchr2(b'\r', b'\n', value).is_some() {
         return;
     }
-    out.put(name);
-    out.put(b": ");
-    out.put(value);
-    out.put(b"\r\n");
+    let size = name.len() + value.len() + 4;
+    if size > out.room() {
+        [name, b": ", value, b"\r\n"]
+            .iter()
+            .for_each(|part| out.put(part));
+        return;
+    }
+    let (to, rest) = out.spare().split_at_mut(name.len());
+    to.copy_from_slice(name);
+    let (to, rest) = rest.split_at_mut(2);
+    to.copy_from_slice(b": ");
+    let (to, rest) = rest.split_at_mut(value.len());
+    to.copy_from_slice(value);
+    rest[..2].copy_from_slice(b"\r\n");
+    out.advance(size);
 }
 
 fn number(out: &mut Buffer, name: &[u8], value: u64) {

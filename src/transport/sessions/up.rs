@@ -14,6 +14,7 @@ use pingora::upstreams::peer::HttpPeer;
 use super::{copy_fields, wire_error};
 use crate::transport::buffer::Piece;
 use crate::transport::dial::Dialer;
+use crate::transport::fields::Name;
 use crate::transport::{Error, Headers, Length, Outgoing, ResponseHead, Upstream};
 
 /// An exchange with an endpoint over one of Pingora's HTTP/2 sessions.
@@ -43,7 +44,7 @@ impl Headers for NoHead {
     fn count(&self, _: &str) -> usize {
         0
     }
-    fn each<'a>(&'a self, _: &mut dyn FnMut(&'a str, &'a [u8])) {}
+    fn each<'a>(&'a self, _: &mut dyn FnMut(Name<'a>, &'a [u8])) {}
 }
 
 impl ResponseHead for NoHead {
@@ -59,7 +60,7 @@ impl Headers for ResponseHeader {
     fn count(&self, name: &str) -> usize {
         self.headers.count(name)
     }
-    fn each<'a>(&'a self, f: &mut dyn FnMut(&'a str, &'a [u8])) {
+    fn each<'a>(&'a self, f: &mut dyn FnMut(Name<'a>, &'a [u8])) {
         self.headers.each(f);
     }
 }

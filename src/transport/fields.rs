@@ -1,0 +1,317 @@
+//! Names of header fields, and which fields of a head are sent on.
+//!
+//! A request is asked for some twenty of its fields, one after the other. The names that matter are
+//! few and known beforehand, so each field is looked at once, when its head is parsed, and told by a
+//! number from then on.
+
+use super::{Edits, Headers};
+
+/// A field name that means something here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known(u8);
+
+/// The names, in lower case, grouped by length and in order of it.
+const NAMES: [&str; 28] = [
+    "te",
+    "etag",
+    "host",
+    "accept",
+    "cookie",
+    "expect",
+    "origin",
+    "trailer",
+    "upgrade",
+    "mcp-name",
+    "connection",
+    "keep-alive",
+    "mcp-method",
+    "user-agent",
+    "content-type",
+    "authorization",
+    "last-event-id",
+    "content-length",
+    "http2-settings",
+    "mcp-session-id",
+    "accept-encoding",
+    "content-encoding",
+    "proxy-connection",
+    "transfer-encoding",
+    "x-accel-buffering",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "mcp-protocol-version",
+];
+
+/// How many names there are.
+pub const KNOWN: usize = NAMES.len();
+
+/// Fields that belong to one connection and are never sent on (RFC 9110 section 7.6.1), and the
+/// framing fields that the transport writes itself.
+const HOP_BY_HOP: u32 = mask(&[
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "content-length",
+    "http2-settings",
+    "expect",
+]);
+
+const fn mask(names: &[&str]) -> u32 {
+    let mut mask = 0;
+    let mut at = 0;
+    while at < names.len() {
+        match find(names[at].as_bytes()) {
+            Some(known) => mask |= 1 << known.0,
+            None => panic!("a name that is not known"),
+        }
+        at += 1;
+    }
+    mask
+}
+
+/// For each length, where the names of that length begin and end.
+const BY_LENGTH: [(u8, u8); 21] = {
+    let mut table = [(0, 0); 21];
+    let mut at = 0;
+    while at < NAMES.len() {
+        let row = &mut table[NAMES[at].len()];
+        if row.1 == 0 {
+            row.0 = at as u8;
+        }
+        row.1 = at as u8 + 1;
+        at += 1;
+    }
+    table
+};
+
+/// The slow way, for what is computed beforehand.
+const fn find(name: &[u8]) -> Option<Known> {
+    let mut at = 0;
+    while at < NAMES.len() {
+        if NAMES[at].as_bytes().eq_ignore_ascii_case(name) {
+            return Some(Known(at as u8));
+        }
+        at += 1;
+    }
+    None
+}
+
+/// The bit that tells a small letter from a capital one, in every byte of a word. Of the bytes that
+/// a field name may hold, only letters change by it, or turn into what no known name holds.
+const SMALL: u64 = 0x2020_2020_2020_2020;
+
+/// A name of 2 to 24 bytes as words: its beginning, its end, and what may lie between.
+type Words = [u64; 3];
+
+const fn words(name: &[u8]) -> Words {
+    let len = name.len();
+    if let (Some(first), Some(last)) = (name.first_chunk::<8>(), name.last_chunk::<8>()) {
+        let middle = match name.split_at(8).1.first_chunk::<8>() {
+            Some(middle) => u64::from_le_bytes(*middle),
+            None => 0,
+        };
+        return [
+            u64::from_le_bytes(*first) | SMALL,
+            u64::from_le_bytes(*last) | SMALL,
+            middle | SMALL,
+        ];
+    }
+    let short = match (name.first_chunk::<4>(), name.last_chunk::<4>()) {
+        (Some(first), Some(last)) => {
+            u32::from_le_bytes(*first) as u64 | (u32::from_le_bytes(*last) as u64) << 32
+        }
+        _ if len < 2 => 0,
+        _ => name[0] as u64 | (name[1] as u64) << 8 | (name[len - 1] as u64) << 16,
+    };
+    [short | SMALL, 0, 0]
+}
+
+/// The known names as words.
+const WORDS: [Words; NAMES.len()] = {
+    let mut table = [[0; 3]; NAMES.len()];
+    let mut at = 0;
+    while at < NAMES.len() {
+        table[at] = words(NAMES[at].as_bytes());
+        at += 1;
+    }
+    table
+};
+
+impl Known {
+    /// The name in question, whatever the case of its letters.
+    pub fn find(name: &[u8]) -> Option<Self> {
+        let &(first, end) = BY_LENGTH.get(name.len())?;
+        if first == end {
+            return None;
+        }
+        let words = words(name);
+        (first..end)
+            .find(|at| WORDS[usize::from(*at)] == words)
+            .map(Self)
+    }
+
+    /// Its number, below [`KNOWN`].
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    /// Its bit in a set of known names.
+    pub const fn bit(self) -> u32 {
+        1 << self.0
+    }
+}
+
+/// The name of a field as it was sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Name<'a> {
+    text: &'a [u8],
+    known: Option<Known>,
+}
+
+impl<'a> Name<'a> {
+    /// A name that is looked at for the first time.
+    pub fn new(text: &'a [u8]) -> Self {
+        Self {
+            text,
+            known: Known::find(text),
+        }
+    }
+
+    /// A name that was looked at before.
+    pub(super) fn seen(text: &'a [u8], known: Option<Known>) -> Self {
+        Self { text, known }
+    }
+
+    /// The bytes, which are ASCII in every head that was parsed.
+    pub fn as_bytes(self) -> &'a [u8] {
+        self.text
+    }
+
+    /// Is it this name? `name` is in lower case.
+    pub fn is(self, name: &str) -> bool {
+        self.text.eq_ignore_ascii_case(name.as_bytes())
+    }
+
+    /// Does it belong to one connection?
+    pub fn is_hop_by_hop(self) -> bool {
+        self.known
+            .is_some_and(|known| HOP_BY_HOP & known.bit() != 0)
+    }
+}
+
+/// Which fields of a head stay behind when it is sent on: those of one connection, those that
+/// `Connection` names, and those that the edits replace or drop.
+pub(super) struct Stays<'a> {
+    from: &'a dyn Headers,
+    edits: Edits<'a>,
+    known: u32,
+    /// The edits name fields that have no number.
+    others: bool,
+    /// `Connection` names fields of its own.
+    nominates: bool,
+}
+
+impl<'a> Stays<'a> {
+    /// `also` stay behind besides.
+    pub(super) fn new(from: &'a dyn Headers, edits: Edits<'a>, also: &[&str]) -> Self {
+        let mut stays = Self {
+            from,
+            edits,
+            known: HOP_BY_HOP,
+            others: false,
+            nominates: false,
+        };
+        let set = edits.set.iter().map(|(name, _)| name);
+        for name in set.chain(edits.drop).chain(also) {
+            match Known::find(name.as_bytes()) {
+                Some(known) => stays.known |= known.bit(),
+                None => stays.others = true,
+            }
+        }
+        debug_assert!(
+            also.iter()
+                .all(|name| Known::find(name.as_bytes()).is_some())
+        );
+        if from.count("connection") > 0 {
+            from.each(&mut |name, value| {
+                stays.nominates |= name.is("connection") && value.split(is_comma).any(nominates);
+            });
+        }
+        stays
+    }
+
+    /// Does this field stay behind?
+    pub(super) fn has(&self, name: Name<'_>) -> bool {
+        let stays = match name.known {
+            Some(known) => self.known & known.bit() != 0,
+            None if self.others => !self.edits.keeps(name),
+            None => false,
+        };
+        stays || (self.nominates && is_nominated(self.from, name.text))
+    }
+}
+
+/// Does this token of `Connection` name a field that would otherwise be sent on?
+fn nominates(token: &[u8]) -> bool {
+    let token = token.trim_ascii();
+    !(token.is_empty() || token.eq_ignore_ascii_case(b"close") || Name::new(token).is_hop_by_hop())
+}
+
+fn is_comma(byte: &u8) -> bool {
+    *byte == b','
+}
+
+/// True if one of the `Connection` field lines nominates `name` as hop-by-hop.
+pub fn is_nominated(headers: &(impl Headers + ?Sized), name: &[u8]) -> bool {
+    let mut found = false;
+    headers.each(&mut |field, value| {
+        found |= field.is("connection")
+            && value
+                .split(is_comma)
+                .any(|token| token.trim_ascii().eq_ignore_ascii_case(name));
+    });
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_known_name_is_found_and_no_other() {
+        assert!(KNOWN <= 32, "a name has a bit");
+        assert!(NAMES.iter().all(|name| (2..=24).contains(&name.len())));
+        assert!(NAMES.windows(2).all(|two| two[0].len() <= two[1].len()));
+        for (at, name) in NAMES.iter().enumerate() {
+            assert_eq!(Known::find(name.as_bytes()), Some(Known(at as u8)));
+            assert_eq!(find(name.as_bytes()), Some(Known(at as u8)));
+            let upper = name.to_ascii_uppercase();
+            assert_eq!(Known::find(upper.as_bytes()), Some(Known(at as u8)));
+            assert_eq!(Known::find(&upper.as_bytes()[1..]), None, "{upper}");
+        }
+        for name in [
+            "",
+            "x",
+            "hosts",
+            "x-request-id",
+            "mcp-param-region",
+            "mcp-protocol-versions",
+        ] {
+            assert_eq!(Known::find(name.as_bytes()), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn connection_nominates_what_it_names_itself() {
+        for token in ["close", " Keep-Alive ", "upgrade", "TE", ""] {
+            assert!(!nominates(token.as_bytes()), "{token}");
+        }
+        assert!(nominates(b"x-secret"));
+    }
+}
