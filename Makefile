@@ -38,12 +38,12 @@ peers: ## Real SDK servers and clients, and the official conformance suite, dire
 	$(CARGO) build --quiet --bins --examples
 	tests/sdk/run.py all --tidegate target/debug/tidegate
 
-loadtest: ## Side by side with nginx, HAProxy and Envoy, under an hour, into loadtest/results
+loadtest: setup ## Side by side with nginx, HAProxy and Envoy, under an hour, into loadtest/results
 	$(CARGO) build --release --workspace
 	loadtest/setup.sh
 	loadtest/run.py
 
-loadtest-quick: ## The same in five minutes, fewer scenarios
+loadtest-quick: setup ## The same in five minutes, fewer scenarios
 	$(CARGO) build --release --workspace
 	loadtest/setup.sh
 	loadtest/run.py --quick

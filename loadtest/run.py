@@ -21,7 +21,7 @@ import tempfile
 from harness import calls, report, streams, tools, whole
 from harness.bench import Bench
 from harness.drivers import Drivers
-from harness.process import Failed, files_allowed, prepare
+from harness.process import Child, Failed, Others, files_allowed, prepare
 from harness.proxies import NAMES
 from harness.record import Record
 
@@ -46,40 +46,51 @@ DRIVERS = {"stateless": "oha", "access-log": "oha", "tls": "oha", "mixed": "k6"}
 QUICK = ("start", "stateless", "session", "churn", "held-2000")
 
 # rounds, seconds of a run of calls, rounds of held streams, seconds of holding, minutes in all
-FULL_SIZE = {"rounds": 5, "seconds": 5, "hold_rounds": 3, "hold_seconds": 10, "cycles": 10, "minutes": 58}
-QUICK_SIZE = {"rounds": 1, "seconds": 2, "hold_rounds": 1, "hold_seconds": 4, "cycles": 3, "minutes": 5}
+FULL_SIZE = {"rounds": 5, "seconds": 4, "hold_rounds": 3, "hold_seconds": 8, "cycles": 10, "minutes": 58}
+QUICK_SIZE = {"rounds": 2, "seconds": 2, "hold_rounds": 1, "hold_seconds": 4, "cycles": 3, "minutes": 5}
 
 
 def main():
     options = read_options()
     prepare()
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="tidegate-loadtest-"))
+    # nginx's workers may run as another user, who must be able to reach their files.
+    folder.chmod(0o755)
     try:
-        binaries = find_programs(options)
-        about = {
-            "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            "versions": {name: tools.version(name, path) for name, path in binaries.items()},
-            "machine": tools.machine() | {"open_files": files_allowed()},
-            "options": {name: value for name, value in vars(options).items() if name in FULL_SIZE}
-            | {"workers": options.workers, "quick": options.quick},
-            "scenarios": {name: SCENARIOS[name].__doc__ for name in options.only},
-        }
-        record = Record(about)
-        folder = pathlib.Path(tempfile.mkdtemp(prefix="tidegate-loadtest-"))
-        # nginx's workers may run as another user, who must be able to reach their files.
-        folder.chmod(0o755)
-        drivers = Drivers(folder, binaries)
-        bench = Bench(options, folder, binaries, drivers, record)
-        bench.say(report.about_line(about))
-        run_all(bench, options)
+        measure(options, folder)
     except Failed as reason:
         sys.exit(f"run.py: {reason}")
+    finally:
+        Child.stop_all()
+        if options.keep:
+            print(f"configurations and logs: {folder}")
+        else:
+            shutil.rmtree(folder)
+
+
+def measure(options, folder):
+    binaries = find_programs(options)
+    about = describe(options, binaries)
+    record = Record(about)
+    bench = Bench(options, folder, binaries, Drivers(folder, binaries), record)
+    bench.say(report.about_line(about))
+    try:
+        run_all(bench, options)
     except KeyboardInterrupt:
-        sys.exit("run.py: interrupted; nothing is written")
+        bench.say("interrupted; what is there is written")
+        about["interrupted"] = True
     write(record.result(), options.results)
-    if options.keep:
-        print(f"configurations and logs: {folder}")
-    else:
-        shutil.rmtree(folder)
+
+
+def describe(options, binaries):
+    return {
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "versions": {name: tools.version(name, path) for name, path in binaries.items()},
+        "machine": tools.machine() | {"open_files": files_allowed()},
+        "options": {name: value for name, value in vars(options).items() if name in FULL_SIZE}
+        | {"workers": options.workers, "quick": options.quick},
+        "scenarios": {name: SCENARIOS[name].__doc__ for name in options.only},
+    }
 
 
 def read_options():
@@ -135,13 +146,16 @@ def find_programs(options):
 
 
 def run_all(bench, options):
+    others = Others()
     for name in options.only:
+        bench.record.note(name, "")
         try:
             SCENARIOS[name](bench)
         except Failed as reason:
             bench.say(f"{name} failed: {reason}")
             for proxy in options.proxies:
                 bench.record.problem(name, proxy, f"the scenario failed: {reason}")
+        bench.record.others(name, others.percent())
 
 
 def write(result, folder):

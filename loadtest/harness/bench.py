@@ -5,7 +5,7 @@ import re
 import time
 
 from harness.process import Child, Failed, files_allowed, until
-from harness.proxies import Proxy
+from harness.proxies import DIRECT, Direct, Proxy
 
 COPIES = "abc"
 
@@ -40,7 +40,10 @@ class Bench:
 
     @contextlib.contextmanager
     def proxy(self, name, upstreams, log=False, tls=False):
-        """A proxy started anew, ready."""
+        """A proxy started anew, ready; or none."""
+        if name == DIRECT:
+            yield Direct(upstreams)
+            return
         proxy = self.configured(name, upstreams, log, tls)
         try:
             proxy.start()
@@ -54,10 +57,10 @@ class Bench:
         folder = self.folder / f"{self.number:04}-{name}"
         return Proxy(name, self.binaries[name], folder, upstreams, self.options.workers, log, tls)
 
-    def laps(self, scenario, rounds, names=None, phase=""):
-        """Every proxy in every round, each round beginning with another one. A problem with one
-        is recorded, and the next one is taken."""
-        names = list(names or self.names)
+    def laps(self, scenario, rounds, names=None, phase="", direct=False):
+        """Every proxy in every round, each round beginning with another one, and no proxy at all
+        if `direct`."""
+        names = list(self.names if names is None else names) + ([DIRECT] if direct else [])
         for number in range(rounds):
             if time.monotonic() > self.end:
                 self.record.note(scenario, f"cut short after {number} rounds: the time was up")

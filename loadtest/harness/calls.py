@@ -12,7 +12,7 @@ def stateless(bench):
     """Calls of revision 2026-07-28, which need no session. Driver: oha."""
     name = "stateless"
     with bench.mocks() as upstreams:
-        for proxy in bench.laps(name, bench.options.rounds, phase=" at most"):
+        for proxy in bench.laps(name, bench.options.rounds, phase=" at most", direct=True):
             with bench.attempt(name, proxy), bench.proxy(proxy, upstreams) as running:
                 bench.drivers.oha(running, WARMUP, 64)
                 for connections in (64, 512):
@@ -24,7 +24,7 @@ def stateless(bench):
                         **{f"per_second_{connections}": got["per_second"], f"cpu_us_{connections}": got["cpu_us"]},
                     )
         rates = shares(bench, name)
-        for proxy in bench.laps(name, bench.options.rounds, phase=" at fixed rates"):
+        for proxy in bench.laps(name, bench.options.rounds, phase=" at fixed rates", direct=True):
             with bench.attempt(name, proxy), bench.proxy(proxy, upstreams) as running:
                 bench.drivers.oha(running, WARMUP, 64)
                 for share, rate in rates.items():
@@ -58,8 +58,8 @@ def tls(bench):
                     bench.configured(proxy, upstreams, tls=True).check()
                     able.append(proxy)
                 except Failed as reason:
-                    raise Failed(f"skipped, its configuration is refused with TLS: {str(reason)[:200]}") from None
-        for proxy in bench.laps(name, bench.options.rounds if able else 0, able):
+                    raise Failed(f"skipped, its configuration is refused with TLS: {str(reason).splitlines()[0]}") from None
+        for proxy in bench.laps(name, bench.options.rounds, able):
             with bench.attempt(name, proxy), bench.proxy(proxy, upstreams, tls=True) as running:
                 bench.drivers.oha(running, WARMUP, 64)
                 got = bench.drivers.oha(running, bench.options.seconds, 64)
@@ -72,7 +72,7 @@ def tls(bench):
 
 def session(bench):
     """Calls in sessions, 64 of them, each on its connection. Driver: loadtest."""
-    with_own_tool(bench, "session", "json", "session")
+    with_own_tool(bench, "session", "json", "session", direct=True)
 
 
 def streaming(bench):
@@ -85,14 +85,16 @@ def websocket(bench):
     with_own_tool(bench, "websocket", "json", "websocket")
 
 
-def with_own_tool(bench, name, reply, mode):
+def with_own_tool(bench, name, reply, mode, direct=False):
     with bench.mocks(reply) as upstreams:
-        for proxy in bench.laps(name, bench.options.rounds, phase=" at most"):
+        for proxy in bench.laps(name, bench.options.rounds, phase=" at most", direct=direct):
             with bench.attempt(name, proxy), bench.proxy(proxy, upstreams) as running:
                 got = own_calls(bench, name, running, rate="max", mode=mode)
-                bench.record.add(name, proxy, per_second_64=got["answered_per_second"], cpu_us_64=got["cpu_us_per_call"])
+                bench.record.add(
+                    name, proxy, per_second_64=got["answered_per_second"], cpu_us_64=got["cpu_us_per_call"]
+                )
         rates = shares(bench, name)
-        for proxy in bench.laps(name, bench.options.rounds, phase=" at fixed rates"):
+        for proxy in bench.laps(name, bench.options.rounds, phase=" at fixed rates", direct=direct):
             with bench.attempt(name, proxy), bench.proxy(proxy, upstreams) as running:
                 for share, rate in rates.items():
                     got = own_calls(bench, name, running, rate=rate, mode=mode)
@@ -124,7 +126,7 @@ def own_calls(bench, name, running, **options):
     """A run of `loadtest calls`, its failures recorded; fails when nothing was answered."""
     got = bench.drivers.own("calls", running, bench.options.seconds, warmup=WARMUP, **options)
     bench.record.calls(name, running.name, got["calls"], failures_of(got), got["unsent"])
-    if not got["cpu_us_per_call"]:
+    if not got["answered_per_second"]:
         raise Failed(f"no call was answered: {got['failures']}")
     return got
 

@@ -4,7 +4,6 @@ Every latency is in microseconds and, at a fixed rate, counts from when the call
 """
 
 import json
-import time
 
 from harness.process import Child, Failed
 from harness.proxies import CALL_BODY, CALL_HEADERS
@@ -51,14 +50,14 @@ class Drivers:
             argv += ["--disable-keepalive"]
         if proxy.tls:
             argv += ["--insecure"]
-        before, begin = proxy.cpu_seconds(), time.monotonic()
+        before = proxy.cpu_seconds()
         _, output = self._run([*argv, proxy.url], seconds)
-        cpu, wall = proxy.cpu_seconds() - before, time.monotonic() - begin
+        cpu = proxy.cpu_seconds() - before
         try:
             report = json.loads(output[output.index("{") :])
         except ValueError:
             raise Failed(f"oha: {output.strip()[-300:]}") from None
-        return oha_result(report, cpu, wall)
+        return oha_result(report, cpu)
 
     def k6(self, script, proxy, seconds, **values):
         """A script of k6/. Returns its summary and the CPU the proxy used meanwhile."""
@@ -68,15 +67,15 @@ class Drivers:
         values |= {"URL": proxy.url, "SECONDS": seconds}
         for name, value in values.items():
             argv += ["-e", f"{name}={value}"]
-        before, begin = proxy.cpu_seconds(), time.monotonic()
+        before = proxy.cpu_seconds()
         code, output = self._run([*argv, HERE / "k6" / script], seconds)
-        cpu, wall = proxy.cpu_seconds() - before, time.monotonic() - begin
+        cpu = proxy.cpu_seconds() - before
         if not summary.exists():
             raise Failed(f"k6: {output.strip()[-300:] or code}")
-        return {"metrics": json.loads(summary.read_text())["metrics"], "cpu": cpu, "wall": wall, "output": output}
+        return {"metrics": json.loads(summary.read_text())["metrics"], "cpu": cpu, "output": output}
 
 
-def oha_result(report, cpu, wall):
+def oha_result(report, cpu):
     codes = {int(code): count for code, count in report["statusCodeDistribution"].items()}
     good = codes.pop(200, 0)
     failures = {f"status_{code}": count for code, count in codes.items()}
@@ -92,6 +91,6 @@ def oha_result(report, cpu, wall):
         "failures": failures,
         "per_second": good / report["summary"]["total"],
         "latency_us": {"p50": micros["p50"], "p90": micros["p90"], "p99": micros["p99"], "p999": micros["p99.9"]},
-        "cpu_us": cpu * 1e6 / good,
-        "wall": wall,
+        # Without a proxy there is none.
+        "cpu_us": cpu * 1e6 / good if cpu else None,
     }

@@ -33,7 +33,12 @@ for _share in (50, 70):
 for _label, _beside in (("few", "10"), ("many", "many")):
     for _point in ("p50", "p99"):
         FIGURES[f"{_point}_us_{_label}"] = (f"latency {_point} beside {_beside} streams", "ms", 2)
-for _kind, _called in (("stateless", "stateless call"), ("session", "session call"), ("body", "256 KiB up and down"), ("websocket", "WebSocket message")):
+for _kind, _called in (
+    ("stateless", "stateless call"),
+    ("session", "session call"),
+    ("body", "256 KiB up and down"),
+    ("websocket", "WebSocket message"),
+):
     for _point in ("p50", "p99"):
         FIGURES[f"{_kind}_{_point}_us"] = (f"{_called}, {_point}", "ms", 2)
 

@@ -1,6 +1,6 @@
 """Plots of a result, as SVG. Run by run.py with the Python environment of setup.sh.
 
-    plots.py result.json FOLDER
+plots.py result.json FOLDER
 """
 
 import json
@@ -13,7 +13,7 @@ matplotlib.use("svg")
 matplotlib.rcParams["svg.hashsalt"] = "tidegate"
 import matplotlib.pyplot as plt  # noqa: E402
 
-COLOURS = {"tidegate": "#0b6e8a", "nginx": "#5b9a3c", "haproxy": "#c2632b", "envoy": "#8a5bb0"}
+COLOURS = {"tidegate": "#0b6e8a", "nginx": "#5b9a3c", "haproxy": "#c2632b", "envoy": "#8a5bb0", "direct": "#999999"}
 POINTS = ("p50", "p90", "p99", "p999")
 # Plots that put one figure of several scenarios side by side: file, title, unit, what to show.
 BARS = (
@@ -72,7 +72,7 @@ def proxies(result):
 
 
 def bars(result, folder, name, title, unit, wanted):
-    names = proxies(result)
+    names = [proxy for proxy in proxies(result) if any(figure(result, one[0], proxy, one[1]) for one in wanted)]
     groups = [one for one in wanted if any(figure(result, one[0], proxy, one[1]) for proxy in names)]
     if not groups:
         return
@@ -105,7 +105,9 @@ def latencies(result, folder, scenario):
         for proxy in proxies(result):
             found = [figure(result, scenario, proxy, f"{point}_us_at_{share}") for point in POINTS]
             if all(found):
-                axes.plot(POINTS, [value["median"] / 1e3 for value in found], marker="o", color=COLOURS[proxy], label=proxy)
+                axes.plot(
+                    POINTS, [value["median"] / 1e3 for value in found], marker="o", color=COLOURS[proxy], label=proxy
+                )
         axes.set_title(f"at {share} %", fontsize=9)
         axes.set_xticks(range(4), ["p50", "p90", "p99", "p99.9"])
         axes.set_yscale("log")
@@ -120,7 +122,9 @@ def growth(result, folder):
             found = figure(result, "cycles", proxy, name)
             if found:
                 values = found["rounds"]
-                axes.plot(range(1, len(values) + 1), values, style, marker="o", color=COLOURS[proxy], label=f"{proxy}, {what}")
+                axes.plot(
+                    range(1, len(values) + 1), values, style, marker="o", color=COLOURS[proxy], label=f"{proxy}, {what}"
+                )
     if axes.lines:
         axes.set_xlabel("round")
         axes.set_ylim(bottom=0)

@@ -114,7 +114,7 @@ def run(argv, seconds=30):
     """The output of a short command, both streams; fails when the command fails."""
     done = subprocess.run([str(word) for word in argv], capture_output=True, text=True, timeout=seconds, check=False)
     if done.returncode != 0:
-        raise Failed(f"{argv[0]}: {(done.stderr or done.stdout).strip()[-400:]}")
+        raise Failed(f"{pathlib.Path(argv[0]).name}: {(done.stderr or done.stdout).strip()[-400:]}")
     return done.stdout + done.stderr
 
 
@@ -141,6 +141,28 @@ def cpu_seconds(pids):
             raise Failed(f"process {pid} has gone") from None
         total += int(fields[11]) + int(fields[12])
     return total / TICKS
+
+
+class Others:
+    """What programs that are not ours take of the machine, and what its host withholds."""
+
+    def __init__(self):
+        self.total, self.idle, self.ours = self._now()
+
+    def percent(self):
+        """Since the last call, of all cores; to be asked when no child is running."""
+        total, idle, ours = self._now()
+        spent, free, own = total - self.total, idle - self.idle, ours - self.ours
+        self.total, self.idle, self.ours = total, idle, ours
+        return max(0.0, 100 * (spent - free - own) / spent) if spent > 0 else 0.0
+
+    @staticmethod
+    def _now():
+        fields = [int(word) for word in pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+        used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        ours = sum(one.ru_utime + one.ru_stime for one in used)
+        # Idle, and waiting for the disk.
+        return sum(fields) / TICKS, (fields[3] + fields[4]) / TICKS, ours
 
 
 def pss_kib(pids):

@@ -9,12 +9,15 @@ import http.client
 import json
 import pathlib
 import re
+import ssl
 import time
 
 from harness.process import Child, Failed, cpu_seconds, free_ports, pss_kib, run, tree
 from harness.tools import HERE
 
 NAMES = ("tidegate", "nginx", "haproxy", "envoy")
+# No proxy at all: what the machine and the tools allow.
+DIRECT = "direct"
 TEMPLATES = {"tidegate": "tidegate.yaml", "nginx": "nginx.conf", "haproxy": "haproxy.cfg", "envoy": "envoy.yaml"}
 READY_SECONDS = 15
 
@@ -65,6 +68,18 @@ def certificate(folder):
         + ["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
     )
     both.write_text(cert.read_text() + key.read_text())
+
+
+class Direct:
+    """The first copy of the mock, with nothing in front. Uses nothing, being no proxy."""
+
+    name, tls, pids = DIRECT, False, ()
+
+    def __init__(self, upstreams):
+        self.url = f"http://127.0.0.1:{upstreams[0]}/mcp"
+
+    def cpu_seconds(self):
+        return 0.0
 
 
 class Proxy:
@@ -123,8 +138,6 @@ class Proxy:
 
     def answer(self):
         """One stateless call: its status, or what is wrong with its answer."""
-        import ssl
-
         if self.tls:
             trust = ssl._create_unverified_context()
             conn = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=2, context=trust)

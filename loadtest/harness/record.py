@@ -27,6 +27,10 @@ class Record:
         """What a reader must know about this run of a scenario."""
         self.scenarios.setdefault(scenario, {"note": "", "proxies": {}})["note"] = text
 
+    def others(self, scenario, percent):
+        """What other programs took of the machine meanwhile."""
+        self.scenarios[scenario]["others_percent"] = round(percent, 1)
+
     def add(self, scenario, proxy, **figures):
         """One round's values; `None` is a value that could not be had."""
         entry = self._entry(scenario, proxy)
@@ -67,5 +71,5 @@ class Record:
                     for name, values in entry["figures"].items()
                 }
                 proxies[proxy] = entry | {"figures": figures, "failures": dict(entry["failures"])}
-            out["scenarios"][scenario] = {"note": content["note"], "proxies": proxies}
+            out["scenarios"][scenario] = content | {"proxies": proxies}
         return out

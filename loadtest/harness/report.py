@@ -1,8 +1,11 @@
 """result.md: the ratios first, then every figure of every scenario."""
 
 from harness.figures import FIGURES, HEADLINE, label, written
+from harness.proxies import DIRECT, NAMES
 
 OURS = "tidegate"
+# Use of the machine by others, in per cent, from which a reader is warned.
+OTHERS_MAX = 5
 
 
 def about_line(about):
@@ -10,7 +13,8 @@ def about_line(about):
     machine = about["machine"]
     return (
         f"{versions}; {machine['cores']} cores ({machine['cpu']}), Linux {machine['kernel']}, "
-        f"{machine['memory_gib']} GiB, {machine['open_files']} open files"
+        f"{machine['memory_gib']} GiB, {machine['open_files']} open files, "
+        f"load average {machine['load_average_before']:.1f} before"
     )
 
 
@@ -29,6 +33,8 @@ def markdown(result):
         "Medians, and from least to most over the rounds.",
         "",
     ]
+    if about.get("interrupted"):
+        lines += ["**The run was interrupted: rounds and scenarios are missing.**", ""]
     lines += failed(result, proxies)
     lines += headline(result, proxies)
     for name, content in result["scenarios"].items():
@@ -38,7 +44,7 @@ def markdown(result):
 
 def order(result):
     seen = {proxy for content in result["scenarios"].values() for proxy in content["proxies"]}
-    return [name for name in ("tidegate", "nginx", "haproxy", "envoy") if name in seen]
+    return [name for name in (*NAMES, DIRECT) if name in seen]
 
 
 def median(result, scenario, proxy, figure):
@@ -60,9 +66,8 @@ def failed(result, proxies):
                     f"- `{name}`, {proxy}: **{entry['failed_calls']} of {entry['calls']} calls failed** ({kinds})"
                 )
             if entry["unsent_calls"]:
-                lines.append(
-                    f"- `{name}`, {proxy}: the rate was not reached, {entry['unsent_calls']} calls were not sent in time"
-                )
+                late = f"the rate was not reached, {entry['unsent_calls']} calls were not sent in time"
+                lines.append(f"- `{name}`, {proxy}: {late}")
             for problem in dict.fromkeys(entry["problems"]):
                 times = entry["problems"].count(problem)
                 text = " ".join(problem.split())
@@ -74,7 +79,7 @@ def failed(result, proxies):
 
 def headline(result, proxies):
     """Ours over theirs, less being better."""
-    peers = [name for name in proxies if name != OURS]
+    peers = [name for name in proxies if name not in (OURS, DIRECT)]
     if OURS not in proxies or not peers:
         return []
     lines = ["## Tidegate over its peers", "", "Below 1 means that Tidegate needs less.", ""]
@@ -92,16 +97,19 @@ def headline(result, proxies):
 
 def scenario(name, about, content, proxies):
     lines = [f"## {name}", ""]
-    for text in (about, content["note"] and f"Note: {content['note']}."):
+    others = content.get("others_percent", 0)
+    shared = f"Other programs took {others:.0f} % of the machine meanwhile: repeat it on one that is free."
+    for text in (about, content["note"] and f"Note: {content['note']}.", others > OTHERS_MAX and shared):
         lines += [text, ""] if text else []
     seen = {figure for entry in content["proxies"].values() for figure in entry["figures"]}
     if not seen:
         return [*lines, "No figures.", ""]
-    lines += table(["", *proxies])
+    present = [name for name in proxies if name in content["proxies"]]
+    lines += table(["", *present])
     for figure in FIGURES:
         if figure not in seen:
             continue
-        cells = [cell(content["proxies"].get(proxy), figure) for proxy in proxies]
+        cells = [cell(content["proxies"].get(proxy), figure) for proxy in present]
         lines.append(row([f"{label(figure)}, {FIGURES[figure][1]}".rstrip(", "), *cells]))
     return [*lines, ""]
 

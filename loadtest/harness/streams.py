@@ -5,7 +5,7 @@ import collections
 from harness.process import Failed
 
 # Streams opened a second.
-OPEN_RATE = 2_000
+OPEN_RATE = 3_000
 # Each stream takes two files of a proxy, and calls want some.
 FILES_PER_STREAM = 2
 FILES_BESIDE = 1_000
@@ -22,7 +22,7 @@ def held(streams):
     def scenario(bench):
         name = f"held-{streams}"
         with bench.mocks(event_every="2s") as upstreams:
-            for proxy in bench.laps(name, bench.options.hold_rounds):
+            for proxy in bench.laps(name, bench.options.hold_rounds, direct=True):
                 with bench.attempt(name, proxy), bench.proxy(proxy, upstreams) as running:
                     hold_once(bench, name, running, streams)
 
@@ -34,7 +34,8 @@ def hold_once(bench, name, running, streams):
     got = bench.drivers.own(
         "hold", running, bench.options.hold_seconds, streams=streams, calls_per_second=200, open_rate=OPEN_RATE
     )
-    held, events, pss = got["streams"], got["events"], got["proxy"]["pss_kib"]
+    held, events, used = got["streams"], got["events"], got["proxy"] or {}
+    pss = used.get("pss_kib", {})
     failures = failures_of(got["calls"])
     for kind in ("failed", "closed_early", "stalled"):
         if held[kind]:
@@ -45,10 +46,10 @@ def hold_once(bench, name, running, streams):
     bench.record.add(
         name,
         running.name,
-        pss_kib_per_stream=got["proxy"]["pss_kib_per_stream"],
-        pss_mib_held=pss["held"] and pss["held"] / 1024,
-        pss_mib_after=pss["after"] and pss["after"] / 1024,
-        cpu_percent=got["proxy"]["cpu_percent"],
+        pss_kib_per_stream=used.get("pss_kib_per_stream"),
+        pss_mib_held=mib(pss.get("held")),
+        pss_mib_after=mib(pss.get("after")),
+        cpu_percent=used.get("cpu_percent"),
         open_p99_us=got["open_us"]["p99"],
         delay_p50_us=got["delay_us"]["p50"],
         delay_p99_us=got["delay_us"]["p99"],
@@ -57,6 +58,10 @@ def hold_once(bench, name, running, streams):
         missing_events=events["missing"],
         repeated_events=events["repeated"],
     )
+
+
+def mib(kib):
+    return kib / 1024 if kib else None
 
 
 def cycles(bench):
