@@ -80,6 +80,8 @@ def measure(options, folder):
         bench.say("interrupted; what is there is written")
         about["interrupted"] = True
     write(record.result(), options.results)
+    if about.get("interrupted"):
+        sys.exit(130)
 
 
 def describe(options, binaries):
@@ -89,7 +91,7 @@ def describe(options, binaries):
         "machine": tools.machine() | {"open_files": files_allowed()},
         "options": {name: value for name, value in vars(options).items() if name in FULL_SIZE}
         | {"workers": options.workers, "quick": options.quick},
-        "scenarios": {name: SCENARIOS[name].__doc__ for name in options.only},
+        "scenarios": {name: " ".join(SCENARIOS[name].__doc__.split()) for name in options.only},
     }
 
 

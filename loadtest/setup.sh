@@ -10,6 +10,8 @@ here=$(cd "$(dirname "$0")" && pwd -P)
 repo=$(cd "$here/.." && pwd -P)
 cache=${TIDEGATE_LOADTEST_CACHE:-$repo/.cache/loadtest}
 oha=1.16.0
+policy=/usr/sbin/policy-rc.d
+ours=
 
 say() { printf 'loadtest setup: %s\n' "$*"; }
 die() { printf 'loadtest setup: %s\n' "$*" >&2; exit 1; }
@@ -24,14 +26,20 @@ as_root() {
 install() {
     command -v apt-get >/dev/null || die "please install: $*"
     say "installing $* (Debian packages, their services are not started)"
-    policy=/usr/sbin/policy-rc.d
     if [ ! -e "$policy" ]; then
+        # Removed below, and also when this is interrupted.
+        trap 'as_root rm -f "$policy"' EXIT
+        trap 'exit 130' INT TERM
         printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
         as_root chmod 755 "$policy"
-        trap 'as_root rm -f /usr/sbin/policy-rc.d' EXIT
+        ours=yes
     fi
     as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq >/dev/null
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+    if [ -n "$ours" ]; then
+        as_root rm -f "$policy"
+        trap - EXIT INT TERM
+    fi
 }
 
 # Debian keeps servers in a folder that is not in everybody's PATH.

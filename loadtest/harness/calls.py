@@ -36,7 +36,7 @@ def stateless(bench):
 
 
 def access_log(bench):
-    """As stateless at most, with every proxy's access log written to a file."""
+    """As stateless at most, with every proxy's access log written to a file. Driver: oha."""
     name = "access-log"
     with bench.mocks() as upstreams:
         for proxy in bench.laps(name, bench.options.rounds):
@@ -48,7 +48,7 @@ def access_log(bench):
 
 
 def tls(bench):
-    """Stateless calls over TLS: on kept connections, and on a new connection each."""
+    """Stateless calls over TLS: on kept connections, and on a new connection each. Driver: oha."""
     name = "tls"
     with bench.mocks() as upstreams:
         able = []
@@ -58,7 +58,9 @@ def tls(bench):
                     bench.configured(proxy, upstreams, tls=True).check()
                     able.append(proxy)
                 except Failed as reason:
-                    raise Failed(f"skipped, its configuration is refused with TLS: {str(reason).splitlines()[0]}") from None
+                    raise Failed(
+                        f"skipped, its configuration is refused with TLS: {str(reason).splitlines()[0]}"
+                    ) from None
         for proxy in bench.laps(name, bench.options.rounds, able):
             with bench.attempt(name, proxy), bench.proxy(proxy, upstreams, tls=True) as running:
                 bench.drivers.oha(running, WARMUP, 64)
@@ -102,7 +104,8 @@ def with_own_tool(bench, name, reply, mode, direct=False):
 
 
 def churn(bench):
-    """Whole short sessions, each on a new connection: initialize, initialized, call, DELETE."""
+    """Whole short sessions, each on a new connection: initialize, initialized, call, DELETE.
+    What is called a call is all four. Driver: loadtest."""
     name = "churn"
     with bench.mocks() as upstreams:
         for proxy in bench.laps(name, bench.options.rounds):
@@ -112,7 +115,7 @@ def churn(bench):
 
 
 def bodies(bench):
-    """Stateless calls with 1 MiB of text, which comes back: 1 MiB up and 1 MiB down in each."""
+    """Stateless calls with 1 MiB of text, which comes back: 1 MiB up and 1 MiB down in each. Driver: loadtest."""
     name = "bodies"
     with bench.mocks() as upstreams:
         for proxy in bench.laps(name, bench.options.rounds):

@@ -18,6 +18,8 @@ FIGURES = {
     "pss_kib_per_stream": ("memory per stream (PSS)", "KiB", 1),
     "pss_mib_held": ("memory with all streams", "MiB", 1),
     "pss_mib_after": ("memory after the last has ended", "MiB", 1),
+    "first_mib": ("memory with all streams the first time", "MiB", 1),
+    "last_mib": ("memory with all streams the last time", "MiB", 1),
     "open_p99_us": ("opening a session and its stream, p99", "ms", 1),
     "delay_p50_us": ("event delay p50", "ms", 2),
     "delay_p99_us": ("event delay p99", "ms", 2),

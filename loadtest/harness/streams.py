@@ -26,7 +26,8 @@ def held(streams):
                 with bench.attempt(name, proxy), bench.proxy(proxy, upstreams) as running:
                     hold_once(bench, name, running, streams)
 
-    scenario.__doc__ = f"{streams} sessions with an open event stream each, an event every 2 s, and 200 calls/s beside."
+    scenario.__doc__ = f"""{streams} sessions with an open event stream each, an event every 2 s,
+    and 200 calls/s beside. Driver: loadtest."""
     return scenario
 
 
@@ -65,12 +66,14 @@ def mib(kib):
 
 
 def cycles(bench):
-    """Ten rounds of opening and closing 5,000 streams against one process: does it grow?"""
+    """Opening and closing 5,000 streams again and again in one process: does it grow?"""
     name, streams = "cycles", 5_000
     names = [proxy for proxy in bench.options.cycle_proxies if proxy in bench.names]
+    bench.record.note(name, f"{bench.options.cycles} times; the figures over all of them are medians")
     with bench.mocks(event_every="2s") as upstreams:
         for proxy in bench.laps(name, 1, names):
             with bench.attempt(name, proxy), bench.proxy(proxy, upstreams) as running:
+                held = []
                 for _ in range(bench.options.cycles):
                     got = bench.drivers.own("hold", running, 1, streams=streams, open_rate=5_000)
                     if got["streams"]["failed"]:
@@ -78,11 +81,13 @@ def cycles(bench):
                     pss = got["proxy"]["pss_kib"]
                     if not pss["held"] or not pss["after"]:
                         raise Failed("the proxy has gone")
-                    bench.record.add(name, proxy, pss_mib_held=pss["held"] / 1024, pss_mib_after=pss["after"] / 1024)
+                    held.append(mib(pss["held"]))
+                    bench.record.add(name, proxy, pss_mib_held=held[-1], pss_mib_after=mib(pss["after"]))
+                bench.record.add(name, proxy, first_mib=held[0], last_mib=held[-1])
 
 
 def beside_idle(bench):
-    """What a session call costs beside 10, and beside as many as 10,000, open idle streams."""
+    """What a session call costs beside 10, and beside as many as 10,000, open idle streams. Driver: loadtest."""
     name, rate = "beside-idle", 2_000
     many = min(10_000, (bench.files - FILES_BESIDE) // FILES_PER_STREAM)
     bench.record.note(name, f"many = {many} streams, bounded by {bench.files} open files; {rate} calls/s")

@@ -23,7 +23,8 @@ def start(bench):
 
 
 def mixed(bench):
-    """Stateless calls, sessions with streams, WebSockets and large bodies at once, as clients live. Driver: k6."""
+    """Stateless calls, sessions with streams, WebSockets and large bodies at once, as clients live.
+    What is called a call is a request or a WebSocket message. Driver: k6."""
     name = "mixed"
     with bench.mocks() as upstreams:
         for proxy in bench.laps(name, bench.options.hold_rounds):
