@@ -45,9 +45,26 @@ SCENARIOS = {
 DRIVERS = {"stateless": "oha", "access-log": "oha", "tls": "oha", "mixed": "k6"}
 QUICK = ("start", "stateless", "session", "churn", "held-2000")
 
-# rounds, seconds of a run of calls, rounds of held streams, seconds of holding, minutes in all
-FULL_SIZE = {"rounds": 5, "seconds": 4, "hold_rounds": 3, "hold_seconds": 8, "cycles": 10, "minutes": 58}
-QUICK_SIZE = {"rounds": 2, "seconds": 2, "hold_rounds": 1, "hold_seconds": 4, "cycles": 3, "minutes": 5}
+# Rounds, seconds of a run of calls, the same of held streams, and minutes in all. `shares`: fixed
+# rates, in per cent of what the slowest proxy can do.
+FULL_SIZE = {
+    "rounds": 5,
+    "seconds": 4,
+    "hold_rounds": 3,
+    "hold_seconds": 8,
+    "cycles": 10,
+    "shares": (50, 70),
+    "minutes": 58,
+}
+QUICK_SIZE = {
+    "rounds": 2,
+    "seconds": 2,
+    "hold_rounds": 1,
+    "hold_seconds": 4,
+    "cycles": 3,
+    "shares": (50,),
+    "minutes": 5,
+}
 
 
 def main():

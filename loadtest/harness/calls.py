@@ -4,8 +4,6 @@ from harness.process import Failed
 from harness.streams import failures_of
 
 WARMUP = 1
-# Shares of what the slowest proxy can do, in per cent.
-SHARES = (50, 70)
 
 
 def stateless(bench):
@@ -140,7 +138,7 @@ def shares(bench, name):
     most = [value for value in most if value]
     if not most:
         return {}
-    rates = {share: max(1, int(min(most) * share / 100)) for share in SHARES}
+    rates = {share: max(1, int(min(most) * share / 100)) for share in bench.options.shares}
     told = ", ".join(f"{share} % = {rate}/s" for share, rate in rates.items())
     bench.record.note(name, f"rates, as shares of the slowest proxy's most: {told}")
     return rates
