@@ -4,10 +4,10 @@
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= never
 
-.PHONY: help demo test setup check unit it peers docs release clean
+.PHONY: help demo test setup check unit it peers docs loadtest loadtest-quick release clean
 
 help: ## List the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 demo: setup ## Build and run Tidegate on 127.0.0.1:8080 in front of three demo MCP servers
 	$(CARGO) build --quiet
@@ -37,6 +37,16 @@ peers: ## Real SDK servers and clients, and the official conformance suite, dire
 	tests/sdk/setup.sh
 	$(CARGO) build --quiet --bins --examples
 	tests/sdk/run.py all --tidegate target/debug/tidegate
+
+loadtest: setup ## Side by side with nginx, HAProxy and Envoy, under an hour, into loadtest/results
+	$(CARGO) build --release --workspace
+	loadtest/setup.sh
+	loadtest/run.py
+
+loadtest-quick: setup ## The same in five minutes, fewer scenarios
+	$(CARGO) build --release --workspace
+	loadtest/setup.sh
+	loadtest/run.py --quick
 
 release: setup ## The optimised binary, target/release/tidegate
 	$(CARGO) build --release

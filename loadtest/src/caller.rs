@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 
 use crate::conn::{Conn, Failure};
 use crate::hist::Histogram;
+use crate::line::Line;
 use crate::mcp::{Session, Speaker, session};
 use crate::pacer::Pacer;
 use crate::schedule::Slots;
+use crate::socket::Socket;
 
 /// How long after the end a backlog is still sent. What is left then counts as not sent.
 const OVERTIME: Duration = Duration::from_secs(1);
@@ -61,6 +63,11 @@ impl Plan {
     /// A connection to the target, not opened yet.
     pub(crate) fn conn(&self) -> Conn {
         Conn::new(self.speaker.target().address)
+    }
+
+    /// A WebSocket to the target, not opened yet.
+    pub(crate) fn socket(&self) -> Socket {
+        Socket::new(self.speaker.target().address)
     }
 
     /// Opens a session over `conn`.
@@ -146,13 +153,13 @@ pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One connection at work.
+/// One line at work.
 pub(crate) struct Caller {
     plan: Arc<Plan>,
-    /// Calls go round these; none means the stateless era.
+    /// Calls go round these; none means the stateless era, or that the line has its own.
     sessions: Arc<[Session]>,
     stats: Arc<Mutex<CallStats>>,
-    conn: Conn,
+    line: Line,
     pacer: Pacer,
 }
 
@@ -161,36 +168,39 @@ impl Caller {
         plan: Arc<Plan>,
         sessions: Arc<[Session]>,
         stats: Arc<Mutex<CallStats>>,
-        conn: Conn,
+        line: Line,
     ) -> std::io::Result<Self> {
         Ok(Self {
             plan,
             sessions,
             stats,
-            conn,
+            line,
             pacer: Pacer::new()?,
         })
     }
 
-    /// Works until the plan is done. Returns the connection.
-    pub(crate) async fn run(mut self) -> Conn {
+    /// Works until the plan is done. Returns the line.
+    pub(crate) async fn run(mut self) -> Line {
         let start = self.plan.start();
+        let mut calls = 0;
         while let Some((id, due)) = self.next(start) {
             // The timer cannot fail once it exists; if it did, the call would only be early.
             let _ = self.pacer.until(start + due).await;
             let sent = Instant::now();
-            let opened = self.conn.opened;
+            let before = self.line.reconnects(calls);
+            calls += 1;
             let outcome = self.call(id).await;
             let done = Instant::now();
             if due >= self.plan.warmup {
                 self.count(start + due, sent, done, outcome);
-                locked(&self.stats).reconnects += self.conn.opened - opened;
+                locked(&self.stats).reconnects +=
+                    self.line.reconnects(calls).saturating_sub(before);
             }
             if self.plan.slots.is_none() && outcome.is_err_and(Failure::breaks) {
                 tokio::time::sleep(BREATH).await;
             }
         }
-        self.conn
+        self.line
     }
 
     /// The next call's id, and when it is due.
@@ -209,9 +219,7 @@ impl Caller {
             0 => None,
             count => self.sessions.get((id % count) as usize),
         };
-        let request = self.plan.speaker.call(session, id);
-        let reply = self.conn.exchange(&request, self.plan.timeout).await?;
-        self.plan.speaker.check(&reply, id)
+        self.line.call(&self.plan, session, id).await
     }
 
     fn count(&self, due: Instant, sent: Instant, done: Instant, outcome: Result<(), Failure>) {

@@ -10,7 +10,8 @@ use tokio::sync::{Barrier, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::caller::{CallStats, Caller, Failures, Plan, add, locked};
-use crate::conn::{Conn, Failure};
+use crate::conn::Failure;
+use crate::line::Line;
 use crate::mcp::{self, Session};
 use crate::options::{CONNECTIONS_MAX, Common, RATE_MAX, SECONDS_MAX, bounded};
 use crate::report::{self, columns, row};
@@ -62,6 +63,21 @@ enum Mode {
     Session,
     /// Revision 2026-07-28, without
     Stateless,
+    /// Each call in a session of its own on a new connection: four requests
+    Churn,
+    /// Revision 2025-11-25, over WebSockets
+    Websocket,
+}
+
+impl Mode {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::Stateless => "stateless",
+            Self::Churn => "churn",
+            Self::Websocket => "websocket",
+        }
+    }
 }
 
 /// What the threads share.
@@ -130,12 +146,22 @@ impl Run {
     /// Finds out whether there is a server of the era asked for, before any load.
     async fn greet(&self) -> Result<(), Failure> {
         let (plan, mut conn) = (&self.plan, self.plan.conn());
-        if self.mode == Mode::Stateless {
-            let request = plan.speaker.discover();
-            return mcp::discovered(&conn.exchange(&request, plan.timeout).await?);
+        match self.mode {
+            Mode::Stateless => {
+                let request = plan.speaker.discover();
+                mcp::discovered(&conn.exchange(&request, plan.timeout).await?)
+            }
+            Mode::Session | Mode::Churn => {
+                let session = plan.open_session(&mut conn).await?;
+                plan.close_session(&mut conn, &session).await
+            }
+            Mode::Websocket => {
+                let mut socket = plan.socket();
+                socket.connect(&plan.speaker, plan.timeout).await?;
+                socket.close().await;
+                Ok(())
+            }
         }
-        let session = plan.open_session(&mut conn).await?;
-        plan.close_session(&mut conn, &session).await
     }
 
     async fn lead(&self, common: &Common) -> Measured {
@@ -172,13 +198,13 @@ impl Run {
         self.barrier.wait().await;
         self.barrier.wait().await;
         let mut callers = JoinSet::new();
-        for (conn, session) in opened {
+        for (line, session) in opened {
             let sessions: Arc<[Session]> = session.into_iter().collect();
             match Caller::new(
                 self.plan.clone(),
                 sessions.clone(),
                 self.stats[index].clone(),
-                conn,
+                line,
             ) {
                 Ok(caller) => callers.spawn(async move { (caller.run().await, sessions) }),
                 Err(_) => continue,
@@ -189,20 +215,14 @@ impl Run {
         self.close(left).await;
     }
 
-    async fn open(&self, share: u64) -> Vec<(Conn, Option<Session>)> {
+    async fn open(&self, share: u64) -> Vec<(Line, Option<Session>)> {
         let gate = Arc::new(Semaphore::new(OPENING_MAX));
         let mut opening = JoinSet::new();
         for _ in 0..share {
             let (plan, gate, mode) = (self.plan.clone(), gate.clone(), self.mode);
             opening.spawn(async move {
                 let _permit = gate.acquire().await;
-                let mut conn = plan.conn();
-                conn.connect().await?;
-                let session = match mode {
-                    Mode::Session => Some(plan.open_session(&mut conn).await?),
-                    Mode::Stateless => None,
-                };
-                Ok::<_, Failure>((conn, session))
+                open_line(&plan, mode).await
             });
         }
         let mut opened = Vec::new();
@@ -216,17 +236,34 @@ impl Run {
     }
 
     /// Ends the sessions, each on its connection. What fails here was measured already.
-    async fn close(&self, left: Vec<(Conn, Arc<[Session]>)>) {
+    async fn close(&self, left: Vec<(Line, Arc<[Session]>)>) {
         let mut closing = JoinSet::new();
-        for (mut conn, sessions) in left {
+        for (line, sessions) in left {
             let plan = self.plan.clone();
-            closing.spawn(async move {
-                if let Some(session) = sessions.first() {
-                    let _ = plan.close_session(&mut conn, session).await;
-                }
-            });
+            closing.spawn(async move { line.end(&plan, sessions.first()).await });
         }
         closing.join_all().await;
+    }
+}
+
+/// Opens what `mode` calls over, with its session if it keeps one.
+async fn open_line(plan: &Plan, mode: Mode) -> Result<(Line, Option<Session>), Failure> {
+    let mut conn = plan.conn();
+    match mode {
+        Mode::Session => {
+            let session = plan.open_session(&mut conn).await?;
+            Ok((Line::Kept(conn), Some(session)))
+        }
+        Mode::Stateless => {
+            conn.connect().await?;
+            Ok((Line::Kept(conn), None))
+        }
+        Mode::Churn => Ok((Line::Fresh(conn), None)),
+        Mode::Websocket => {
+            let mut socket = plan.socket();
+            socket.connect(&plan.speaker, plan.timeout).await?;
+            Ok((Line::Socket(socket), None))
+        }
     }
 }
 
@@ -243,9 +280,10 @@ fn tell(options: &Options, run: &Run, measured: &Measured) {
         .cpu
         .filter(|_| !options.common.pid.is_empty() && answered > 0);
     let cpu_us = cpu_us.map(|cpu| cpu.as_secs_f64() * 1e6 / answered as f64);
-    let (rate, mode) = match options.rate {
-        Rate::Max => ("max, closed loop".to_owned(), mode_name(options.mode)),
-        Rate::PerSecond(rate) => (format!("{rate}/s"), mode_name(options.mode)),
+    let mode = options.mode.name();
+    let rate = match options.rate {
+        Rate::Max => "max, closed loop".to_owned(),
+        Rate::PerSecond(rate) => format!("{rate}/s"),
     };
     let url = format!(
         "http://{}{}",
@@ -289,13 +327,6 @@ fn tell(options: &Options, run: &Run, measured: &Measured) {
         "tool_cpu_percent": report::share(measured.own_cpu, measured.wall, run.threads), "ok": ok,
     });
     println!("{line}");
-}
-
-fn mode_name(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Session => "session",
-        Mode::Stateless => "stateless",
-    }
 }
 
 #[cfg(test)]

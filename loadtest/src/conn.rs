@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::http::{Decoder, HEAD_MAX, Head};
+use crate::http::{Decoder, Framing, HEAD_MAX, Head};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest reply body that is kept; a longer one fails the call.
@@ -66,6 +66,20 @@ pub(crate) struct Reply {
     pub(crate) body: Vec<u8>,
 }
 
+impl Reply {
+    /// A message that came without a head of its own.
+    pub(crate) fn message(body: Vec<u8>) -> Self {
+        let head = Head {
+            status: 200,
+            framing: Framing::Length(body.len() as u64),
+            close: false,
+            event_stream: false,
+            session: None,
+        };
+        Self { head, body }
+    }
+}
+
 /// A connection, opened when it is first used and again whenever the peer has closed it. A server
 /// may close an idle connection at any time, and a client that looks first loses nothing by it.
 pub(crate) struct Conn {
@@ -89,6 +103,11 @@ impl Conn {
     pub(crate) async fn connect(&mut self) -> Result<(), Failure> {
         self.stream = Some(self.take().await?);
         Ok(())
+    }
+
+    /// Closes it; the next use opens it again.
+    pub(crate) fn hang_up(&mut self) {
+        self.stream = None;
     }
 
     /// Sends a request and reads the reply to its end, within `patience`.
@@ -199,7 +218,8 @@ fn final_head(kept: &mut Vec<u8>) -> Result<Option<Head>, Failure> {
             };
         };
         kept.drain(..length);
-        if head.status >= 200 {
+        // After 101 the connection speaks another protocol.
+        if head.status >= 200 || head.status == 101 {
             return Ok(Some(head));
         }
     }

@@ -19,6 +19,7 @@ mod conn;
 mod hist;
 mod hold;
 mod http;
+mod line;
 mod mcp;
 mod mock;
 mod options;
@@ -26,11 +27,13 @@ mod pacer;
 mod report;
 mod resources;
 mod schedule;
+mod socket;
 mod sse;
 mod stream;
 mod target;
 mod threads;
 mod track;
+mod websocket;
 
 #[derive(Parser)]
 #[command(

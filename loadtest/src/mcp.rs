@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use crate::conn::{Failure, Reply};
 use crate::sse::Events;
 use crate::target::Target;
+use crate::websocket::KEY;
 
 /// The newest revision with sessions.
 pub(crate) const SESSION_VERSION: &str = "2025-11-25";
@@ -16,6 +17,9 @@ pub(crate) const SESSION_VERSION: &str = "2025-11-25";
 pub(crate) const STATELESS_VERSION: &str = "2026-07-28";
 /// Every revision with sessions, oldest first.
 pub(crate) const SESSION_VERSIONS: [&str; 3] = ["2025-03-26", "2025-06-18", SESSION_VERSION];
+
+/// What a client says once it has been answered to `initialize`.
+pub(crate) const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
 
 /// An open session.
 #[derive(Clone, Debug)]
@@ -47,18 +51,28 @@ impl Speaker {
     }
 
     pub(crate) fn initialize(&self) -> Vec<u8> {
-        let body = format!(
+        self.post("", &self.initialize_message())
+    }
+
+    /// The message alone, as a WebSocket carries it.
+    pub(crate) fn initialize_message(&self) -> String {
+        format!(
             r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"protocolVersion":"{SESSION_VERSION}","capabilities":{{}},"clientInfo":{{"name":"loadtest","version":"{}"}}}}}}"#,
             env!("CARGO_PKG_VERSION")
-        );
-        self.post("", &body)
+        )
     }
 
     pub(crate) fn initialized(&self, session: &Session) -> Vec<u8> {
-        self.post(
-            &headers(session),
-            r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#,
+        self.post(&headers(session), INITIALIZED)
+    }
+
+    /// Asks for a WebSocket.
+    pub(crate) fn upgrade(&self) -> Vec<u8> {
+        format!(
+            "GET {}Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Protocol: mcp\r\n\r\n",
+            self.start()
         )
+        .into_bytes()
     }
 
     pub(crate) fn open_stream(&self, session: &Session) -> Vec<u8> {
@@ -86,7 +100,7 @@ impl Speaker {
 
     /// A call of the tool: in a session, or in the stateless era.
     pub(crate) fn call(&self, session: Option<&Session>, id: u64) -> Vec<u8> {
-        let (tool, text) = (&self.tool, self.text(id));
+        let tool = &self.tool;
         let (headers, meta) = match session {
             Some(session) => (headers(session), String::new()),
             None => {
@@ -96,10 +110,15 @@ impl Speaker {
                 (standard, format!(",{}", meta()))
             }
         };
-        let body = format!(
+        self.post(&headers, &self.call_message(id, &meta))
+    }
+
+    /// The message of a call alone; `meta` is the rest of its params.
+    pub(crate) fn call_message(&self, id: u64, meta: &str) -> String {
+        let (tool, text) = (&self.tool, self.text(id));
+        format!(
             r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"{tool}","arguments":{{"text":"{text}"}}{meta}}}}}"#
-        );
-        self.post(&headers, &body)
+        )
     }
 
     /// Whether a reply answers the call `id`: its id, no error, and the text that was sent.
@@ -126,9 +145,8 @@ impl Speaker {
     fn text(&self, id: u64) -> String {
         let mut text = String::with_capacity(self.text_bytes + 24);
         let _ = write!(text, "call-{id}-");
-        while text.len() < self.text_bytes {
-            text.push('x');
-        }
+        let rest = self.text_bytes.saturating_sub(text.len());
+        text.extend(std::iter::repeat_n('x', rest));
         text
     }
 
@@ -149,8 +167,8 @@ impl Speaker {
     }
 }
 
-/// Reads the answer to `initialize`.
-pub(crate) fn session(reply: &Reply) -> Result<Session, Failure> {
+/// Reads the answer to `initialize`: the revision agreed on.
+pub(crate) fn initialized(reply: &Reply) -> Result<String, Failure> {
     #[derive(Deserialize)]
     struct Initialized {
         #[serde(rename = "protocolVersion")]
@@ -159,7 +177,12 @@ pub(crate) fn session(reply: &Reply) -> Result<Session, Failure> {
     let result = result(reply, 0)?;
     let initialized: Initialized =
         serde_json::from_str(result.get()).map_err(|_| Failure::Wrong)?;
-    let version = initialized.protocol_version;
+    Ok(initialized.protocol_version)
+}
+
+/// Reads the answer to `initialize` where it opens a session.
+pub(crate) fn session(reply: &Reply) -> Result<Session, Failure> {
+    let version = initialized(reply)?;
     // Both go into request heads as they are.
     let visible = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
     match &reply.head.session {

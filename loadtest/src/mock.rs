@@ -1,7 +1,7 @@
 //! `mock`: an MCP server that does next to nothing, fast.
 //!
 //! It speaks both eras on `/mcp`: sessions with one event stream each, on which it sends a numbered
-//! and timed event at every interval, and calls without sessions. It checks what a proxy could get
+//! and timed event at every interval, calls without sessions, and WebSockets. It checks what a proxy could get
 //! wrong (the session, the headers of the stateless era) and nothing else. An open stream costs it a
 //! few hundred bytes and the kernel's socket buffers.
 
@@ -22,11 +22,13 @@ use answer::{Next, answer};
 use feed::feed;
 use request::{Parsed, Request};
 use sessions::Sessions;
+use talk::talk;
 
 mod answer;
 mod feed;
 mod request;
 mod sessions;
+mod talk;
 
 /// Length of the queue of connections not yet accepted; the kernel may allow less.
 const BACKLOG: u32 = 4_096;
@@ -147,6 +149,7 @@ async fn converse(mut stream: TcpStream, state: Arc<State>) {
         match next {
             Next::Keep => (),
             Next::Close => return,
+            Next::Talk => return talk(stream, pending, &state).await,
             Next::Feed(open) => {
                 if feed(&mut stream, &state, open).await.is_err() {
                     return;

@@ -14,7 +14,7 @@ pub(crate) const SECONDS_MAX: u64 = 600;
 pub(crate) const CONNECTIONS_MAX: u64 = 1_000;
 pub(crate) const RATE_MAX: u64 = 1_000_000;
 const THREADS_MAX: u64 = 16;
-const TEXT_BYTES_MAX: u64 = 64 * 1024;
+const TEXT_BYTES_MAX: u64 = 1024 * 1024;
 
 /// What is loaded, and what is watched meanwhile.
 #[derive(Args)]

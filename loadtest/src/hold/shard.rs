@@ -14,6 +14,7 @@ use crate::caller::{CallStats, Caller, Failures, Plan, locked};
 use crate::conn::{Conn, Failure};
 use crate::hist::Histogram;
 use crate::http::Framing;
+use crate::line::Line;
 use crate::mcp::Session;
 use crate::pacer::Pacer;
 use crate::schedule::Slots;
@@ -233,7 +234,7 @@ impl Shard {
                 self.shared.plan.clone(),
                 sessions.clone(),
                 stats.clone(),
-                conn,
+                Line::Kept(conn),
             ) else {
                 break;
             };

@@ -11,6 +11,7 @@ use super::request::Request;
 use super::sessions::{NoStream, SessionId};
 use super::{Form, State};
 use crate::mcp::{SESSION_VERSION, SESSION_VERSIONS, STATELESS_VERSION};
+use crate::websocket::accept;
 
 /// What to do with the connection after the answer.
 pub(super) enum Next {
@@ -18,6 +19,8 @@ pub(super) enum Next {
     Close,
     /// The head of an event stream was written; send the events.
     Feed(Open),
+    /// The connection is a WebSocket from here on.
+    Talk,
 }
 
 const TOOLS: &str = concat!(
@@ -31,6 +34,7 @@ const TOOLS: &str = concat!(
 pub(super) fn answer(state: &State, request: &Request<'_>, out: &mut Vec<u8>) -> Next {
     let next = match (request.path, request.method) {
         ("/mcp", "POST") => post(state, request, out),
+        ("/mcp", "GET") if request.socket_key.is_some() => return upgrade(request, out),
         ("/mcp", "GET") => return stream(state, request, out),
         ("/mcp", "DELETE") => delete(state, request, out),
         ("/mcp", _) => plain(out, 405, "Allow: GET, POST, DELETE\r\n", ""),
@@ -116,25 +120,29 @@ fn post(state: &State, request: &Request<'_>, out: &mut Vec<u8>) -> Next {
 }
 
 fn initialize(state: &State, id: &str, params: &Params<'_>, out: &mut Vec<u8>) -> Next {
-    let asked = params.protocol_version.as_deref().unwrap_or_default();
-    let version = SESSION_VERSIONS
-        .into_iter()
-        .find(|known| *known == asked)
-        .unwrap_or(SESSION_VERSION);
     let Some(session) = state.sessions.open() else {
         return error(out, 503, id, -32603, "Too many sessions");
     };
-    let result = format!(
-        r#"{{"protocolVersion":"{version}","capabilities":{{"tools":{{}},"logging":{{}}}},"serverInfo":{{"name":"{}","version":"{}"}}}}"#,
-        state.name,
-        env!("CARGO_PKG_VERSION")
-    );
     reply(
         state,
         out,
         &format!("Mcp-Session-Id: {session:032x}\r\n"),
         id,
-        &result,
+        &initialized(state, params),
+    )
+}
+
+/// The result of `initialize`.
+fn initialized(state: &State, params: &Params<'_>) -> String {
+    let asked = params.protocol_version.as_deref().unwrap_or_default();
+    let version = SESSION_VERSIONS
+        .into_iter()
+        .find(|known| *known == asked)
+        .unwrap_or(SESSION_VERSION);
+    format!(
+        r#"{{"protocolVersion":"{version}","capabilities":{{"tools":{{}},"logging":{{}}}},"serverInfo":{{"name":"{}","version":"{}"}}}}"#,
+        state.name,
+        env!("CARGO_PKG_VERSION")
     )
 }
 
@@ -146,15 +154,60 @@ fn in_session(
     params: &Params<'_>,
     out: &mut Vec<u8>,
 ) -> Next {
-    match method {
-        "tools/call" => match called(state, params, || state.sessions.count_call(session)) {
-            Some(content) => reply(state, out, "", id, &format!("{{{content}}}")),
-            None => error(out, 200, id, -32602, "Unknown tool, or no text"),
-        },
-        "tools/list" => reply(state, out, "", id, &format!("{{{TOOLS}}}")),
-        "ping" | "logging/setLevel" => reply(state, out, "", id, "{}"),
-        _ => error(out, 200, id, -32601, "Method not found"),
+    match session_result(state, session, method, params) {
+        Ok(result) => reply(state, out, "", id, &result),
+        Err((code, message)) => error(out, 200, id, code, message),
     }
+}
+
+/// The result of a request in a session, or the code and text of an error.
+fn session_result(
+    state: &State,
+    session: SessionId,
+    method: &str,
+    params: &Params<'_>,
+) -> Result<String, (i32, &'static str)> {
+    match method {
+        "tools/call" => called(state, params, || state.sessions.count_call(session))
+            .map(|content| format!("{{{content}}}"))
+            .ok_or((-32602, "Unknown tool, or no text")),
+        "tools/list" => Ok(format!("{{{TOOLS}}}")),
+        "ping" | "logging/setLevel" => Ok("{}".to_owned()),
+        _ => Err((-32601, "Method not found")),
+    }
+}
+
+/// Answers a message that came over a WebSocket, whose session is `session`; `None` for one that
+/// wants no answer.
+pub(super) fn message(state: &State, session: SessionId, text: &[u8]) -> Option<String> {
+    let Ok(message) = serde_json::from_slice::<Message<'_>>(text) else {
+        return Some(failed("null", -32700, "Parse error"));
+    };
+    let (id, method) = (message.id?.get(), message.method.as_deref()?);
+    let params = message.params.map_or_else(
+        || Ok(Params::default()),
+        |raw| serde_json::from_str(raw.get()),
+    );
+    let result = match params {
+        Err(_) => Err((-32602, "Invalid params")),
+        Ok(params) if method == "initialize" => Ok(initialized(state, &params)),
+        Ok(params) => session_result(state, session, method, &params),
+    };
+    Some(match result {
+        Ok(result) => answered(id, &result),
+        Err((code, message)) => failed(id, code, message),
+    })
+}
+
+fn upgrade(request: &Request<'_>, out: &mut Vec<u8>) -> Next {
+    let accept = accept(request.socket_key.unwrap_or_default());
+    // Writing to a vector cannot fail.
+    let _ = write!(
+        out,
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: mcp\r\n\r\n"
+    );
+    Next::Talk
 }
 
 fn stateless(
@@ -252,7 +305,7 @@ fn stats(state: &State, out: &mut Vec<u8>) -> Next {
 }
 
 fn reply(state: &State, out: &mut Vec<u8>, headers: &str, id: &str, result: &str) -> Next {
-    let message = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#);
+    let message = answered(id, result);
     match state.form {
         Form::Json => plain(
             out,
@@ -272,6 +325,14 @@ fn reply(state: &State, out: &mut Vec<u8>, headers: &str, id: &str, result: &str
             Next::Keep
         }
     }
+}
+
+fn answered(id: &str, result: &str) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#)
+}
+
+fn failed(id: &str, code: i32, message: &str) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{code},"message":"{message}"}}}}"#)
 }
 
 fn error(out: &mut Vec<u8>, status: u16, id: &str, code: i32, message: &str) -> Next {

@@ -16,6 +16,8 @@ pub(super) struct Request<'a> {
     pub(super) version: Option<&'a [u8]>,
     pub(super) mcp_method: Option<&'a [u8]>,
     pub(super) mcp_name: Option<&'a [u8]>,
+    /// `Sec-WebSocket-Key`: the client asks for a WebSocket.
+    pub(super) socket_key: Option<&'a [u8]>,
     /// The connection ends after the answer.
     pub(super) close: bool,
     pub(super) body: Cow<'a, [u8]>,
@@ -102,6 +104,8 @@ impl<'a> Request<'a> {
             &mut self.mcp_method
         } else if name.eq_ignore_ascii_case("mcp-name") {
             &mut self.mcp_name
+        } else if name.eq_ignore_ascii_case("sec-websocket-key") {
+            &mut self.socket_key
         } else {
             if name.eq_ignore_ascii_case("content-length") {
                 *framing = Framing::Length(length(value)?);

@@ -6,6 +6,7 @@ use super::*;
 use crate::caller::Plan;
 use crate::conn::Failure;
 use crate::hist::Histogram;
+use crate::line::Line;
 use crate::mcp::{Speaker, discovered};
 use crate::stream::{Delays, Ending, follow};
 
@@ -133,4 +134,33 @@ fn only_intervals_and_names_within_bounds_are_taken() {
     assert_eq!(interval("10ms"), Ok(Duration::from_millis(10)));
     assert!(interval("9ms").is_err() && interval("601s").is_err());
     assert!(name("a-1").is_ok() && name("").is_err() && name("a\"b").is_err());
+}
+
+#[tokio::test]
+async fn a_socket_is_a_session_that_ends_with_it() {
+    let (plan, state) = mock(Form::Json).await;
+    let mut socket = plan.socket();
+    socket.connect(&plan.speaker, PATIENCE).await.unwrap();
+    assert_eq!((socket.opened, state.sessions.counts()), (1, (1, 0)));
+    let mut line = Line::Socket(socket);
+    for id in 1..=3 {
+        assert_eq!(line.call(&plan, None, id).await, Ok(()));
+    }
+    line.end(&plan, None).await;
+    while state.sessions.counts() != (0, 0) {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_fresh_line_opens_a_connection_and_leaves_no_session() {
+    let (plan, state) = mock(Form::Sse).await;
+    let mut line = Line::Fresh(plan.conn());
+    for id in 1..=3 {
+        assert_eq!(line.call(&plan, None, id).await, Ok(()));
+        // None beyond the one that each call asks for.
+        assert_eq!(line.reconnects(id), 0);
+        assert_eq!(state.sessions.counts(), (0, 0));
+    }
+    assert_eq!(line.reconnects(0), 3);
 }

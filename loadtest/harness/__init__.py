@@ -1,0 +1,1 @@
+"""The parts of run.py: processes, proxies, drivers, scenarios, records and reports."""
