@@ -92,6 +92,27 @@ pub fn write_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
+/// Can this answer to a tool call be told at a glance to be neither an error nor a result that is
+/// marked as one? Where in doubt it cannot: then a scan has to read it.
+///
+/// A glance finds the two words that matter, `error` and `isError`, anywhere in the text. An answer
+/// in which a backslash stands may spell them otherwise.
+pub fn is_plainly_good(answer: &[u8]) -> bool {
+    let answer = answer.trim_ascii();
+    let is_object = answer.first() == Some(&b'{') && answer.last() == Some(&b'}');
+    if !is_object || memchr::memchr(b'\\', answer).is_some() {
+        return false;
+    }
+    memchr::memchr_iter(b'E', answer)
+        .filter(|at| answer[..*at].ends_with(b"\"is") && answer[*at..].starts_with(b"Error\""))
+        .all(|at| {
+            let behind = answer[at + b"Error\"".len()..].trim_ascii_start();
+            let value = behind.strip_prefix(b":").map(<[u8]>::trim_ascii_start);
+            value.is_some_and(|value| value.starts_with(b"false"))
+        })
+        && memchr::memmem::find(answer, b"\"error\"").is_none()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -144,6 +165,29 @@ mod tests {
                 let answer = value(&error(None, -1, &text, None));
                 prop_assert_eq!(answer["error"]["message"].as_str(), Some(text.as_str()));
             }
+        }
+    }
+
+    #[test]
+    fn only_an_answer_without_the_words_is_plainly_good() {
+        for good in [
+            r#"{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"Error"}]}}"#,
+            r#" {"result":{"isError" : false}} "#,
+        ] {
+            assert!(is_plainly_good(good.as_bytes()), "{good}");
+        }
+        for doubtful in [
+            r#"{"error":{"code":1}}"#,
+            r#"{"result":{"isError":true}}"#,
+            r#"{"result":{"isError": true}}"#,
+            r#"{"result":{"isError":false,"isError":true}}"#,
+            r#"{"result":{"is\u0045rror":true}}"#,
+            r#"{"result":{"text":"say \"error\""}}"#,
+            r#"{"result":"#,
+            "<html>",
+            "",
+        ] {
+            assert!(!is_plainly_good(doubtful.as_bytes()), "{doubtful}");
         }
     }
 }

@@ -104,16 +104,15 @@ fn check_fields(head: &dyn RequestHead, fields_max: usize, bytes_max: usize) -> 
 /// # Errors
 /// [`Fault::HeaderMismatch`].
 pub fn check_repeated(head: &dyn RequestHead) -> Result<(), Fault> {
-    for name in [
+    let routing = [
         MCP_SESSION_ID,
         MCP_PROTOCOL_VERSION,
         MCP_METHOD,
         MCP_NAME,
         LAST_EVENT_ID,
-    ] {
-        if head.count(name) > 1 {
-            return Err(Fault::HeaderMismatch("a routing header is repeated"));
-        }
+    ];
+    if head.repeats(&routing) {
+        return Err(Fault::HeaderMismatch("a routing header is repeated"));
     }
     Ok(())
 }

@@ -230,7 +230,7 @@ async fn send_rest<D: Downstream>(
                 return false;
             }
         };
-        watch.extend(idle);
+        watch.again();
         match piece {
             Ok(Some(piece)) => {
                 ctx.bytes_out += piece.len() as u64;
@@ -463,14 +463,23 @@ fn orphan(
     }
 }
 
+/// Does the answer to a tool call tell of a failure? It is read only if it may.
+fn tells_failure(held: &Held) -> bool {
+    if let [piece] = held.pieces.as_slice()
+        && answer::is_plainly_good(piece)
+    {
+        return false;
+    }
+    let mut peek = Peek::lenient();
+    let readable = held.pieces.iter().all(|piece| peek.feed(piece).is_ok());
+    let message = peek.message();
+    !readable || message.has_error || message.is_tool_error
+}
+
 /// Learns from a complete answer: whether a tool call failed, and what `server/discover` said.
 fn note_answer(ctx: &mut Ctx, pool: &PoolState, call: &Call, status: u16, held: &Held) {
     if call.is("tools/call") {
-        let mut peek = Peek::lenient();
-        let readable = held.pieces.iter().all(|piece| peek.feed(piece).is_ok());
-        let message = peek.message();
-        let failed = message.has_error || message.is_tool_error;
-        ctx.tool_failed = Some(status != 200 || !readable || failed);
+        ctx.tool_failed = Some(status != 200 || tells_failure(held));
     }
     if call.is("server/discover") && status == 200 && held.complete {
         let pieces: Vec<&[u8]> = held.pieces.iter().map(|piece| &**piece).collect();

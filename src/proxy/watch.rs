@@ -46,29 +46,28 @@ impl From<Stop> for Fault {
 pub struct Watch<'a> {
     endpoint: &'a Endpoint,
     phases: &'a Phases,
-    /// When this wait, or the present stretch of it, began.
-    began: Instant,
-    deadline: Option<Instant>,
+    limit: Duration,
+    /// When the limit ends; not known before there was anything to wait for, which often there is
+    /// not.
+    deadline: Option<Option<Instant>>,
     down_since: Option<Instant>,
 }
 
 impl<'a> Watch<'a> {
-    /// A watch that ends with `limit`, counted from now; [`Duration::MAX`] is no limit.
+    /// A watch that ends with `limit`, counted from the first wait; [`Duration::MAX`] is no limit.
     pub fn new(endpoint: &'a Endpoint, phases: &'a Phases, limit: Duration) -> Self {
-        let began = Instant::now();
         Self {
             endpoint,
             phases,
-            began,
-            deadline: began.checked_add(limit),
+            limit,
+            deadline: None,
             down_since: None,
         }
     }
 
     /// Begins the limit anew.
-    pub fn extend(&mut self, limit: Duration) {
-        self.began = Instant::now();
-        self.deadline = self.began.checked_add(limit);
+    pub fn again(&mut self) {
+        self.deadline = None;
     }
 
     /// Waits for what `ready` waits for.
@@ -92,7 +91,7 @@ impl<'a> Watch<'a> {
                 return Poll::Ready(Err(Stop::Draining));
             }
             if !std::mem::replace(&mut armed, true) {
-                self.arm(down, self.began);
+                self.arm(down, Instant::now());
             }
             while down.alarm().poll(context).is_ready() {
                 let now = Instant::now();
@@ -107,14 +106,17 @@ impl<'a> Watch<'a> {
     }
 
     /// Sets the alarm for the next look.
-    fn arm<D: Downstream>(&self, down: &D, now: Instant) {
+    fn arm<D: Downstream>(&mut self, down: &D, now: Instant) {
+        let limit = self.limit;
+        let deadline = *self.deadline.get_or_insert_with(|| now.checked_add(limit));
         let look = now + LOOK;
-        let next = self.deadline.map_or(look, |deadline| deadline.min(look));
+        let next = deadline.map_or(look, |deadline| deadline.min(look));
         down.alarm().at(next);
     }
 
     fn look(&mut self, now: Instant) -> Option<Stop> {
-        if self.deadline.is_some_and(|deadline| now >= deadline) {
+        let deadline = self.deadline.flatten();
+        if deadline.is_some_and(|deadline| now >= deadline) {
             return Some(Stop::Timeout);
         }
         if self.endpoint.health() != HealthState::Down {

@@ -101,6 +101,10 @@ pub trait Headers {
     fn get(&self, name: &str) -> Option<&[u8]>;
     /// How many field lines carry `name`.
     fn count(&self, name: &str) -> usize;
+    /// Does any of these names stand on more than one field line?
+    fn repeats(&self, names: &[&str]) -> bool {
+        names.iter().any(|name| self.count(name) > 1)
+    }
     /// Calls `f` with every field line in the order received.
     fn each<'a>(&'a self, f: &mut dyn FnMut(Name<'a>, &'a [u8]));
 }

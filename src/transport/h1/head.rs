@@ -216,6 +216,9 @@ impl Head {
     /// A field that `Connection` names is not sent on (RFC 9110 section 7.6.1). One that decides how
     /// the request is understood must not vanish behind the decision.
     fn refuse_hidden_fields(&self) -> Result<(), Refusal> {
+        if self.count("connection") == 0 {
+            return Ok(());
+        }
         let mut hidden = false;
         self.each(&mut |name, value| {
             if name.is("connection") {
@@ -356,6 +359,10 @@ impl Headers for Head {
 
     fn count(&self, name: &str) -> usize {
         self.fields.count(name)
+    }
+
+    fn repeats(&self, names: &[&str]) -> bool {
+        self.fields.repeats(names)
     }
 
     fn each<'a>(&'a self, f: &mut dyn FnMut(Name<'a>, &'a [u8])) {

@@ -134,6 +134,15 @@ impl Fields {
             .count()
     }
 
+    fn repeats(&self, names: &[&str]) -> bool {
+        let is_known = |name: &&str| Known::find(name.as_bytes()).is_some();
+        if self.repeated == 0 {
+            debug_assert!(names.iter().all(is_known));
+            return false;
+        }
+        names.iter().any(|name| self.count(name) > 1)
+    }
+
     fn each<'a>(&'a self, f: &mut dyn FnMut(Name<'a>, &'a [u8])) {
         let bytes = self.bytes.filled();
         for field in &self.list {
