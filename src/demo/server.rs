@@ -15,6 +15,7 @@ use super::request::understand;
 use super::session::Lease;
 use super::state::State;
 use crate::mcp::{answer, headers::MCP_SESSION_ID, sse};
+use crate::transport::fields::Names;
 use crate::transport::{Downstream, Edits, Error, Headers, Length, RequestHead};
 
 /// The longest request body, in bytes; a longer one is answered with 413.
@@ -101,7 +102,7 @@ impl DemoServer {
         }
         let edits = Edits {
             set: &fields,
-            drop: &[],
+            drop: Names::NONE,
         };
         down.send_head(200, None, edits, Length::Unknown).await?;
         down.flush().await?;
@@ -270,7 +271,7 @@ async fn write<D: Downstream>(down: &mut D, whole: Whole, wants_body: bool) -> R
     .collect();
     let edits = Edits {
         set: &fields,
-        drop: &[],
+        drop: Names::NONE,
     };
     if body.is_empty() || !wants_body {
         down.send_head(whole.status, None, edits, Length::None)

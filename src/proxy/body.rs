@@ -12,6 +12,7 @@ use super::fault::Fault;
 use crate::config::Limits;
 use crate::mcp::{Peek, PeekError};
 use crate::transport::buffer::Piece;
+use crate::transport::fields::CONTENT_LENGTH;
 use crate::transport::{Downstream, Error, Headers, Length};
 
 /// What has been read of a request body, and the scan over it.
@@ -59,7 +60,7 @@ impl Body {
         self.limit = limits.body as u64;
         let announced = down
             .head()
-            .get("content-length")
+            .known(CONTENT_LENGTH)
             .and_then(|value| std::str::from_utf8(value).ok())
             .and_then(|value| value.trim().parse::<u64>().ok());
         if announced.is_some_and(|length| length > self.limit) {

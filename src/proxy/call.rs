@@ -11,11 +11,12 @@ use super::ctx::Ctx;
 use super::fault::Fault;
 use super::intake::check_repeated;
 use crate::config::Limits;
-use crate::mcp::headers::{
-    MCP_METHOD, MCP_NAME, MCP_PROTOCOL_VERSION, MCP_SESSION_ID, decode_value,
-};
+use crate::mcp::headers::decode_value;
 use crate::mcp::text::{Name, Word};
 use crate::mcp::{self, Class, Era, HttpMethod, RawId, Refusal, Seen, Verdict};
+use crate::transport::fields::{
+    CONTENT_TYPE, MCP_METHOD, MCP_NAME, MCP_PROTOCOL_VERSION, MCP_SESSION_ID,
+};
 use crate::transport::{Downstream, RequestHead};
 
 /// How long an answer of ours waits for the rest of a body whose id is not known yet.
@@ -197,21 +198,23 @@ fn rules(verdict: Verdict) -> Result<Rules, Fault> {
 fn classify(head: &impl RequestHead, method: HttpMethod, body: Option<&mcp::Message>) -> Verdict {
     mcp::classify(&Seen {
         method,
-        version: head.get(MCP_PROTOCOL_VERSION),
-        session: head.get(MCP_SESSION_ID).is_some(),
-        mcp_method: head.get(MCP_METHOD),
-        mcp_name: head.get(MCP_NAME),
+        version: head.known(MCP_PROTOCOL_VERSION),
+        session: head.known(MCP_SESSION_ID).is_some(),
+        mcp_method: head.known(MCP_METHOD),
+        mcp_name: head.known(MCP_NAME),
         body,
     })
 }
 
 fn method_header(head: &impl RequestHead, rules: Rules) -> Option<Word> {
-    let value = head.get(MCP_METHOD).filter(|_| rules == Rules::Stateless)?;
+    let value = head
+        .known(MCP_METHOD)
+        .filter(|_| rules == Rules::Stateless)?;
     std::str::from_utf8(value).ok().map(Word::new)
 }
 
 fn name_header(head: &impl RequestHead) -> Option<Name> {
-    let value = decode_value(head.get(MCP_NAME)?).ok()?;
+    let value = decode_value(head.known(MCP_NAME)?).ok()?;
     Some(Name::new(&value))
 }
 
@@ -231,7 +234,7 @@ fn owed(message: &mcp::Message) -> Owed {
 
 /// Servers answer another content type with various codes, and one opens a session over it.
 fn check_content_type(head: &impl RequestHead) -> Result<(), Fault> {
-    let Some(value) = head.get("content-type") else {
+    let Some(value) = head.known(CONTENT_TYPE) else {
         return Err(Fault::MediaType);
     };
     let essence = value

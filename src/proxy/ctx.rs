@@ -9,6 +9,7 @@ use crate::mcp::text::{Name, Word};
 use crate::mcp::{Era, RawId};
 use crate::session::PrincipalHash;
 use crate::telemetry::{SessionTag, StreamEnd};
+use crate::transport::fields::USER_AGENT;
 use crate::transport::{Error, RequestHead};
 
 /// Why an exchange ended, for the log and the metrics. A closed set.
@@ -172,7 +173,7 @@ impl Ctx {
         self.noted = Some(Box::new(Noted {
             method: head.method().into(),
             path: head.path().into(),
-            user_agent: head.get("user-agent").map(Into::into),
+            user_agent: head.known(USER_AGENT).map(Into::into),
         }));
     }
 

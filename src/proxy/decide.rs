@@ -20,11 +20,10 @@ use super::memo::Known;
 use super::state::{Held, PoolState, Shared};
 use crate::config::HashOn;
 use crate::mcp::HttpMethod;
-use crate::mcp::headers::MCP_PROTOCOL_VERSION;
-use crate::mcp::headers::MCP_SESSION_ID;
 use crate::pool::{Endpoint, Fact, HealthState, Need};
 use crate::session::{Claims, IdKind, Key, NameHash, NewSession, Pulse, Reason, Revision, Touched};
 use crate::telemetry::{self, Limit, RefusedId};
+use crate::transport::fields::{MCP_PROTOCOL_VERSION, MCP_SESSION_ID};
 use crate::transport::{ConnInfo, RequestHead};
 
 /// Where a call goes.
@@ -103,7 +102,7 @@ fn within_session(
     ctx: &mut Ctx,
     now: Instant,
 ) -> Result<Aim, Fault> {
-    if let Some(id) = head.get(MCP_SESSION_ID) {
+    if let Some(id) = head.known(MCP_SESSION_ID) {
         let mut bound = open(worker, pool, id, IdKind::Session, ctx)?;
         alive(&bound)?;
         touch(&worker.shared, pool, &mut bound, head, now);
@@ -246,7 +245,7 @@ pub fn new_session(
     head: &dyn RequestHead,
 ) -> NewSession<Held> {
     let revision = head
-        .get(MCP_PROTOCOL_VERSION)
+        .known(MCP_PROTOCOL_VERSION)
         .and_then(|value| std::str::from_utf8(value).ok());
     NewSession {
         pool: claims.pool,

@@ -6,6 +6,7 @@ use super::ctx::{Ctx, End};
 use super::state::Shared;
 use crate::mcp::Era;
 use crate::telemetry::{Entry, RequestRecord, ToolLabel, ToolOutcome, record_request};
+use crate::transport::fields::USER_AGENT;
 use crate::transport::{ConnInfo, RequestHead};
 
 /// Records a request that is over. `head` is its head, unless that was noted and let go.
@@ -55,7 +56,7 @@ pub fn finish(shared: &Shared, ctx: &Ctx, info: &ConnInfo, head: &dyn RequestHea
         response_bytes: ctx.bytes_out,
         request_id: hex(ctx.request_id, &mut [0; 16]),
         end_reason: ctx.fault.unwrap_or_else(|| ctx.end.as_str()),
-        user_agent: noted.map_or(head.get("user-agent"), |noted| noted.user_agent.as_deref()),
+        user_agent: noted.map_or(head.known(USER_AGENT), |noted| noted.user_agent.as_deref()),
     });
 }
 

@@ -15,12 +15,12 @@ use super::fault::Fault;
 use super::retry::{self, Stage};
 use super::state::PoolState;
 use super::watch::Watch;
-use crate::mcp::headers::{LAST_EVENT_ID, MCP_SESSION_ID};
 use crate::mcp::{Class, HttpMethod};
 use crate::pool::{CallPermit, Endpoint, PickContext};
 use crate::session::IdKind;
 use crate::telemetry::{self, RetryOutcome};
 use crate::transport::dial::Up;
+use crate::transport::fields::{ACCEPT_ENCODING, LAST_EVENT_ID, MCP_SESSION_ID, Names, ORIGIN};
 use crate::transport::{Downstream, Edits, Error, Outgoing, RequestHead, Upstream};
 
 /// A reply whose head has been read.
@@ -236,14 +236,15 @@ async fn send_head(
 ) -> Result<(), Error> {
     // The events of a stream are read on their way, so they must not come compressed; and the
     // server is asked by us, not by the page that the client may be.
-    let drop: &[&str] = match call.rules {
-        Rules::Stateless => &["origin", "accept-encoding", MCP_SESSION_ID, LAST_EVENT_ID],
-        Rules::Handshake => &["origin", "accept-encoding", MCP_SESSION_ID],
+    let drop = match call.rules {
+        Rules::Handshake => const { Names::of(&[ORIGIN, ACCEPT_ENCODING, MCP_SESSION_ID]) },
         Rules::Session if matches!(aim, Aim::Bound(bound) if bound.claims.kind == IdKind::Session) => {
-            &["origin", "accept-encoding"]
+            const { Names::of(&[ORIGIN, ACCEPT_ENCODING]) }
         }
         // Without a session of ours what the client says of one means nothing.
-        Rules::Session => &["origin", "accept-encoding", MCP_SESSION_ID, LAST_EVENT_ID],
+        Rules::Session | Rules::Stateless => {
+            const { Names::of(&[ORIGIN, ACCEPT_ENCODING, MCP_SESSION_ID, LAST_EVENT_ID]) }
+        }
     };
     // What the server knows the session by: an id, or in HTTP+SSE an address of its own.
     let (id, target) = match aim {
@@ -253,7 +254,7 @@ async fn send_head(
             IdKind::Sse => (None, bound.claims.server_id.as_str()),
         },
     };
-    let id = id.map(|id| (MCP_SESSION_ID, id));
+    let id = id.map(|id| (MCP_SESSION_ID.as_str(), id));
     let out = Outgoing {
         head,
         method: head.method(),

@@ -8,10 +8,11 @@ use std::net::IpAddr;
 
 use super::fault::Fault;
 use crate::config::{Config, Origins, PoolKind, Route, is_below};
-use crate::mcp::headers::{
-    LAST_EVENT_ID, MCP_METHOD, MCP_NAME, MCP_PARAM_PREFIX, MCP_PROTOCOL_VERSION, MCP_SESSION_ID,
-};
+use crate::mcp::headers::MCP_PARAM_PREFIX;
 use crate::route::{self, RouteId, host_of};
+use crate::transport::fields::{
+    LAST_EVENT_ID, MCP_METHOD, MCP_NAME, MCP_PROTOCOL_VERSION, MCP_SESSION_ID, ORIGIN,
+};
 use crate::transport::{ConnInfo, RequestHead};
 
 /// `Mcp-Param-*` fields that one request may carry.
@@ -85,12 +86,8 @@ fn check_fields(head: &dyn RequestHead, fields_max: usize, bytes_max: usize) -> 
     let mut params = 0;
     head.each(&mut |name, value| {
         fields += 1;
-        let name = name.as_bytes();
-        bytes += name.len() + value.len() + 4;
-        let prefix = name.get(..MCP_PARAM_PREFIX.len());
-        params += usize::from(
-            prefix.is_some_and(|p| p.eq_ignore_ascii_case(MCP_PARAM_PREFIX.as_bytes())),
-        );
+        bytes += name.as_bytes().len() + value.len() + 4;
+        params += usize::from(name.begins(MCP_PARAM_PREFIX));
     });
     if fields > fields_max || bytes > bytes_max || params > PARAM_FIELDS_MAX {
         return Err(Fault::HeadTooLarge);
@@ -138,7 +135,7 @@ fn check_host(
 /// An `Origin` that is there must be allowed: listed by the route; or, without a list, the same
 /// site as the route's own host, or a loopback page on a loopback connection.
 fn check_origin(route: &Route, head: &dyn RequestHead, info: &ConnInfo) -> Result<(), Fault> {
-    let Some(origin) = head.get("origin") else {
+    let Some(origin) = head.known(ORIGIN) else {
         return Ok(());
     };
     let Ok(origin) = std::str::from_utf8(origin) else {

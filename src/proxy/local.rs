@@ -8,8 +8,8 @@ use super::ctx::{Ctx, End};
 use super::fault::Fault;
 use super::intake::Builtin;
 use super::state::{Phase, Shared};
-use crate::mcp::headers::MCP_PROTOCOL_VERSION;
 use crate::mcp::{Revision, answer};
+use crate::transport::fields::{MCP_PROTOCOL_VERSION, Names};
 use crate::transport::{Downstream, Edits, Error, Length, RequestHead};
 
 const JSON: (&str, &[u8]) = ("content-type", b"application/json");
@@ -52,7 +52,7 @@ pub async fn refuse<D: Downstream>(down: &mut D, ctx: &mut Ctx, fault: Fault) {
 /// The protocol version that the request asks for, as far as it is shown back.
 fn requested(head: &impl RequestHead, ctx: &Ctx) -> String {
     let header = head
-        .get(MCP_PROTOCOL_VERSION)
+        .known(MCP_PROTOCOL_VERSION)
         .map(String::from_utf8_lossy)
         .or_else(|| ctx.requested.as_deref().map(Into::into));
     header.unwrap_or_default().chars().take(64).collect()
@@ -137,8 +137,16 @@ async fn respond<D: Downstream>(
     ctx.end = End::Local;
     let length = Length::Exact(body.len() as u64);
     let sent = async {
-        down.send_head(status, None, Edits { set, drop: &[] }, length)
-            .await?;
+        down.send_head(
+            status,
+            None,
+            Edits {
+                set,
+                drop: Names::NONE,
+            },
+            length,
+        )
+        .await?;
         if down.head_method() != "HEAD" {
             ctx.bytes_out = body.len() as u64;
             down.send_body(&body).await?;

@@ -16,11 +16,12 @@ use super::stream::{Kind, Limits, Relay};
 use super::streaming::Begun;
 use super::watch::{Stop, Watch};
 use super::{Next, Worker};
-use crate::mcp::headers::{MCP_SESSION_ID, session_id_is_valid};
+use crate::mcp::headers::session_id_is_valid;
 use crate::mcp::{Class, HttpMethod, Peek, answer};
 use crate::session::{IdKind, Key, NameHash, fresh_nonce};
 use crate::telemetry::{self, Limit, SessionEnd, StreamKind};
 use crate::transport::buffer::Piece;
+use crate::transport::fields::{CONTENT_ENCODING, CONTENT_TYPE, ETAG, MCP_SESSION_ID, Names};
 use crate::transport::{Downstream, Edits, Error, Length, RequestHead, ResponseHead, Upstream};
 
 /// A body up to this size is held until it is complete, so that a server lost in its middle is
@@ -80,7 +81,7 @@ pub async fn relay<D: Downstream>(
 
 /// Whether the body is an event stream.
 pub fn is_event_stream(head: &dyn ResponseHead) -> bool {
-    let value = head.get("content-type").unwrap_or_default();
+    let value = head.known(CONTENT_TYPE).unwrap_or_default();
     let essence = value
         .split(|b| *b == b';')
         .next()
@@ -175,11 +176,11 @@ async fn send<D: Downstream>(
         (false, _) => reply.up.length(),
     };
     let mut set: SmallVec<[(&'static str, &[u8]); 2]> = SmallVec::new();
-    set.extend(session.map(|id| (MCP_SESSION_ID, id.as_bytes())));
-    let mut drop: &[&'static str] = &[MCP_SESSION_ID];
+    set.extend(session.map(|id| (MCP_SESSION_ID.as_str(), id.as_bytes())));
+    let mut drop = Names::of(&[MCP_SESSION_ID]);
     if held.ours {
         set.push(("content-type", b"application/json"));
-        drop = &[MCP_SESSION_ID, "content-encoding", "etag"];
+        drop = Names::of(&[MCP_SESSION_ID, CONTENT_ENCODING, ETAG]);
     }
     let edits = Edits { set: &set, drop };
     let head = reply.up.head();
@@ -323,12 +324,12 @@ pub async fn send_stream_head<D: Downstream>(
     let mut set: SmallVec<[(&'static str, &[u8]); 2]> = SmallVec::new();
     set.push(("x-accel-buffering", b"no"));
     if let Some(id) = session {
-        set.push((MCP_SESSION_ID, id.as_bytes()));
+        set.push((MCP_SESSION_ID.as_str(), id.as_bytes()));
     }
     let head = reply.up.head();
     let edits = Edits {
         set: &set,
-        drop: &[MCP_SESSION_ID],
+        drop: Names::of(&[MCP_SESSION_ID]),
     };
     ctx.answered(head.status(), Instant::now());
     ctx.streamed = true;
@@ -350,7 +351,7 @@ fn settle_session<'a>(
     let issued = reply
         .up
         .head()
-        .get(MCP_SESSION_ID)
+        .known(MCP_SESSION_ID)
         .filter(|id| session_id_is_valid(id));
     match aim {
         Aim::Bound(bound) => {
@@ -404,7 +405,7 @@ fn disown(worker: &Worker, head: &dyn RequestHead, pool: &Arc<PoolState>, reply:
 
 /// The session that a reply's head shows, as one to be deleted.
 fn shown_session(head: &dyn RequestHead, pool: &Arc<PoolState>, reply: &Reply) -> Option<Orphan> {
-    let id = reply.up.head().get(MCP_SESSION_ID)?;
+    let id = reply.up.head().known(MCP_SESSION_ID)?;
     let server_id = String::from_utf8_lossy(id).into_owned();
     Some(orphan(head, pool, reply, server_id))
 }

@@ -19,9 +19,9 @@ use super::retry::{self, Stage};
 use super::state::{Orphan, Phase, PoolState};
 use super::watch::vanished;
 use crate::mcp::Retry;
-use crate::mcp::headers::{LAST_EVENT_ID, MCP_SESSION_ID};
 use crate::pool::{Endpoint, Need, PickContext, SessionGuard};
 use crate::telemetry::{OpenStream, StreamKind};
+use crate::transport::fields::{LAST_EVENT_ID, MCP_SESSION_ID, Names, ORIGIN};
 use crate::transport::tunnel::{Answer, TunnelEnd, carry, connect};
 use crate::transport::{ConnInfo, Edits, Error, Length, Outgoing, RequestHead};
 
@@ -194,7 +194,7 @@ async fn handshake(
         authority,
         edits: Edits {
             set: &[],
-            drop: &["origin", MCP_SESSION_ID, LAST_EVENT_ID],
+            drop: Names::of(&[ORIGIN, MCP_SESSION_ID, LAST_EVENT_ID]),
         },
         length: Length::None,
     };

@@ -11,6 +11,7 @@ use crate::proxy::intake::Builtin;
 use crate::proxy::local;
 use crate::proxy::state::Shared;
 use crate::telemetry::{self, EndpointView};
+use crate::transport::fields::Names;
 use crate::transport::{Downstream, Edits, Length, RequestHead};
 
 /// Serves the admin address.
@@ -65,7 +66,7 @@ impl Admin {
                     [("content-type", telemetry::CONTENT_TYPE.as_bytes())];
                 let edits = Edits {
                     set: &set,
-                    drop: &[],
+                    drop: Names::NONE,
                 };
                 let length = Length::Exact(text.len() as u64);
                 if down.send_head(200, None, edits, length).await.is_ok()

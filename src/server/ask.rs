@@ -12,7 +12,7 @@ use crate::mcp::headers::MCP_SESSION_ID;
 use crate::pool::Endpoint;
 use crate::proxy::state::PoolState;
 use crate::transport::dial::{Dialer, Target};
-use crate::transport::fields::Name;
+use crate::transport::fields::{Name, Names};
 use crate::transport::{Edits, Headers, Http, Length, Outgoing, RequestHead, Upstream};
 
 /// Bound on the answer to a probe; a longer one is cut off and counts as read.
@@ -103,7 +103,7 @@ pub(super) async fn ask(
         authority,
         edits: Edits {
             set: &set,
-            drop: &[],
+            drop: Names::NONE,
         },
         length: body
             .as_ref()

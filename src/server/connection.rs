@@ -25,6 +25,7 @@ use crate::proxy::fault::Fault;
 use crate::proxy::local;
 use crate::proxy::state::{Counted, Flight, Phase, Phases};
 use crate::transport::buffer::{BUFFER_BYTES, Buffer};
+use crate::transport::fields::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use crate::transport::h1::conn::Conn;
 use crate::transport::h1::down::{After, H1Down};
 use crate::transport::h1::head::{EndOfHead, Head, Refusal};
@@ -390,10 +391,10 @@ impl<H: Handler> Line<H> {
 /// not hand back what it read ahead; so it gets one request, as far as its end can be told from the
 /// head.
 fn rest_of_request(head: &Head, ahead: &[u8]) -> (BytesMut, Vec<u8>) {
-    let body = if head.count("transfer-encoding") > 0 {
+    let body = if head.known(TRANSFER_ENCODING).is_some() {
         None
     } else {
-        head.get("content-length").map_or(Some(0), |value| {
+        head.known(CONTENT_LENGTH).map_or(Some(0), |value| {
             std::str::from_utf8(value).ok()?.parse::<usize>().ok()
         })
     };

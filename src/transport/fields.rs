@@ -42,6 +42,41 @@ const NAMES: [&str; 28] = [
     "mcp-protocol-version",
 ];
 
+/// `Accept-Encoding`.
+pub const ACCEPT_ENCODING: Known = Known::of("accept-encoding");
+/// `Connection`.
+pub const CONNECTION: Known = Known::of("connection");
+/// `Content-Encoding`.
+pub const CONTENT_ENCODING: Known = Known::of("content-encoding");
+/// `Content-Length`.
+pub const CONTENT_LENGTH: Known = Known::of("content-length");
+/// `Content-Type`.
+pub const CONTENT_TYPE: Known = Known::of("content-type");
+/// `ETag`.
+pub const ETAG: Known = Known::of("etag");
+/// `Expect`.
+pub const EXPECT: Known = Known::of("expect");
+/// `Host`.
+pub const HOST: Known = Known::of("host");
+/// `Last-Event-ID`.
+pub const LAST_EVENT_ID: Known = Known::of("last-event-id");
+/// `Mcp-Method`.
+pub const MCP_METHOD: Known = Known::of("mcp-method");
+/// `Mcp-Name`.
+pub const MCP_NAME: Known = Known::of("mcp-name");
+/// `MCP-Protocol-Version`.
+pub const MCP_PROTOCOL_VERSION: Known = Known::of("mcp-protocol-version");
+/// `Mcp-Session-Id`.
+pub const MCP_SESSION_ID: Known = Known::of("mcp-session-id");
+/// `Origin`.
+pub const ORIGIN: Known = Known::of("origin");
+/// `Transfer-Encoding`.
+pub const TRANSFER_ENCODING: Known = Known::of("transfer-encoding");
+/// `Upgrade`.
+pub const UPGRADE: Known = Known::of("upgrade");
+/// `User-Agent`.
+pub const USER_AGENT: Known = Known::of("user-agent");
+
 /// How many names there are.
 pub const KNOWN: usize = NAMES.len();
 
@@ -66,10 +101,7 @@ const fn mask(names: &[&str]) -> u32 {
     let mut mask = 0;
     let mut at = 0;
     while at < names.len() {
-        match find(names[at].as_bytes()) {
-            Some(known) => mask |= 1 << known.0,
-            None => panic!("a name that is not known"),
-        }
+        mask |= Known::of(names[at]).bit();
         at += 1;
     }
     mask
@@ -144,6 +176,22 @@ const WORDS: [Words; NAMES.len()] = {
 };
 
 impl Known {
+    /// A name that stands in the list, for what is computed beforehand.
+    ///
+    /// # Panics
+    /// If it does not, which the compiler then says.
+    const fn of(name: &str) -> Self {
+        match find(name.as_bytes()) {
+            Some(known) => known,
+            None => panic!("a name that is not in the list"),
+        }
+    }
+
+    /// The name in lower case.
+    pub const fn as_str(self) -> &'static str {
+        NAMES[self.0 as usize]
+    }
+
     /// The name in question, whatever the case of its letters.
     pub fn find(name: &[u8]) -> Option<Self> {
         let &(first, end) = BY_LENGTH.get(name.len())?;
@@ -164,6 +212,26 @@ impl Known {
     /// Its bit in a set of known names.
     pub const fn bit(self) -> u32 {
         1 << self.0
+    }
+}
+
+/// Fields to leave out of a head.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Names(u32);
+
+impl Names {
+    /// No field.
+    pub const NONE: Self = Self(0);
+
+    /// These fields.
+    pub const fn of(names: &[Known]) -> Self {
+        let mut mask = 0;
+        let mut at = 0;
+        while at < names.len() {
+            mask |= names[at].bit();
+            at += 1;
+        }
+        Self(mask)
     }
 }
 
@@ -198,6 +266,13 @@ impl<'a> Name<'a> {
         self.text.eq_ignore_ascii_case(name.as_bytes())
     }
 
+    /// Does it begin so, and is none of the known names? `prefix` is in lower case.
+    pub fn begins(self, prefix: &str) -> bool {
+        let start = || self.text.get(..prefix.len());
+        self.known.is_none()
+            && start().is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
+    }
+
     /// Does it belong to one connection?
     pub fn is_hop_by_hop(self) -> bool {
         self.known
@@ -211,7 +286,7 @@ pub(super) struct Stays<'a> {
     from: &'a dyn Headers,
     edits: Edits<'a>,
     known: u32,
-    /// The edits name fields that have no number.
+    /// The edits set fields that have no number.
     others: bool,
     /// `Connection` names fields of its own.
     nominates: bool,
@@ -219,26 +294,21 @@ pub(super) struct Stays<'a> {
 
 impl<'a> Stays<'a> {
     /// `also` stay behind besides.
-    pub(super) fn new(from: &'a dyn Headers, edits: Edits<'a>, also: &[&str]) -> Self {
+    pub(super) fn new(from: &'a dyn Headers, edits: Edits<'a>, also: Names) -> Self {
         let mut stays = Self {
             from,
             edits,
-            known: HOP_BY_HOP,
+            known: HOP_BY_HOP | edits.drop.0 | also.0,
             others: false,
             nominates: false,
         };
-        let set = edits.set.iter().map(|(name, _)| name);
-        for name in set.chain(edits.drop).chain(also) {
+        for (name, _) in edits.set {
             match Known::find(name.as_bytes()) {
                 Some(known) => stays.known |= known.bit(),
                 None => stays.others = true,
             }
         }
-        debug_assert!(
-            also.iter()
-                .all(|name| Known::find(name.as_bytes()).is_some())
-        );
-        if from.count("connection") > 0 {
+        if from.known(CONNECTION).is_some() {
             from.each(&mut |name, value| {
                 stays.nominates |= name.is("connection") && value.split(is_comma).any(nominates);
             });
@@ -250,7 +320,7 @@ impl<'a> Stays<'a> {
     pub(super) fn has(&self, name: Name<'_>) -> bool {
         let stays = match name.known {
             Some(known) => self.known & known.bit() != 0,
-            None if self.others => !self.edits.keeps(name),
+            None if self.others => self.edits.set.iter().any(|(set, _)| name.is(set)),
             None => false,
         };
         stays || (self.nominates && is_nominated(self.from, name.text))

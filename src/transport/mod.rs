@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use buffer::Piece;
-use fields::Name;
+use fields::{Known, Name, Names};
 use timer::Alarm;
 
 /// What went wrong on a wire, told apart as far as the proxy acts on the difference.
@@ -97,13 +97,17 @@ impl Http {
 
 /// Header fields that can be read. Names are given in lower case and compared without case.
 pub trait Headers {
-    /// The first value under `name`.
+    /// The first value under `name`, which comes from a configuration or is rarely asked for.
     fn get(&self, name: &str) -> Option<&[u8]>;
+    /// The first value under a known name.
+    fn known(&self, name: Known) -> Option<&[u8]> {
+        self.get(name.as_str())
+    }
     /// How many field lines carry `name`.
     fn count(&self, name: &str) -> usize;
     /// Does any of these names stand on more than one field line?
-    fn repeats(&self, names: &[&str]) -> bool {
-        names.iter().any(|name| self.count(name) > 1)
+    fn repeats(&self, names: &[Known]) -> bool {
+        names.iter().any(|name| self.count(name.as_str()) > 1)
     }
     /// Calls `f` with every field line in the order received.
     fn each<'a>(&'a self, f: &mut dyn FnMut(Name<'a>, &'a [u8]));
@@ -147,15 +151,7 @@ pub struct Edits<'a> {
     /// Fields to set, replacing whatever was there under the name.
     pub set: &'a [(&'static str, &'a [u8])],
     /// Fields to leave out.
-    pub drop: &'a [&'static str],
-}
-
-impl Edits<'_> {
-    /// Whether a field that was read is sent on as it is.
-    pub fn keeps(&self, name: Name<'_>) -> bool {
-        let dropped = self.drop.iter().any(|drop| name.is(drop));
-        !dropped && !self.set.iter().any(|(set, _)| name.is(set))
-    }
+    pub drop: Names,
 }
 
 /// How the length of a body is told to the other side.

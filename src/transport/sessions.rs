@@ -16,7 +16,7 @@ use pingora::{Error as PingoraError, ErrorType};
 use tokio::time::timeout;
 
 use super::buffer::Piece;
-use super::fields::{Name, Stays};
+use super::fields::{Name, Names, Stays};
 use super::timer::Alarm;
 use super::{ConnInfo, Downstream, Edits, Error, Headers, Http, Length, RequestHead, ResponseHead};
 
@@ -180,7 +180,7 @@ where
     F: FnMut(HeaderName, HeaderValue),
 {
     if let Some(headers) = from {
-        let stays = Stays::new(headers, edits, &[]);
+        let stays = Stays::new(headers, edits, Names::NONE);
         headers.each(&mut |name, value| {
             if !stays.has(name)
                 && let Ok(name) = HeaderName::from_bytes(name.as_bytes())

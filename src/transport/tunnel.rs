@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::fields::{Name, Stays};
+use super::fields::{HOST, Name, Names, Stays};
 use super::{Error, Outgoing};
 
 /// Bound on the endpoint's response head.
@@ -98,7 +98,7 @@ fn request(out: &Outgoing<'_>) -> Vec<u8> {
         bytes.extend_from_slice(value);
         bytes.extend_from_slice(b"\r\n");
     };
-    let stays = Stays::new(out.head, out.edits, &["host"]);
+    let stays = Stays::new(out.head, out.edits, Names::of(&[HOST]));
     out.head.each(&mut |name, value| {
         if !stays.has(name) {
             put(name.as_bytes(), value);

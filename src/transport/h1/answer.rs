@@ -9,7 +9,7 @@ use std::mem::MaybeUninit;
 use super::framing::Framing;
 use super::{Field, Fields, content_length, has_token};
 use crate::transport::buffer::Buffer;
-use crate::transport::fields::Name;
+use crate::transport::fields::{CONNECTION, CONTENT_LENGTH, Known, Name, TRANSFER_ENCODING};
 use crate::transport::{Headers, ResponseHead};
 
 /// Header fields in a response head.
@@ -34,7 +34,7 @@ impl Answer {
         let version = self.read()?;
         let closes = self.connection_says("close");
         self.keeps = !closes && (version == 1 || self.connection_says("keep-alive"));
-        if version == 0 && self.fields.count("transfer-encoding") > 0 {
+        if version == 0 && self.fields.times(TRANSFER_ENCODING) > 0 {
             return Err("Transfer-Encoding in HTTP/1.0");
         }
         Ok(())
@@ -70,7 +70,7 @@ impl Answer {
     }
 
     fn connection_says(&self, token: &str) -> bool {
-        if self.fields.find("connection").is_none() {
+        if self.fields.known(CONNECTION).is_none() {
             return false;
         }
         let mut says = false;
@@ -90,20 +90,20 @@ impl Answer {
     /// # Errors
     /// What two readers could understand differently.
     pub fn framing(&self, method: &str) -> Result<Framing, &'static str> {
-        let lengths = self.fields.count("content-length");
-        let codings = self.fields.count("transfer-encoding");
+        let lengths = self.fields.times(CONTENT_LENGTH);
+        let codings = self.fields.times(TRANSFER_ENCODING);
         if lengths > 1 || codings > 1 {
             return Err("repeated Content-Length or Transfer-Encoding");
         }
         if lengths > 0 && codings > 0 {
             return Err("both Content-Length and Transfer-Encoding");
         }
-        let length = match self.fields.get("content-length").map(content_length) {
+        let length = match self.fields.value(CONTENT_LENGTH).map(content_length) {
             Some(None) => return Err("Content-Length is not a number"),
             Some(length) => length,
             None => None,
         };
-        let coding = self.fields.get("transfer-encoding");
+        let coding = self.fields.value(TRANSFER_ENCODING);
         if coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"chunked")) {
             return Err("Transfer-Encoding other than chunked");
         }
@@ -126,6 +126,10 @@ impl Answer {
 impl Headers for Answer {
     fn get(&self, name: &str) -> Option<&[u8]> {
         self.fields.get(name)
+    }
+
+    fn known(&self, name: Known) -> Option<&[u8]> {
+        self.fields.value(name)
     }
 
     fn count(&self, name: &str) -> usize {

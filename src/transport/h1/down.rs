@@ -11,6 +11,7 @@ use super::head::{Head, Refusal};
 use super::write::{self, Ends, chunk_size};
 use super::{content_length, has_token};
 use crate::transport::buffer::Piece;
+use crate::transport::fields::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use crate::transport::timer::Alarm;
 use crate::transport::{
     ConnInfo, Downstream, Edits, Error, Headers, Http, Length, RequestHead, ResponseHead,
@@ -97,20 +98,20 @@ impl H1Down {
         inner.head.fill(bytes, fields_max, inner.conn.take_list())?;
         let head = &inner.head;
         // What could be read in two ways was refused with the head.
-        inner.body = if head.count("transfer-encoding") > 0 {
+        inner.body = if head.known(TRANSFER_ENCODING).is_some() {
             Framing::chunked()
         } else {
-            let length = head.get("content-length").and_then(content_length);
+            let length = head.known(CONTENT_LENGTH).and_then(content_length);
             Framing::exact(length.unwrap_or(0))
         };
         inner.version = head.version();
         let closes = head
-            .get("connection")
+            .known(CONNECTION)
             .is_some_and(|value| has_token(value, "close"));
         inner.keeps = inner.version == Http::V11 && !closes;
         inner.expects_continue = inner.version == Http::V11
             && head
-                .get("expect")
+                .known(EXPECT)
                 .is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
         inner.method_is_head = head.method() == "HEAD";
         inner.sending = Sending::Head;

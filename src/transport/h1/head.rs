@@ -9,7 +9,9 @@ use std::ops::Range;
 
 use super::{Field, Fields, content_length};
 use crate::transport::buffer::Buffer;
-use crate::transport::fields::{Name, is_nominated};
+use crate::transport::fields::{
+    CONNECTION, CONTENT_LENGTH, HOST, Known, Name, TRANSFER_ENCODING, UPGRADE, is_nominated,
+};
 use crate::transport::{Headers, Http, RequestHead};
 
 /// Header fields that the parser can hold; the configured limit is at most this.
@@ -177,7 +179,7 @@ impl Head {
     pub fn wants_websocket(&self) -> bool {
         self.method() == "GET"
             && self
-                .get("upgrade")
+                .known(UPGRADE)
                 .is_some_and(|value| value.eq_ignore_ascii_case(b"websocket"))
             && is_nominated(self, b"upgrade")
             && self.count("sec-websocket-key") == 1
@@ -185,8 +187,8 @@ impl Head {
 
     /// The framing rules of RFC 9112 section 6, with every leniency removed.
     fn refuse_ambiguous_framing(&self) -> Result<(), Refusal> {
-        let lengths = self.count("content-length");
-        let codings = self.count("transfer-encoding");
+        let lengths = self.fields.times(CONTENT_LENGTH);
+        let codings = self.fields.times(TRANSFER_ENCODING);
         if lengths > 0 && codings > 0 {
             return Err(Refusal::Framing(
                 "both Content-Length and Transfer-Encoding",
@@ -197,12 +199,12 @@ impl Head {
                 "repeated Content-Length or Transfer-Encoding",
             ));
         }
-        if let Some(value) = self.get("content-length")
+        if let Some(value) = self.fields.value(CONTENT_LENGTH)
             && content_length(value).is_none()
         {
             return Err(Refusal::Framing("Content-Length is not a number"));
         }
-        if let Some(value) = self.get("transfer-encoding") {
+        if let Some(value) = self.fields.value(TRANSFER_ENCODING) {
             if self.version == Http::V10 {
                 return Err(Refusal::Framing("Transfer-Encoding in HTTP/1.0"));
             }
@@ -216,7 +218,7 @@ impl Head {
     /// A field that `Connection` names is not sent on (RFC 9110 section 7.6.1). One that decides how
     /// the request is understood must not vanish behind the decision.
     fn refuse_hidden_fields(&self) -> Result<(), Refusal> {
-        if self.count("connection") == 0 {
+        if self.fields.times(CONNECTION) == 0 {
             return Ok(());
         }
         let mut hidden = false;
@@ -236,7 +238,7 @@ impl Head {
 
     /// Brings the target to origin form and finds the authority (RFC 9112 section 3.2).
     fn settle_target(&mut self) -> Result<(), Refusal> {
-        let hosts = self.count("host");
+        let hosts = self.fields.times(HOST);
         if hosts > 1 {
             return Err(Refusal::Host("repeated"));
         }
@@ -244,7 +246,7 @@ impl Head {
             return Err(Refusal::Host("missing"));
         }
         let bytes = self.fields.bytes.filled();
-        let host = self.fields.find("host").map(Field::value_range);
+        let host = self.fields.known(HOST).map(Field::value_range);
         self.authority = host.filter(|range| !range.is_empty());
         if let Some(range) = &self.authority
             && !bytes[range.clone()].iter().all(|b| is_authority_byte(*b))
@@ -357,11 +359,15 @@ impl Headers for Head {
         self.fields.get(name)
     }
 
+    fn known(&self, name: Known) -> Option<&[u8]> {
+        self.fields.value(name)
+    }
+
     fn count(&self, name: &str) -> usize {
         self.fields.count(name)
     }
 
-    fn repeats(&self, names: &[&str]) -> bool {
+    fn repeats(&self, names: &[Known]) -> bool {
         self.fields.repeats(names)
     }
 

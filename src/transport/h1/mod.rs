@@ -102,21 +102,30 @@ impl Fields {
         }
     }
 
+    fn known(&self, name: Known) -> Option<&Field> {
+        let place = self.first[name.index()].checked_sub(1)?;
+        self.list.get(usize::from(place))
+    }
+
     fn find(&self, name: &str) -> Option<&Field> {
-        match Known::find(name.as_bytes()) {
-            Some(known) => {
-                let place = self.first[known.index()].checked_sub(1)?;
-                self.list.get(usize::from(place))
-            }
-            None => {
-                let bytes = self.bytes.filled();
-                self.list.iter().find(|field| field.name(bytes).is(name))
-            }
+        if let Some(known) = Known::find(name.as_bytes()) {
+            return self.known(known);
         }
+        let bytes = self.bytes.filled();
+        self.list.iter().find(|field| field.name(bytes).is(name))
     }
 
     fn get(&self, name: &str) -> Option<&[u8]> {
         Some(self.find(name)?.value(self.bytes.filled()))
+    }
+
+    fn value(&self, name: Known) -> Option<&[u8]> {
+        Some(self.known(name)?.value(self.bytes.filled()))
+    }
+
+    /// How many times: none, once, or more.
+    fn times(&self, name: Known) -> usize {
+        usize::from(self.first[name.index()] != 0) + usize::from(self.repeated & name.bit() != 0)
     }
 
     fn count(&self, name: &str) -> usize {
@@ -134,13 +143,8 @@ impl Fields {
             .count()
     }
 
-    fn repeats(&self, names: &[&str]) -> bool {
-        let is_known = |name: &&str| Known::find(name.as_bytes()).is_some();
-        if self.repeated == 0 {
-            debug_assert!(names.iter().all(is_known));
-            return false;
-        }
-        names.iter().any(|name| self.count(name) > 1)
+    fn repeats(&self, names: &[Known]) -> bool {
+        self.repeated != 0 && names.iter().any(|name| self.times(*name) > 1)
     }
 
     fn each<'a>(&'a self, f: &mut dyn FnMut(Name<'a>, &'a [u8])) {

@@ -1,7 +1,7 @@
 //! Heads as they are sent, written straight into the buffer that goes out.
 
 use crate::transport::buffer::Buffer;
-use crate::transport::fields::Stays;
+use crate::transport::fields::{HOST, Names, Stays};
 use crate::transport::{Edits, Headers, Length, Outgoing};
 
 /// The head of a request to an endpoint.
@@ -11,7 +11,7 @@ pub(super) fn request(out: &mut Buffer, request: &Outgoing<'_>) {
     out.put(request.target.as_bytes());
     out.put(b" HTTP/1.1\r\n");
     field(out, b"Host", request.authority.as_bytes());
-    fields(out, Some(request.head), request.edits, &["host"]);
+    fields(out, Some(request.head), request.edits, Names::of(&[HOST]));
     match request.length {
         // A server is owed a length with every method that has a meaning for content (RFC 9110
         // section 8.6).
@@ -41,7 +41,7 @@ pub(super) fn response(
     ends: Ends,
 ) {
     status_line(out, status);
-    fields(out, from, edits, &[]);
+    fields(out, from, edits, Names::NONE);
     match ends.length {
         // RFC 9110 section 8.6: neither 1xx, 204 nor 304 carries a length.
         Length::None if status >= 200 && status != 204 && status != 304 => {
@@ -72,7 +72,7 @@ fn status_line(out: &mut Buffer, status: u16) {
 }
 
 /// The fields that are sent on, then those that are set. Names stay as they were written.
-fn fields(out: &mut Buffer, from: Option<&dyn Headers>, edits: Edits<'_>, also: &[&str]) {
+fn fields(out: &mut Buffer, from: Option<&dyn Headers>, edits: Edits<'_>, also: Names) {
     if let Some(from) = from {
         let stays = Stays::new(from, edits, also);
         from.each(&mut |name, value| {
@@ -151,6 +151,7 @@ pub(super) fn chunk_size(size: usize, room: &mut [u8; 18]) -> usize {
 mod tests {
     use super::*;
     use crate::transport::RequestHead;
+    use crate::transport::fields::ORIGIN;
     use crate::transport::h1::head::Head;
 
     fn sent(text: &str, edits: Edits<'_>, length: Length) -> String {
@@ -175,7 +176,7 @@ mod tests {
         let text = "POST /a HTTP/1.1\r\nHost: h\r\nX-One: 1\r\nConnection: x-two, close\r\nX-Two: 2\r\nTE: trailers\r\nKeep-Alive: 5\r\nTransfer-Encoding: chunked\r\nUpgrade: h2c\r\nOrigin: o\r\n\r\n";
         let edits = Edits {
             set: &[("mcp-session-id", b"s")],
-            drop: &["origin"],
+            drop: Names::of(&[ORIGIN]),
         };
         assert_eq!(
             sent(text, edits, Length::Exact(10)),
@@ -187,7 +188,7 @@ mod tests {
     fn a_value_cannot_begin_another_line() {
         let edits = Edits {
             set: &[("a", b"1\r\nb: 2"), ("c", b"3")],
-            drop: &[],
+            drop: Names::NONE,
         };
         let text = sent("GET / HTTP/1.1\r\nHost: h\r\n\r\n", edits, Length::None);
         assert_eq!(text, "GET / HTTP/1.1\r\nHost: up:1\r\nc: 3\r\n\r\n");
