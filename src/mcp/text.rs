@@ -21,8 +21,8 @@ enum Held<const N: usize> {
 
 /// A method or a version. Takes 24 bytes.
 pub type Word = Text<22>;
-/// The name of a tool, resource, prompt or task, or an id. Takes 72 bytes.
-pub type Name = Text<70>;
+/// The name of a tool, resource, prompt or task, or an id. Takes 48 bytes.
+pub type Name = Text<46>;
 
 impl<const N: usize> Text<N> {
     /// A copy of the text.
@@ -146,8 +146,8 @@ mod tests {
     fn sizes_are_what_is_promised() {
         assert_eq!(size_of::<Word>(), 24);
         assert_eq!(size_of::<Option<Word>>(), 24);
-        assert_eq!(size_of::<Name>(), 72);
-        assert_eq!(size_of::<Option<Name>>(), 72);
+        assert_eq!(size_of::<Name>(), 48);
+        assert_eq!(size_of::<Option<Name>>(), 48);
     }
 
     #[test]

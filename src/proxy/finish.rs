@@ -38,8 +38,8 @@ pub fn finish(shared: &Shared, ctx: &Ctx, info: &ConnInfo, head: &dyn RequestHea
         listener: &info.listener,
         client: Some(info.client.ip().to_canonical()),
         http_version: ctx.http,
-        method: noted.map_or(head.method(), |noted| &noted.method),
-        path: noted.map_or(head.path(), |noted| &noted.path),
+        method: noted.map_or_else(|| head.method(), |noted| &noted.method),
+        path: noted.map_or_else(|| head.path(), |noted| &noted.path),
         mcp_method: Some(ctx.mcp_method).filter(|method| !method.is_empty()),
         tool_name: ctx.tool.as_deref(),
         era: ctx.era.map(|era| match era {
@@ -56,7 +56,10 @@ pub fn finish(shared: &Shared, ctx: &Ctx, info: &ConnInfo, head: &dyn RequestHea
         response_bytes: ctx.bytes_out,
         request_id: hex(ctx.request_id, &mut [0; 16]),
         end_reason: ctx.fault.unwrap_or_else(|| ctx.end.as_str()),
-        user_agent: noted.map_or(head.known(USER_AGENT), |noted| noted.user_agent.as_deref()),
+        user_agent: noted.map_or_else(
+            || head.known(USER_AGENT),
+            |noted| noted.user_agent.as_deref(),
+        ),
     });
 }
 

@@ -130,7 +130,8 @@ async fn mcp<D: Downstream>(
     let pool = snapshot.pool(route.pool);
     ctx.pool = Some(route.pool);
     if route.transport == Transport::Sse {
-        return legacy_sse::serve(worker, down, ctx, flight, pool).await;
+        // Boxed, like what follows that is rare: every exchange would hold the room for it.
+        return Box::pin(legacy_sse::serve(worker, down, ctx, flight, pool)).await;
     }
     let mut call = Call::new(HttpMethod::Post);
     call.understand(down, ctx, &snapshot.config.limits).await?;
@@ -152,7 +153,8 @@ async fn understood<D: Downstream>(
     let now = ctx.started;
     let aim = decide::decide(worker, pool, call, down.head(), down.info(), ctx, now)?;
     if call.is("server/discover") {
-        return discover::serve(worker, down, ctx, pool, call, &aim, flight).await;
+        let discovered = discover::serve(worker, down, ctx, pool, call, &aim, flight);
+        return Box::pin(discovered).await;
     }
     let is_stream = call.http == HttpMethod::Get;
     if is_stream {

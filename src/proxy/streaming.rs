@@ -82,6 +82,10 @@ impl<D: Downstream> Streaming<D> {
         ctx.end = relay.run(down, &mut reply.up, ctx, &shared.phases).await;
     }
 
+    #[expect(
+        clippy::boxed_local,
+        reason = "moving it out here would reserve its size in `run`"
+    )]
     fn conclude(self: Box<Self>) -> D {
         let Self {
             shared,

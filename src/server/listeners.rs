@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
+use super::share::{Counting, Share, shares};
 use crate::config::Listener;
 use crate::telemetry::{ActiveConnection, Limit, limit_hit};
 
@@ -25,6 +26,8 @@ pub(super) struct Bound {
     pub name: Arc<str>,
     /// Counts connections over all threads.
     pub gate: Arc<Gate>,
+    /// This thread's part in them.
+    pub share: Share,
 }
 
 /// Binds a listener `threads` times.
@@ -43,7 +46,7 @@ pub(super) fn bind(listener: &Listener, threads: usize) -> io::Result<Vec<Bound>
     }
     let mut address = listener.bind;
     let mut bound = Vec::with_capacity(threads);
-    for _ in 0..threads {
+    for share in shares(threads) {
         let socket = socket(address, true)?;
         // With port 0 the first socket gets a port and the others share it.
         address = socket.local_addr()?;
@@ -51,6 +54,7 @@ pub(super) fn bind(listener: &Listener, threads: usize) -> io::Result<Vec<Bound>
             socket,
             name: Arc::clone(&name),
             gate: Arc::clone(&gate),
+            share,
         });
     }
     Ok(bound)
@@ -90,12 +94,13 @@ pub(super) struct Gate {
 /// One connection's place.
 pub(super) struct Place {
     gate: Arc<Gate>,
+    _share: Counting,
     _active: ActiveConnection,
 }
 
 impl Gate {
     /// A place for one more connection, if there is one. Refusals are counted.
-    pub(super) fn enter(self: &Arc<Self>) -> Option<Place> {
+    pub(super) fn enter(self: &Arc<Self>, share: &Share) -> Option<Place> {
         if self.open.fetch_add(1, Ordering::Relaxed) >= self.max {
             self.open.fetch_sub(1, Ordering::Relaxed);
             limit_hit(Limit::Connections);
@@ -103,6 +108,7 @@ impl Gate {
         }
         Some(Place {
             gate: Arc::clone(self),
+            _share: share.count(),
             _active: ActiveConnection::enter(),
         })
     }
@@ -145,9 +151,10 @@ mod tests {
             open: AtomicUsize::new(0),
             max: 1,
         });
-        let place = gate.enter();
-        assert!(place.is_some() && gate.enter().is_none());
+        let share = shares(1).remove(0);
+        let place = gate.enter(&share);
+        assert!(place.is_some() && gate.enter(&share).is_none());
         drop(place);
-        assert!(gate.enter().is_some());
+        assert!(gate.enter(&share).is_some());
     }
 }

@@ -14,6 +14,7 @@ mod http2;
 pub mod inproc;
 mod listeners;
 mod probe;
+mod share;
 mod state;
 mod tasks;
 mod worker;

@@ -17,17 +17,21 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::connection::{self, Bounds, Handler, Lane, Served, Surroundings};
 use super::listeners::{Bound, Gate};
+use super::share::Share;
 use crate::proxy::intake;
 use crate::proxy::memo::Memo;
 use crate::proxy::plain::Plain;
 use crate::proxy::state::{Phase, Phases, Shared};
 use crate::proxy::{self, Worker};
+use crate::transport::buffer;
 use crate::transport::dial::Dialer;
 use crate::transport::h1::head::Head;
 use crate::transport::timer::{TICK, Wheel};
 use crate::transport::wire::Wire;
 use crate::transport::{ConnInfo, Downstream, RequestHead};
 
+/// How often buffers that had no use are given back.
+const TRIM_EVERY: Duration = Duration::from_secs(1);
 /// Pause after an accept that failed for want of files or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -92,7 +96,7 @@ impl Handler for Gateway {
     }
 
     async fn tunnel(&self, wire: Wire, head: &Head, info: &ConnInfo) {
-        proxy::tunnel::serve(&self.worker, wire, head, info).await;
+        Box::pin(proxy::tunnel::serve(&self.worker, wire, head, info)).await;
     }
 }
 
@@ -173,7 +177,12 @@ impl ServiceWithDependents for WorkerService {
 
 /// Accepts until it is time to leave, then takes what still waits in the queue and closes the socket.
 pub(super) async fn accept<H: Handler>(bound: Bound, around: Arc<Surroundings<H>>) {
-    let Bound { socket, name, gate } = bound;
+    let Bound {
+        socket,
+        name,
+        gate,
+        mut share,
+    } = bound;
     // Declared before the listener, and so counted until that is closed.
     let _door = around.door();
     let listener = match TcpListener::from_std(socket) {
@@ -187,12 +196,21 @@ pub(super) async fn accept<H: Handler>(bound: Bound, around: Arc<Surroundings<H>
             biased;
             () = phases.reached(around.leaves) => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => admit(stream, &name, &gate, &around),
+                Ok((stream, _)) => {
+                    if let Some(stream) = stays(stream, &share) {
+                        admit(stream, &name, &gate, &share, &around);
+                    }
+                }
                 Err(error) => {
                     warned.warn(&name, &error);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
+            Some(handed) = share.inbox.recv() => {
+                if let Ok(stream) = TcpStream::from_std(handed) {
+                    admit(stream, &name, &gate, &share, &around);
+                }
+            }
         }
     }
     // A socket closed with connections in its queue resets them. Those that come while it is being
@@ -204,14 +222,34 @@ pub(super) async fn accept<H: Handler>(bound: Bound, around: Arc<Surroundings<H>
         if stream.set_nonblocking(true).is_ok()
             && let Ok(stream) = TcpStream::from_std(stream)
         {
-            admit(stream, &name, &gate, &around);
+            admit(stream, &name, &gate, &share, &around);
         }
+    }
+    // Nor are those lost that another thread has just handed on.
+    share.inbox.close();
+    while let Some(handed) = share.inbox.recv().await {
+        if let Ok(stream) = TcpStream::from_std(handed) {
+            admit(stream, &name, &gate, &share, &around);
+        }
+    }
+}
+
+/// The connection, if it stays with this thread; else it has gone to the one with fewest.
+fn stays(stream: TcpStream, share: &Share) -> Option<TcpStream> {
+    let Some(to) = share.elsewhere() else {
+        return Some(stream);
+    };
+    let handed = stream.into_std().ok()?;
+    match share.hand(to, handed) {
+        Ok(()) => None,
+        Err(back) => TcpStream::from_std(back).ok(),
     }
 }
 
 /// Keeps the time of one thread: turns its wheel, wakes what waits when the phase changes, and
 /// closes connections to endpoints that have been idle for too long.
 pub(super) async fn turn(wheel: Arc<Wheel>, mut phases: Phases, dialer: Option<Arc<Dialer>>) {
+    let mut trimmed = Instant::now();
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
@@ -229,6 +267,10 @@ pub(super) async fn turn(wheel: Arc<Wheel>, mut phases: Phases, dialer: Option<A
                 if let Some(dialer) = &dialer {
                     dialer.tick(now);
                 }
+                if now >= trimmed + TRIM_EVERY {
+                    trimmed = now;
+                    buffer::trim();
+                }
             }
         }
     }
@@ -238,9 +280,12 @@ fn admit<H: Handler>(
     stream: TcpStream,
     name: &Arc<str>,
     gate: &Arc<Gate>,
+    share: &Share,
     around: &Arc<Surroundings<H>>,
 ) {
-    let Some(place) = gate.enter() else { return };
+    let Some(place) = gate.enter(share) else {
+        return;
+    };
     let (Ok(client), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else {
         return;
     };

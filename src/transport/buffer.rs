@@ -10,13 +10,64 @@ use std::ops::Deref;
 
 use bytes::Bytes;
 
-/// Size of a buffer, in bytes. A typical call and its answer fit; a long body takes several turns.
-pub const BUFFER_BYTES: usize = 16 * 1024;
-/// Buffers that a thread keeps for its next requests: 1 MiB. More go back to the allocator.
-const SPARE_MAX: usize = 64;
+/// Size of a buffer, in bytes: one page. A typical head with its body fits; more would spread what is
+/// used over more pages than the processor has at hand when hundreds of requests are in flight.
+pub const BUFFER_BYTES: usize = 4 * 1024;
+/// Size of a buffer for the middle of a long body.
+pub const LARGE_BYTES: usize = 64 * 1024;
+/// Buffers that a thread keeps for its next requests, of each size: 4.25 MiB at most, and no more than
+/// it has lately had use for. The others go back to the allocator.
+const SPARE_MAX: usize = 1024;
+const LARGE_SPARE_MAX: usize = 4;
+
+/// What a thread keeps of one size.
+struct Spare {
+    buffers: Vec<Vec<u8>>,
+    most: usize,
+    /// The fewest there have been since the last [`trim`]: so many had no use.
+    fewest: usize,
+}
+
+impl Spare {
+    fn new(most: usize) -> RefCell<Self> {
+        RefCell::new(Self {
+            buffers: Vec::with_capacity(most),
+            most,
+            fewest: 0,
+        })
+    }
+
+    fn take(&mut self) -> Option<Vec<u8>> {
+        let buffer = self.buffers.pop();
+        self.fewest = self.fewest.min(self.buffers.len());
+        buffer
+    }
+
+    fn give(&mut self, buffer: Vec<u8>) {
+        if self.buffers.len() < self.most {
+            self.buffers.push(buffer);
+        }
+    }
+
+    fn trim(&mut self) {
+        let rest = self.buffers.len() - self.fewest.min(self.buffers.len());
+        self.buffers.truncate(rest);
+        self.fewest = rest;
+    }
+}
 
 thread_local! {
-    static SPARE: RefCell<Vec<Vec<u8>>> = RefCell::new(Vec::with_capacity(SPARE_MAX));
+    static SPARE: RefCell<Spare> = Spare::new(SPARE_MAX);
+    static LARGE: RefCell<Spare> = Spare::new(LARGE_SPARE_MAX);
+}
+
+/// Gives back what this thread has kept without use since the last call. To be called every second or
+/// so.
+pub fn trim() {
+    for spare in [&SPARE, &LARGE] {
+        // At its end a thread has nothing left to give back.
+        let _ = spare.try_with(|spare| spare.borrow_mut().trim());
+    }
 }
 
 /// Bytes in flight. Filled at the end, consumed from the front.
@@ -31,12 +82,19 @@ pub struct Buffer {
 impl Buffer {
     /// An empty buffer of [`BUFFER_BYTES`].
     pub fn take() -> Self {
-        let spare = SPARE.try_with(|spare| spare.borrow_mut().pop());
+        let spare = SPARE.try_with(|spare| spare.borrow_mut().take());
+        Self::over(spare.ok().flatten(), BUFFER_BYTES)
+    }
+
+    /// An empty buffer of [`LARGE_BYTES`].
+    pub fn take_large() -> Self {
+        let spare = LARGE.try_with(|spare| spare.borrow_mut().take());
+        Self::over(spare.ok().flatten(), LARGE_BYTES)
+    }
+
+    fn over(spare: Option<Vec<u8>>, size: usize) -> Self {
         Self {
-            bytes: spare
-                .ok()
-                .flatten()
-                .unwrap_or_else(|| vec![0; BUFFER_BYTES]),
+            bytes: spare.unwrap_or_else(|| vec![0; size]),
             start: 0,
             end: 0,
         }
@@ -44,7 +102,11 @@ impl Buffer {
 
     /// A buffer that holds a copy of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
-        let mut buffer = Self::take();
+        let mut buffer = if bytes.len() > BUFFER_BYTES {
+            Self::take_large()
+        } else {
+            Self::take()
+        };
         buffer.put(bytes);
         buffer
     }
@@ -139,16 +201,13 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if self.bytes.len() != BUFFER_BYTES {
-            return; // Grown, or never filled.
-        }
         let bytes = std::mem::take(&mut self.bytes);
-        let _ = SPARE.try_with(|spare| {
-            let mut spare = spare.borrow_mut();
-            if spare.len() < SPARE_MAX {
-                spare.push(bytes);
-            }
-        });
+        let spare = match bytes.len() {
+            BUFFER_BYTES => &SPARE,
+            LARGE_BYTES => &LARGE,
+            _ => return, // Grown, or never filled.
+        };
+        let _ = spare.try_with(|spare| spare.borrow_mut().give(bytes));
     }
 }
 
@@ -196,6 +255,21 @@ mod tests {
         drop(buffer);
         let again = Buffer::take();
         assert!(again.is_empty() && again.room() == BUFFER_BYTES);
+    }
+
+    #[test]
+    fn what_a_burst_has_needed_is_given_back_once_it_is_over() {
+        let kept = || SPARE.with(|spare| spare.borrow().buffers.len());
+        drop((0..100).map(|_| Buffer::take()).collect::<Vec<_>>());
+        assert_eq!(kept(), 100);
+        trim();
+        drop((Buffer::take(), Buffer::take()));
+        assert_eq!(kept(), 100, "they had use since the last time");
+        trim();
+        assert_eq!(kept(), 2);
+        trim();
+        trim();
+        assert_eq!(kept(), 0);
     }
 
     #[test]

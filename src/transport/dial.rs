@@ -108,13 +108,16 @@ impl Hasher for AsIs {
     }
 }
 
-/// Idle connections, those used last at the end.
+/// Connections to one endpoint, and since when each is idle; those used last at the end.
+type Waiting = Vec<(Box<H1Up>, Instant)>;
+
+/// Idle connections.
 struct Idle {
     /// The time as of the last tick: fine enough for what is idle for seconds.
     now: Instant,
     /// When the list was last looked through.
     swept: Instant,
-    by_key: HashMap<IdleKey, Vec<(Box<H1Up>, Instant)>, BuildHasherDefault<AsIs>>,
+    by_key: HashMap<IdleKey, Waiting, BuildHasherDefault<AsIs>>,
     count: usize,
 }
 
@@ -153,7 +156,9 @@ impl Dialer {
         alarm: Option<&Alarm>,
     ) -> Result<Up, Error> {
         if target.http2 {
-            return self.open_http2(target).await.map(|up| Up::H2(Box::new(up)));
+            // Boxed, because every exchange would otherwise hold the room for it.
+            let opened = Box::pin(self.open_http2(target)).await;
+            return opened.map(|up| Up::H2(Box::new(up)));
         }
         let key = IdleKey {
             group: target.group,

@@ -28,7 +28,7 @@ fn ticks(time: Duration) -> (u64, bool) {
     let part = time.subsec_nanos();
     (
         whole.saturating_add(u64::from(part / NANOS)),
-        part % NANOS > 0,
+        !part.is_multiple_of(NANOS),
     )
 }
 

@@ -28,6 +28,8 @@ pub struct Conn {
     input: Option<Buffer>,
     /// To be written with the next bytes that are.
     out: Option<Buffer>,
+    /// In the middle of a long body: the next read is a large one.
+    bulk: bool,
     /// Room for the fields of the next head.
     list: Vec<Field>,
     alarm: Option<Alarm>,
@@ -42,6 +44,7 @@ impl Conn {
             wire,
             input: None,
             out: None,
+            bulk: false,
             list: Vec::new(),
             alarm,
             write_timeout,
@@ -106,12 +109,18 @@ impl Conn {
     /// Reads more behind what was read ahead, of which there may be `most` bytes. How much was read,
     /// 0 at the end of the connection.
     pub fn poll_fill(&mut self, context: &mut Context<'_>, most: usize) -> Poll<io::Result<usize>> {
-        let mut input = self.input.take().unwrap_or_else(Buffer::take);
+        let mut input = match self.input.take() {
+            Some(input) => input,
+            None if self.bulk => Buffer::take_large(),
+            None => Buffer::take(),
+        };
         let filled = if input.room() == 0 && !input.make_room(most) {
             Poll::Ready(Err(io::ErrorKind::StorageFull.into()))
         } else {
             self.wire.poll_fill(context, &mut input)
         };
+        // What fills its buffer has more behind it.
+        self.bulk = input.room() == 0 || (self.bulk && filled.is_pending());
         self.input = Some(input).filter(|input| !input.is_empty());
         filled
     }
