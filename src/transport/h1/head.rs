@@ -290,8 +290,9 @@ impl Head {
             return Err(Refusal::Target("an absolute URI without a path"));
         };
         let named = start + scheme..start + scheme + slash;
-        if let Some(host) = &self.authority
-            && !bytes[host.clone()].eq_ignore_ascii_case(&bytes[named.clone()])
+        // An empty `Host` says that there is no authority, which is another thing again.
+        if let Some(host) = self.fields.known(HOST)
+            && !bytes[host.value_range()].eq_ignore_ascii_case(&bytes[named.clone()])
         {
             return Err(Refusal::Host("differs from the absolute target"));
         }

@@ -70,6 +70,7 @@ fn what_two_parsers_could_read_differently_is_refused() {
         ("no host", "GET / HTTP/1.1\r\n\r\n"),
         ("two hosts", "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n"),
         ("host differs", "GET http://a/ HTTP/1.1\r\nHost: b\r\n\r\n"),
+        ("host empty", "GET http://a/ HTTP/1.1\r\nHost:\r\n\r\n"),
         ("odd host", "GET / HTTP/1.1\r\nHost: a/b\r\n\r\n"),
         ("fragment", "GET /#x HTTP/1.1\r\nHost: a\r\n\r\n"),
         (
