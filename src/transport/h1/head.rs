@@ -253,6 +253,10 @@ impl Head {
         {
             return Err(Refusal::Host("not a host name"));
         }
+        if matches!(self.method, Method::Other(_)) && self.method() == "CONNECT" {
+            // Nothing here is a tunnel, and to others what follows the head is one.
+            return Err(Refusal::Target("CONNECT"));
+        }
         let target = &bytes[self.target.clone()];
         if target
             .iter()

@@ -78,6 +78,10 @@ fn what_two_parsers_could_read_differently_is_refused() {
             "CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n",
         ),
         (
+            "CONNECT to a path",
+            "CONNECT /mcp HTTP/1.1\r\nHost: a\r\n\r\n",
+        ),
+        (
             "hidden field",
             "GET / HTTP/1.1\r\nHost: h\r\nConnection: close, Mcp-Method\r\n\r\n",
         ),
