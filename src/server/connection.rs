@@ -236,12 +236,16 @@ impl<H: Handler> Line<H> {
             bounds.idle_timeout
         });
         poll_fn(|context| {
-            // A client may send an empty line before a request (RFC 9112 section 2.2).
-            while conn.ahead().starts_with(b"\r\n") {
+            let reading = loop {
+                let reading = conn.poll_head(context, &mut seen, bounds.head_max);
+                // A client may send empty lines before a request (RFC 9112 section 2.2). They are
+                // looked for behind the read, for two of them look like the end of a head.
+                if !conn.ahead().starts_with(b"\r\n") {
+                    break reading;
+                }
                 conn.skip(2);
                 seen = EndOfHead::default();
-            }
-            let reading = conn.poll_head(context, &mut seen, bounds.head_max);
+            };
             match reading {
                 Poll::Ready(Ok(length)) => return Poll::Ready(Read::Head(length)),
                 Poll::Ready(Err(Error::Malformed(_))) => return Poll::Ready(Read::TooLarge),
