@@ -175,7 +175,7 @@ impl RawId {
 
     /// Is it `null`?
     pub fn is_null(&self) -> bool {
-        self.as_json() == "null"
+        self.0.as_bytes() == b"null"
     }
 
     /// The decoded text of a string id; `None` for numbers and `null`.

@@ -65,6 +65,15 @@ impl<const N: usize> Text<N> {
         ))
     }
 
+    /// The text's bytes, which cost nothing to get at.
+    pub fn as_bytes(&self) -> &[u8] {
+        match &self.0 {
+            Held::Constant(text) => text.as_bytes(),
+            Held::Here { len, bytes } => &bytes[..usize::from(*len)],
+            Held::Heap(text) => text.as_bytes(),
+        }
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         match &self.0 {

@@ -47,6 +47,9 @@ pub enum Lane {
 
 /// Finds the lane of a request. No policy: that is [`admit`], which every lane calls.
 pub fn lane(config: &Config, head: &dyn RequestHead) -> Lane {
+    if config.pools.iter().all(|pool| pool.kind == PoolKind::Mcp) {
+        return Lane::Mcp;
+    }
     match route::find(config, head.authority(), head.path()) {
         Some((_, route)) if config.pool(route.pool).kind == PoolKind::Http => Lane::Plain,
         _ => Lane::Mcp,
@@ -58,14 +61,15 @@ pub fn lane(config: &Config, head: &dyn RequestHead) -> Lane {
 /// # Errors
 /// [`Fault::HeadTooLarge`], [`Fault::NoRoute`], [`Fault::Host`], [`Fault::Origin`].
 pub fn admit(config: &Config, head: &dyn RequestHead, info: &ConnInfo) -> Result<Admitted, Fault> {
-    let found = route::find(config, head.authority(), head.path());
+    let authority = head.authority();
+    let found = route::find(config, authority, head.path());
     let Some((id, route)) = found else {
-        check_host(None, head.authority(), info)?;
+        check_host(None, authority, info)?;
         return builtin(head).map(Admitted::Builtin).ok_or(Fault::NoRoute);
     };
     if config.pool(route.pool).kind == PoolKind::Mcp {
         check_fields(head, config.limits.headers, config.limits.header_block)?;
-        check_host(Some(route), head.authority(), info)?;
+        check_host(Some(route), authority, info)?;
     }
     check_origin(route, head, info)?;
     Ok(Admitted::Route(id))

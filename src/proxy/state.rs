@@ -306,10 +306,22 @@ pub struct Orphan {
 /// Exchanges in flight, told apart by whether a drain waits for them.
 #[derive(Default)]
 pub struct Flight {
-    calls: AtomicUsize,
-    streams: AtomicUsize,
+    /// Each thread counts in a place of its own, so that they do not write to the same memory with
+    /// every request.
+    shards: [Arc<Shard>; SHARDS],
     doors: AtomicUsize,
     errands: AtomicUsize,
+}
+
+/// Threads beyond this many share places.
+const SHARDS: usize = 16;
+
+/// On cache lines of its own. An exchange is counted off where it was counted.
+#[derive(Default)]
+#[repr(align(128))]
+struct Shard {
+    calls: AtomicUsize,
+    streams: AtomicUsize,
 }
 
 /// A door or an errand, counted until dropped.
@@ -320,28 +332,43 @@ pub struct Counted {
 
 /// Counts one exchange until dropped.
 pub struct InFlight {
-    flight: Arc<Flight>,
+    shard: Arc<Shard>,
     stream: bool,
+}
+
+/// The place of this thread.
+fn own_shard() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static OWN: usize = NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS;
+    }
+    OWN.with(|own| *own)
 }
 
 impl Flight {
     /// Counts a call: a drain waits for it to end by itself.
-    pub fn enter(self: &Arc<Self>) -> InFlight {
-        self.calls.fetch_add(1, Ordering::Relaxed);
+    pub fn enter(&self) -> InFlight {
+        let shard = Arc::clone(&self.shards[own_shard()]);
+        shard.calls.fetch_add(1, Ordering::Relaxed);
         InFlight {
-            flight: Arc::clone(self),
+            shard,
             stream: false,
         }
     }
 
     /// Calls running now.
     pub fn calls(&self) -> usize {
-        self.calls.load(Ordering::Relaxed)
+        self.sum(|shard| &shard.calls)
     }
 
     /// Streams open now that end only when told.
     pub fn streams(&self) -> usize {
-        self.streams.load(Ordering::Relaxed)
+        self.sum(|shard| &shard.streams)
+    }
+
+    fn sum(&self, counter: fn(&Shard) -> &AtomicUsize) -> usize {
+        let counts = self.shards.iter().map(|shard| counter(shard));
+        counts.map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
     /// Counts work that ends by itself once the process is ending, such as giving back the sessions
@@ -380,8 +407,8 @@ impl InFlight {
     /// a drain does not wait for it but ends it.
     pub fn becomes_stream(&mut self) {
         if !std::mem::replace(&mut self.stream, true) {
-            self.flight.streams.fetch_add(1, Ordering::Relaxed);
-            self.flight.calls.fetch_sub(1, Ordering::Relaxed);
+            self.shard.streams.fetch_add(1, Ordering::Relaxed);
+            self.shard.calls.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -395,9 +422,9 @@ impl Drop for Counted {
 impl Drop for InFlight {
     fn drop(&mut self) {
         let counter = if self.stream {
-            &self.flight.streams
+            &self.shard.streams
         } else {
-            &self.flight.calls
+            &self.shard.calls
         };
         counter.fetch_sub(1, Ordering::Relaxed);
     }

@@ -12,6 +12,7 @@ use crate::proxy::local;
 use crate::proxy::state::Shared;
 use crate::telemetry::{self, EndpointView};
 use crate::transport::fields::Names;
+use crate::transport::timer::TICK;
 use crate::transport::{Downstream, Edits, Length, RequestHead};
 
 /// Serves the admin address.
@@ -61,6 +62,8 @@ impl Admin {
             "/health" => local::builtin(&self.shared, down, &mut ctx, Builtin::Health).await,
             "/ready" => local::builtin(&self.shared, down, &mut ctx, Builtin::Ready).await,
             "/metrics" if down.head().method() == "GET" => {
+                // Threads that serve tell what they have counted once in a tick.
+                tokio::time::sleep(TICK + TICK / 4).await;
                 let text = self.metrics();
                 let set: [(&'static str, &[u8]); 1] =
                     [("content-type", telemetry::CONTENT_TYPE.as_bytes())];

@@ -23,6 +23,7 @@ use crate::proxy::memo::Memo;
 use crate::proxy::plain::Plain;
 use crate::proxy::state::{Phase, Phases, Shared};
 use crate::proxy::{self, Worker};
+use crate::telemetry;
 use crate::transport::buffer;
 use crate::transport::dial::Dialer;
 use crate::transport::h1::head::Head;
@@ -249,6 +250,7 @@ fn stays(stream: TcpStream, share: &Share) -> Option<TcpStream> {
 /// Keeps the time of one thread: turns its wheel, wakes what waits when the phase changes, and
 /// closes connections to endpoints that have been idle for too long.
 pub(super) async fn turn(wheel: Arc<Wheel>, mut phases: Phases, dialer: Option<Arc<Dialer>>) {
+    telemetry::gather();
     let mut trimmed = Instant::now();
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -264,6 +266,7 @@ pub(super) async fn turn(wheel: Arc<Wheel>, mut phases: Phases, dialer: Option<A
             _ = ticks.tick() => {
                 let now = Instant::now();
                 wheel.turn(now);
+                telemetry::flush();
                 if let Some(dialer) = &dialer {
                     dialer.tick(now);
                 }

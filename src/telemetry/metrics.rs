@@ -36,7 +36,7 @@ use prometheus::{
     Registry,
 };
 
-pub use self::record::{RequestRecord, record_request};
+pub use self::record::{RequestRecord, flush, gather, record_request};
 use self::scrape::RateWindow;
 pub use self::scrape::{CONTENT_TYPE, EndpointView, render};
 use super::labels::{

@@ -19,6 +19,8 @@ pub const LARGE_BYTES: usize = 64 * 1024;
 /// it has lately had use for. The others go back to the allocator.
 const SPARE_MAX: usize = 1024;
 const LARGE_SPARE_MAX: usize = 4;
+/// Buffers of each size that are kept in any case, for the next request not to begin from nothing.
+const KEPT: usize = 8;
 
 /// What a thread keeps of one size.
 struct Spare {
@@ -29,9 +31,9 @@ struct Spare {
 }
 
 impl Spare {
-    fn new(most: usize) -> RefCell<Self> {
+    const fn new(most: usize) -> RefCell<Self> {
         RefCell::new(Self {
-            buffers: Vec::with_capacity(most),
+            buffers: Vec::new(),
             most,
             fewest: 0,
         })
@@ -45,20 +47,23 @@ impl Spare {
 
     fn give(&mut self, buffer: Vec<u8>) {
         if self.buffers.len() < self.most {
+            if self.buffers.capacity() == 0 {
+                self.buffers.reserve_exact(self.most);
+            }
             self.buffers.push(buffer);
         }
     }
 
     fn trim(&mut self) {
-        let rest = self.buffers.len() - self.fewest.min(self.buffers.len());
-        self.buffers.truncate(rest);
-        self.fewest = rest;
+        let rest = self.buffers.len().saturating_sub(self.fewest);
+        self.buffers.truncate(rest.max(KEPT));
+        self.fewest = self.buffers.len();
     }
 }
 
 thread_local! {
-    static SPARE: RefCell<Spare> = Spare::new(SPARE_MAX);
-    static LARGE: RefCell<Spare> = Spare::new(LARGE_SPARE_MAX);
+    static SPARE: RefCell<Spare> = const { Spare::new(SPARE_MAX) };
+    static LARGE: RefCell<Spare> = const { Spare::new(LARGE_SPARE_MAX) };
 }
 
 /// Gives back what this thread has kept without use since the last call. To be called every second or
@@ -263,13 +268,13 @@ mod tests {
         drop((0..100).map(|_| Buffer::take()).collect::<Vec<_>>());
         assert_eq!(kept(), 100);
         trim();
-        drop((Buffer::take(), Buffer::take()));
+        drop((0..20).map(|_| Buffer::take()).collect::<Vec<_>>());
         assert_eq!(kept(), 100, "they had use since the last time");
         trim();
-        assert_eq!(kept(), 2);
+        assert_eq!(kept(), 20);
         trim();
         trim();
-        assert_eq!(kept(), 0);
+        assert_eq!(kept(), KEPT);
     }
 
     #[test]

@@ -1,4 +1,6 @@
-//! One finished request, recorded without formatting and without a lock.
+//! One finished request, recorded without formatting, without a lock, and on threads that serve
+//! without a word of memory that others write: a thread adds up for itself what it has counted, and
+//! adds it to the families a few times a second.
 //!
 //! Finding a child of a family by its label values costs a hash over strings, a read lock on a
 //! word that all threads share, and the formatting of the status. The combinations that one thread
@@ -9,7 +11,7 @@ use std::cell::RefCell;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use prometheus::{Histogram, IntCounter};
+use prometheus::local::{LocalHistogram, LocalIntCounter};
 
 use super::{METRICS, Metrics};
 use crate::telemetry::labels::{ToolLabel, ToolOutcome, status_label};
@@ -59,27 +61,69 @@ const SLOT_BITS: u32 = 7;
 pub(super) struct Cache {
     requests: Slots<RequestSlot>,
     tool_calls: Slots<ToolSlot>,
+    /// All requests of this thread that are not in the families yet.
+    answered: u64,
+    /// Somebody calls [`flush`] on this thread.
+    gathers: bool,
+}
+
+/// From now on this thread adds up what it counts, until it calls [`flush`]. It should do so several
+/// times a second: what it has not told yet is missing from a scrape.
+pub fn gather() {
+    let _ = CACHE.try_with(|cache| cache.borrow_mut().gathers = true);
+}
+
+/// Adds what this thread has counted to the families.
+pub fn flush() {
+    let _ = CACHE.try_with(|cache| cache.borrow_mut().flush(&METRICS));
 }
 
 struct RequestSlot {
     method: &'static str,
     tool: ToolLabel,
     status: u16,
-    count: IntCounter,
-    duration: Histogram,
+    count: LocalIntCounter,
+    duration: LocalHistogram,
 }
 
 struct ToolSlot {
     tool: ToolLabel,
     server: Box<str>,
     outcome: ToolOutcome,
-    count: IntCounter,
-    duration: Histogram,
+    count: LocalIntCounter,
+    duration: LocalHistogram,
+}
+
+impl RequestSlot {
+    fn flush(&self) {
+        self.count.flush();
+        self.duration.flush();
+    }
+}
+
+impl ToolSlot {
+    fn flush(&self) {
+        self.count.flush();
+        self.duration.flush();
+    }
+}
+
+// What a slot has counted is not lost when another takes its place, or when the thread ends.
+impl Drop for RequestSlot {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+impl Drop for ToolSlot {
+    fn drop(&mut self) {
+        self.flush();
+    }
 }
 
 impl Cache {
     pub(super) fn record(&mut self, metrics: &Metrics, record: &RequestRecord<'_>) {
-        metrics.answered.fetch_add(1, Ordering::Relaxed);
+        self.answered += 1;
         let slot = self.request(metrics, record);
         slot.count.inc();
         slot.duration
@@ -89,6 +133,20 @@ impl Cache {
             slot.count.inc();
             slot.duration.observe(record.duration.as_secs_f64());
         }
+        if !self.gathers {
+            self.flush(metrics);
+        }
+    }
+
+    fn flush(&mut self, metrics: &Metrics) {
+        if self.answered == 0 {
+            return;
+        }
+        metrics
+            .answered
+            .fetch_add(std::mem::take(&mut self.answered), Ordering::Relaxed);
+        self.requests.each(RequestSlot::flush);
+        self.tool_calls.each(ToolSlot::flush);
     }
 
     fn request(&mut self, metrics: &Metrics, record: &RequestRecord<'_>) -> &RequestSlot {
@@ -106,10 +164,12 @@ impl Cache {
                     status,
                     count: metrics
                         .requests
-                        .with_label_values(&[method, tool_name, &code]),
+                        .with_label_values(&[method, tool_name, &code])
+                        .local(),
                     duration: metrics
                         .request_duration
-                        .with_label_values(&[method, tool_name]),
+                        .with_label_values(&[method, tool_name])
+                        .local(),
                 }
             },
         )
@@ -133,14 +193,14 @@ impl Cache {
                     tool,
                     server: Box::from(server),
                     outcome,
-                    count: metrics.tool_calls.with_label_values(&[
-                        tool_name,
-                        server,
-                        outcome.as_str(),
-                    ]),
+                    count: metrics
+                        .tool_calls
+                        .with_label_values(&[tool_name, server, outcome.as_str()])
+                        .local(),
                     duration: metrics
                         .tool_duration
-                        .with_label_values(&[tool_name, server]),
+                        .with_label_values(&[tool_name, server])
+                        .local(),
                 }
             },
         )
@@ -158,6 +218,10 @@ impl<T> Default for Slots<T> {
 }
 
 impl<T> Slots<T> {
+    fn each(&self, f: impl FnMut(&T)) {
+        self.0.iter().flatten().for_each(f);
+    }
+
     fn find(
         &mut self,
         key: [usize; 3],
