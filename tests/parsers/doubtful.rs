@@ -175,8 +175,7 @@ fn an_answer_that_breaks_off_is_not_taken_for_a_whole_one() {
         client.send(&call(1));
         // Ended early, or answered by us.
         if let Some(response) = client.response() {
-            let seen_whole = Client::status(&response) == "200" && response.ends_with("0\r\n\r\n");
-            assert!(!seen_whole, "{chunk:?}: {response}");
+            assert_ne!(Client::status(&response), "200", "{chunk:?}: {response}");
         }
         let mut client = gate.connect();
         assert_eq!(

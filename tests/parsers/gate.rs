@@ -11,19 +11,41 @@ use tidegate::server::inproc::Inproc;
 /// Longer than anything takes here; only a test that fails waits for it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// One message off the front of `buffer`, head and body, if it is there. Its length is in its head,
-/// or it has no body.
+/// The bytes of the chunks that stand at the front of `bytes`, and how many bytes they take.
+fn dechunked(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
+    let (mut data, mut at) = (Vec::new(), 0);
+    loop {
+        let line = bytes[at..].windows(2).position(|two| two == b"\r\n")?;
+        let size = std::str::from_utf8(&bytes[at..at + line]).unwrap();
+        let size = usize::from_str_radix(size, 16).unwrap();
+        at += line + 2;
+        data.extend_from_slice(bytes.get(at..at + size)?);
+        at += size + 2;
+        if at > bytes.len() {
+            return None;
+        }
+        if size == 0 {
+            return Some((data, at));
+        }
+    }
+}
+
+/// One message off the front of `buffer`, its head and its body, if it is there.
 fn message(buffer: &mut Vec<u8>) -> Option<String> {
     let end = buffer.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
-    let head = String::from_utf8_lossy(&buffer[..end]).to_lowercase();
-    let length = head
-        .lines()
-        .find_map(|line| line.strip_prefix("content-length: "))
-        .map_or(0, |value| value.parse().unwrap());
-    let bytes = buffer.get(..end + length)?;
-    let text = String::from_utf8_lossy(bytes).into_owned();
-    buffer.drain(..end + length);
-    Some(text)
+    let text = String::from_utf8_lossy(&buffer[..end]).into_owned();
+    let head = text.to_lowercase();
+    let (body, taken) = if head.contains("\r\ntransfer-encoding: chunked\r\n") {
+        dechunked(&buffer[end..])?
+    } else {
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "))
+            .map_or(0, |value| value.parse().unwrap());
+        (buffer.get(end..end + length)?.to_vec(), length)
+    };
+    buffer.drain(..end + taken);
+    Some(text + &String::from_utf8_lossy(&body))
 }
 
 /// What an endpoint sends for a request, and whether it closes the connection then.

@@ -7,9 +7,9 @@
 use std::mem::MaybeUninit;
 
 use super::framing::Framing;
-use super::{Field, Fields, content_length, has_token};
+use super::{Field, Fields, content_length};
 use crate::transport::buffer::Buffer;
-use crate::transport::fields::{CONNECTION, CONTENT_LENGTH, Known, Name, TRANSFER_ENCODING};
+use crate::transport::fields::{CONTENT_LENGTH, Known, Name, TRANSFER_ENCODING};
 use crate::transport::{Headers, ResponseHead};
 
 /// Header fields in a response head.
@@ -32,8 +32,8 @@ impl Answer {
     pub fn fill(&mut self, bytes: Buffer, list: Vec<Field>) -> Result<(), &'static str> {
         self.fields.refill(bytes, list);
         let version = self.read()?;
-        let closes = self.connection_says("close");
-        self.keeps = !closes && (version == 1 || self.connection_says("keep-alive"));
+        let closes = self.fields.connection_says("close");
+        self.keeps = !closes && (version == 1 || self.fields.connection_says("keep-alive"));
         if version == 0 && self.fields.times(TRANSFER_ENCODING) > 0 {
             return Err("Transfer-Encoding in HTTP/1.0");
         }
@@ -67,17 +67,6 @@ impl Answer {
             return Err("a status that is none");
         }
         Ok(version)
-    }
-
-    fn connection_says(&self, token: &str) -> bool {
-        if self.fields.known(CONNECTION).is_none() {
-            return false;
-        }
-        let mut says = false;
-        self.fields.each(&mut |name, value| {
-            says |= name.is("connection") && has_token(value, token);
-        });
-        says
     }
 
     /// May another request follow on the connection, as far as the head says?

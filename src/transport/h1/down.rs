@@ -6,12 +6,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::conn::Conn;
+use super::content_length;
 use super::framing::Framing;
 use super::head::{Head, Refusal};
 use super::write::{self, Ends, chunk_size};
-use super::{content_length, has_token};
 use crate::transport::buffer::Piece;
-use crate::transport::fields::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
+use crate::transport::fields::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use crate::transport::timer::Alarm;
 use crate::transport::{
     ConnInfo, Downstream, Edits, Error, Headers, Http, Length, RequestHead, ResponseHead,
@@ -105,10 +105,7 @@ impl H1Down {
             Framing::exact(length.unwrap_or(0))
         };
         inner.version = head.version();
-        let closes = head
-            .known(CONNECTION)
-            .is_some_and(|value| has_token(value, "close"));
-        inner.keeps = inner.version == Http::V11 && !closes;
+        inner.keeps = inner.version == Http::V11 && !head.closes();
         inner.expects_continue = inner.version == Http::V11
             && head
                 .known(EXPECT)

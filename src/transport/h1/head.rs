@@ -175,6 +175,11 @@ impl Head {
         self.fields.release()
     }
 
+    /// Does the client say that no other request follows?
+    pub fn closes(&self) -> bool {
+        self.fields.connection_says("close")
+    }
+
     /// Whether this request asks for an upgrade to WebSocket (RFC 6455 section 4.1).
     pub fn wants_websocket(&self) -> bool {
         self.method() == "GET"

@@ -16,7 +16,7 @@ mod write;
 use std::ops::Range;
 
 use super::buffer::Buffer;
-use super::fields::{KNOWN, Known, Name};
+use super::fields::{CONNECTION, KNOWN, Known, Name};
 
 /// Where the name and the value of a field lie in the bytes of a head.
 #[derive(Debug, Clone, Copy)]
@@ -152,6 +152,18 @@ impl Fields {
         for field in &self.list {
             f(field.name(bytes), field.value(bytes));
         }
+    }
+
+    /// Is this one of the tokens of `Connection`, on any of its lines?
+    fn connection_says(&self, token: &str) -> bool {
+        if self.known(CONNECTION).is_none() {
+            return false;
+        }
+        let mut says = false;
+        self.each(&mut |name, value| {
+            says |= name.is("connection") && has_token(value, token);
+        });
+        says
     }
 
     /// Lets go of the bytes; the empty list keeps its room for the next head.

@@ -117,3 +117,15 @@ fn an_upgrade_needs_all_its_fields() {
     assert!(!with("Connection: upgrade\r\n"));
     assert!(!with("Upgrade: websocket\r\n"));
 }
+
+#[test]
+fn close_counts_on_any_line() {
+    let closes = |fields: &str| {
+        let text = format!("GET / HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
+        parse(&text).unwrap().closes()
+    };
+    assert!(closes("Connection: keep-alive, Close\r\n"));
+    assert!(closes("Connection: keep-alive\r\nConnection: close\r\n"));
+    assert!(!closes("Connection: keep-alive\r\nX: close\r\n"));
+    assert!(!closes(""));
+}
