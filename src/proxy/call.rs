@@ -17,7 +17,7 @@ use crate::mcp::{self, Class, Era, HttpMethod, RawId, Refusal, Seen, Verdict};
 use crate::transport::fields::{
     CONTENT_TYPE, MCP_METHOD, MCP_NAME, MCP_PROTOCOL_VERSION, MCP_SESSION_ID,
 };
-use crate::transport::{Downstream, RequestHead};
+use crate::transport::{Downstream, Error, RequestHead};
 
 /// How long an answer of ours waits for the rest of a body whose id is not known yet.
 const LEARN_ID_TIME: Duration = Duration::from_secs(1);
@@ -126,11 +126,7 @@ impl Call {
         first: Verdict,
     ) -> Result<(), Fault> {
         if self.http != HttpMethod::Post {
-            return if down.body_ended() {
-                Ok(())
-            } else {
-                Err(Fault::Invalid("a body is not expected"))
-            };
+            return no_body(down).await;
         }
         // Only where the head routes may the body be longer than the look at it.
         let window = if first == Verdict::Stateless {
@@ -180,6 +176,20 @@ impl Call {
                 .map_or(mcp::Retry::BeforeSend, mcp::method::retry),
         }
     }
+}
+
+/// Sees to it that no body comes. On HTTP/2 the end of a request without one may come behind its head.
+async fn no_body<D: Downstream>(down: &mut D) -> Result<(), Fault> {
+    while !down.body_ended() {
+        match down.read_body().await {
+            Ok(Some(piece)) if piece.is_empty() => {}
+            Ok(None) => break,
+            Ok(Some(_)) => return Err(Fault::Invalid("a body is not expected")),
+            Err(Error::ReadTimeout) => return Err(Fault::SlowBody),
+            Err(_) => return Err(Fault::ClientGone),
+        }
+    }
+    Ok(())
 }
 
 /// Whose rules the verdict means, unless it refuses.

@@ -84,6 +84,16 @@ async fn a_get_stream_delivers_and_a_listen_is_told() {
 }
 
 #[tokio::test]
+async fn a_request_may_end_in_a_frame_behind_its_head() {
+    let a = Endpoint::start("a").await;
+    let gate = Tidegate::in_front_of(&[&a]).await;
+    let client = gate.h2_client().await.with_late_end();
+    let session = client.initialize().await;
+    assert_eq!(client.get_stream(&session, None).await.status, 200);
+    assert_eq!(client.whoami(&session).await, "a");
+}
+
+#[tokio::test]
 async fn no_connection_header_crosses_into_http2() {
     let a = Endpoint::start("a").await;
     let gate = Tidegate::in_front_of(&[&a]).await;

@@ -23,7 +23,11 @@ pub(crate) struct H2Client {
     sender: SendRequest<Bytes>,
     driver: Arc<Driver>,
     ids: Arc<AtomicU64>,
+    late_end: bool,
 }
+
+/// How late a late end is.
+const LATE: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// Drives the connection; ends it when nobody has a use for it any more.
 #[derive(Debug)]
@@ -54,6 +58,7 @@ impl H2Client {
             sender,
             driver: Arc::new(Driver(driver)),
             ids: Arc::default(),
+            late_end: false,
         })
     }
 
@@ -66,6 +71,12 @@ impl H2Client {
     /// Sends MCP requests to another path.
     pub(crate) fn with_path(mut self, path: &str) -> Self {
         self.path = path.into();
+        self
+    }
+
+    /// Ends every request in a frame of its own, some time behind its head.
+    pub(crate) fn with_late_end(mut self) -> Self {
+        self.late_end = true;
         self
     }
 
@@ -91,10 +102,13 @@ impl H2Client {
         }
         let request = request.body(()).expect("a well-formed request");
         let mut sender = self.sender.clone().ready().await.map_err(broken)?;
-        let (response, mut stream) = sender
-            .send_request(request, body.is_empty())
-            .map_err(broken)?;
-        if !body.is_empty() {
+        let ends_at_once = body.is_empty() && !self.late_end;
+        let (response, mut stream) = sender.send_request(request, ends_at_once).map_err(broken)?;
+        if self.late_end {
+            // The head is on its way alone.
+            tokio::time::sleep(LATE).await;
+        }
+        if !ends_at_once {
             let body = Bytes::copy_from_slice(body);
             stream.send_data(body, true).map_err(broken)?;
         }
