@@ -4,7 +4,7 @@
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= never
 
-.PHONY: help demo test setup check unit it peers docs loadtest loadtest-quick release clean
+.PHONY: help demo test setup check unit it peers docs bench bench-instructions loadtest loadtest-quick release clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -37,6 +37,12 @@ peers: ## Real SDK servers and clients, and the official conformance suite, dire
 	tests/sdk/setup.sh
 	$(CARGO) build --quiet --bins --examples
 	tests/sdk/run.py all --tidegate target/debug/tidegate
+
+bench: setup ## Times of the parts and of a whole call, in a few minutes (see benches/README.md)
+	$(CARGO) bench --bench parse --bench session --bench pick --bench inproc -- --warm-up-time 0.5 --measurement-time 2 --noplot --discard-baseline
+
+bench-instructions: setup ## Instructions that the parts take, counted by Valgrind
+	benches/instructions.sh
 
 loadtest: setup ## Side by side with nginx, HAProxy and Envoy, under an hour, into loadtest/results
 	$(CARGO) build --release --workspace

@@ -1,4 +1,5 @@
-//! What does understanding a request cost? The scan of a body, the head, and the events of a reply.
+//! What does understanding a request cost? Its head and that of its answer, the scan of a body, the
+//! rules to follow, and the events of a reply.
 
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
 
@@ -6,41 +7,61 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tidegate::mcp::sse::Mode;
-use tidegate::mcp::{Peek, SseScan};
+use tidegate::mcp::{SseScan, classify};
+use tidegate::transport::buffer::Buffer;
+use tidegate::transport::h1::answer::Answer;
 use tidegate::transport::h1::head::Head;
 
-const CALL: &[u8] = br#"{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"add","arguments":{"a":1,"b":2},"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"c","version":"1"},"io.modelcontextprotocol/clientCapabilities":{}}}}"#;
-const HEAD: &[u8] = b"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nContent-Type: application/json\r\nAccept: application/json, text/event-stream\r\nMCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\nMcp-Name: add\r\nContent-Length: 273\r\nUser-Agent: bench\r\n\r\n";
-const EVENT: &[u8] = b"event: message\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{\"progressToken\":1,\"progress\":5}}\n\n";
+use samples::{ANSWER, CALL, EVENT, HEAD, scan};
 
-fn bodies(c: &mut Criterion) {
-    let mut group = c.benchmark_group("body");
-    group.throughput(Throughput::Bytes(CALL.len() as u64));
-    group.bench_function("scan a tool call", |b| {
+mod samples;
+
+fn heads(c: &mut Criterion) {
+    let mut group = c.benchmark_group("head");
+    group.bench_function("parse a request head", |b| {
+        b.iter(|| Head::parse(black_box(HEAD), 100));
+    });
+    let mut head = Head::default();
+    let mut list = Vec::new();
+    group.bench_function("parse a request head, with what the last one left", |b| {
         b.iter(|| {
-            let mut peek = Peek::new();
-            let _ = peek.feed(black_box(CALL));
-            peek.settled()
+            let filled = head.fill(Buffer::of(black_box(HEAD)), 100, std::mem::take(&mut list));
+            list = head.release();
+            filled
         });
     });
-    let large = format!(
-        r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"x","arguments":{{"text":"{}"}}}}}}"#,
-        "a".repeat(1 << 20)
-    );
-    group.throughput(Throughput::Bytes(large.len() as u64));
-    group.bench_function("scan a call with 1 MiB of text", |b| {
+    let mut answer = Answer::default();
+    let mut list = Vec::new();
+    group.bench_function("parse a response head, with what the last one left", |b| {
         b.iter(|| {
-            let mut peek = Peek::new();
-            let _ = peek.feed(black_box(large.as_bytes()));
-            peek.settled()
+            let filled = answer.fill(Buffer::of(black_box(ANSWER)), std::mem::take(&mut list));
+            let framing = answer.framing("POST");
+            list = answer.release();
+            (filled, framing)
         });
     });
     group.finish();
 }
 
-fn heads(c: &mut Criterion) {
-    c.bench_function("parse a request head", |b| {
-        b.iter(|| Head::parse(black_box(HEAD), 100))
+fn bodies(c: &mut Criterion) {
+    let mut group = c.benchmark_group("body");
+    group.throughput(Throughput::Bytes(CALL.len() as u64));
+    group.bench_function("scan a tool call", |b| {
+        b.iter(|| scan(black_box(CALL)));
+    });
+    let large = samples::large_call();
+    group.throughput(Throughput::Bytes(large.len() as u64));
+    group.bench_function("scan a call with 1 MiB of text", |b| {
+        b.iter(|| scan(black_box(&large)));
+    });
+    group.finish();
+}
+
+fn rules(c: &mut Criterion) {
+    let head = samples::head();
+    let peek = scan(CALL);
+    c.bench_function("classify a tool call", |b| {
+        b.iter(|| classify(black_box(&samples::seen(&head, peek.message()))));
     });
 }
 
@@ -51,10 +72,10 @@ fn events(c: &mut Criterion) {
     ] {
         let mut scan = SseScan::new(mode);
         c.bench_function(name, |b| {
-            b.iter(|| scan.feed(black_box(EVENT), &mut |_| {}))
+            b.iter(|| scan.feed(black_box(EVENT), &mut |_| {}));
         });
     }
 }
 
-criterion_group!(benches, bodies, heads, events);
+criterion_group!(benches, heads, bodies, rules, events);
 criterion_main!(benches);

@@ -7,30 +7,16 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use tidegate::session::{
-    Caps, Claims, IdKind, Key, Keyring, NameHash, NewSession, PrincipalHash, Revision, SealingKey,
-    Table,
-};
+use tidegate::session::{Caps, IdKind, Key, NameHash, NewSession, PrincipalHash, Revision, Table};
 
-fn claims() -> Claims {
-    Claims {
-        kind: IdKind::Session,
-        pool: NameHash::of("weather"),
-        endpoint: NameHash::of("127.0.0.1:9001"),
-        server_id: "6f9619ff-8b86-4d01-b42d-00cf4fc964ff".to_owned(),
-        minted_at: 1_790_000_000,
-        principal: PrincipalHash::ANONYMOUS,
-    }
-}
+mod samples;
 
 fn ids(c: &mut Criterion) {
-    let keyring =
-        Keyring::new(vec![SealingKey::from_bytes([7; 32])]).expect("one key is a keyring");
-    let sealed = keyring
-        .seal(&claims(), [9; 24])
-        .expect("a short id is sealed");
+    let keyring = samples::keyring();
+    let claims = samples::claims();
+    let sealed = samples::sealed();
     c.bench_function("seal a session id", |b| {
-        b.iter(|| keyring.seal(black_box(&claims()), [9; 24]));
+        b.iter(|| keyring.seal(black_box(&claims), [9; 24]));
     });
     c.bench_function("open a session id", |b| {
         b.iter(|| keyring.open(black_box(sealed.as_bytes()), IdKind::Session));
