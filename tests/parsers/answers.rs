@@ -174,7 +174,7 @@ fn may_be_refused(bytes: &[u8]) -> bool {
     lower(bytes).contains("http/1.1 1") || lower(bytes).contains("http/1.0 1")
 }
 
-fn compare(bytes: &[u8], cuts: &[usize], method: &str) {
+pub(crate) fn compare(bytes: &[u8], cuts: &[usize], method: &str) {
     let both = async {
         (
             ours(bytes, cuts, method).await,

@@ -154,7 +154,7 @@ fn ours(bytes: &[u8], cuts: &[usize]) -> Result<Outcome, (usize, usize)> {
     Ok(Outcome::Open(out))
 }
 
-fn compare(bytes: &[u8], cuts: &[usize]) {
+pub(crate) fn compare(bytes: &[u8], cuts: &[usize]) {
     let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (bytes.len() + 1)).collect();
     cuts.sort_unstable();
     match (ours(bytes, &cuts), slow(bytes)) {

@@ -233,7 +233,7 @@ fn may_be_refused(bytes: &[u8]) -> bool {
     is_odd || (is_absolute && (other_case || is_no_uri))
 }
 
-fn compare(bytes: &[u8], cuts: &[usize]) {
+pub(crate) fn compare(bytes: &[u8], cuts: &[usize]) {
     let (ours, theirs) = run(async { (ours(bytes, cuts).await, theirs(bytes, cuts).await) });
     match (ours, theirs) {
         (Outcome::Read(ours), Outcome::Read(theirs)) => assert_agree(&ours, &theirs),

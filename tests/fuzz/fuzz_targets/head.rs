@@ -1,0 +1,24 @@
+#![no_main]
+#![allow(
+    dead_code,
+    unused_imports,
+    clippy::unwrap_used,
+    reason = "of the tests' modules only the comparison is used"
+)]
+
+use libfuzzer_sys::fuzz_target;
+
+#[path = "../../parsers/corpus.rs"]
+mod corpus;
+#[path = "../../parsers/mutate.rs"]
+mod mutate;
+#[path = "../../parsers/requests.rs"]
+mod requests;
+#[path = "../../parsers/wire.rs"]
+mod wire;
+
+fuzz_target!(|data: &[u8]| {
+    if let Some((cuts, bytes)) = data.split_first_chunk::<3>() {
+        requests::compare(bytes, &cuts.map(usize::from));
+    }
+});
