@@ -25,7 +25,7 @@ check: ## Format and lints
 
 unit: ## Unit, property and simulation tests, and the tests on the tree itself
 	$(CARGO) test --workspace --quiet --lib --bins
-	$(CARGO) test --quiet --test sim --test tidy --test parsers
+	$(CARGO) test --quiet --test sim --test tidy --test parsers --test alloc
 
 it: ## Integration tests: the real binary, scripted servers, on loopback
 	$(CARGO) test --quiet --test it
