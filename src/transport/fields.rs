@@ -310,7 +310,7 @@ impl<'a> Stays<'a> {
         }
         if from.known(CONNECTION).is_some() {
             from.each(&mut |name, value| {
-                stays.nominates |= name.is("connection") && value.split(is_comma).any(nominates);
+                stays.nominates |= name.is("connection") && tokens(value).any(nominates);
             });
         }
         stays
@@ -329,22 +329,20 @@ impl<'a> Stays<'a> {
 
 /// Does this token of `Connection` name a field that would otherwise be sent on?
 fn nominates(token: &[u8]) -> bool {
-    let token = token.trim_ascii();
     !(token.is_empty() || token.eq_ignore_ascii_case(b"close") || Name::new(token).is_hop_by_hop())
 }
 
-fn is_comma(byte: &u8) -> bool {
-    *byte == b','
+/// The tokens of a list such as `Connection`, without the whitespace around them.
+pub(super) fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }
 
 /// True if one of the `Connection` field lines nominates `name` as hop-by-hop.
 pub fn is_nominated(headers: &(impl Headers + ?Sized), name: &[u8]) -> bool {
     let mut found = false;
     headers.each(&mut |field, value| {
-        found |= field.is("connection")
-            && value
-                .split(is_comma)
-                .any(|token| token.trim_ascii().eq_ignore_ascii_case(name));
+        found |=
+            field.is("connection") && tokens(value).any(|token| token.eq_ignore_ascii_case(name));
     });
     found
 }
@@ -379,8 +377,8 @@ mod tests {
 
     #[test]
     fn connection_nominates_what_it_names_itself() {
-        for token in ["close", " Keep-Alive ", "upgrade", "TE", ""] {
-            assert!(!nominates(token.as_bytes()), "{token}");
+        for value in ["close", " Keep-Alive ", "upgrade", "TE", ""] {
+            assert!(!tokens(value.as_bytes()).any(nominates), "{value}");
         }
         assert!(nominates(b"x-secret"));
     }

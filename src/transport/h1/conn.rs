@@ -211,11 +211,6 @@ impl Conn {
         self.out.get_or_insert_with(Buffer::take)
     }
 
-    /// Is anything waiting to go out?
-    pub fn has_out(&self) -> bool {
-        self.out.is_some()
-    }
-
     /// Writes what waits to go out, and `parts` behind it.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use std::ops::Range;
 use super::{Field, Fields, content_length};
 use crate::transport::buffer::Buffer;
 use crate::transport::fields::{
-    CONNECTION, CONTENT_LENGTH, HOST, Known, Name, TRANSFER_ENCODING, UPGRADE, is_nominated,
+    CONNECTION, CONTENT_LENGTH, HOST, Known, Name, TRANSFER_ENCODING, UPGRADE, is_nominated, tokens,
 };
 use crate::transport::{Headers, Http, RequestHead};
 
@@ -229,9 +229,7 @@ impl Head {
         let mut hidden = false;
         self.each(&mut |name, value| {
             if name.is("connection") {
-                hidden |= value
-                    .split(|b| *b == b',')
-                    .any(|token| is_end_to_end(token.trim_ascii()));
+                hidden |= tokens(value).any(is_end_to_end);
             }
         });
         if hidden {

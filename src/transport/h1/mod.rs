@@ -16,7 +16,7 @@ mod write;
 use std::ops::Range;
 
 use super::buffer::Buffer;
-use super::fields::{CONNECTION, KNOWN, Known, Name};
+use super::fields::{CONNECTION, KNOWN, Known, Name, tokens};
 
 /// Where the name and the value of a field lie in the bytes of a head.
 #[derive(Debug, Clone, Copy)]
@@ -161,7 +161,8 @@ impl Fields {
         }
         let mut says = false;
         self.each(&mut |name, value| {
-            says |= name.is("connection") && has_token(value, token);
+            says |= name.is("connection")
+                && tokens(value).any(|one| one.eq_ignore_ascii_case(token.as_bytes()));
         });
         says
     }
@@ -174,13 +175,6 @@ impl Fields {
         self.list.clear();
         std::mem::take(&mut self.list)
     }
-}
-
-/// Does one of the tokens of a list, such as `Connection`, equal `token`?
-fn has_token(value: &[u8], token: &str) -> bool {
-    value
-        .split(|byte| *byte == b',')
-        .any(|one| one.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }
 
 /// A `Content-Length` as RFC 9110 section 8.6 has it: digits alone.
