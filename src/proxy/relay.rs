@@ -260,7 +260,7 @@ async fn stream<D: Downstream>(
     pool: &Arc<PoolState>,
     call: &Call,
     aim: &Aim,
-    mut reply: Reply,
+    reply: Reply,
     session: Option<Cow<'_, str>>,
     flight: &mut InFlight,
 ) -> Result<Next, Fault> {
@@ -277,10 +277,6 @@ async fn stream<D: Downstream>(
     if kind != Kind::Post {
         flight.becomes_stream();
     }
-    let activity = match aim {
-        Aim::Bound(bound) => worker.shared.sessions.stream(bound.key, Instant::now()),
-        Aim::Any { .. } => None,
-    };
     let config = &ctx.snapshot.config.streams;
     let timeouts = &pool.config.timeouts;
     let limits = Limits::new(kind, config, timeouts.stream_idle, timeouts.total);
@@ -300,17 +296,33 @@ async fn stream<D: Downstream>(
         }
         return Ok(Next::Done);
     }
-    reply.up.release_head();
     let endpoint = Arc::clone(reply.endpoint());
-    Ok(Next::Stream(Box::new(Begun {
+    let mut begun = Box::new(Begun {
         relay: Relay::new(kind, endpoint, call.owed.clone(), None, limits),
         reply,
         counted,
-        activity,
+        activity: None,
         orphan,
         is_tool_call: call.is("tools/call"),
         sse: None,
-    })))
+    });
+    let Begun { relay, reply, .. } = &mut *begun;
+    let mut ended = relay.begin(down, &mut reply.up, ctx).await;
+    if ended.is_none() && relay.is_answered() {
+        // Its end is about to come, so it is not worth a task.
+        let rest = relay.run(down, &mut reply.up, ctx, &worker.shared.phases);
+        ended = Some(Box::pin(rest).await);
+    }
+    if let Some(end) = ended {
+        ctx.end = end;
+        begun.settle(&worker.shared, ctx);
+        return Ok(Next::Done);
+    }
+    reply.up.release_head();
+    if let Aim::Bound(bound) = aim {
+        begun.activity = worker.shared.sessions.stream(bound.key, Instant::now());
+    }
+    Ok(Next::Stream(begun))
 }
 
 /// The head of a stream: never with a length, since we may have something to add at its end, and

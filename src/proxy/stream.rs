@@ -130,8 +130,54 @@ impl Relay {
         }
     }
 
-    /// Forwards the stream to its end. The response head has been sent; the response is finished
-    /// here. Returns how it ended.
+    /// Forwards what has arrived already, together with the response head that still waits to go out.
+    /// How the stream ended, if it has; otherwise it goes on with [`Self::run`].
+    ///
+    /// Many a reply is there as a whole, and then needs no more than any other.
+    pub async fn begin<D: Downstream, U: Upstream>(
+        &mut self,
+        down: &mut D,
+        up: &mut U,
+        ctx: &mut Ctx,
+    ) -> Option<End> {
+        let end = match self.forward_arrived(down, up, ctx).await {
+            Ok(end) => end?,
+            Err(error) => End::of_write(&error),
+        };
+        Some(self.conclude(down, ctx, end).await)
+    }
+
+    async fn forward_arrived<D: Downstream, U: Upstream>(
+        &mut self,
+        down: &mut D,
+        up: &mut U,
+        ctx: &mut Ctx,
+    ) -> Result<Option<End>, Error> {
+        loop {
+            let arrived = poll_fn(|context| Poll::Ready(up.poll_body(context))).await;
+            let piece = match arrived {
+                Poll::Pending => return Ok(None),
+                Poll::Ready(Ok(None)) => return Ok(Some(self.end_of_server())),
+                Poll::Ready(Err(_)) => return Ok(Some(End::UpstreamLost)),
+                Poll::Ready(Ok(Some(piece))) => piece,
+            };
+            self.observe(&piece);
+            let joined = down.join_body(&piece);
+            if joined {
+                ctx.bytes_out += piece.len() as u64;
+            } else {
+                self.send(down, ctx, &piece).await?;
+            }
+            if self.too_large {
+                return Ok(Some(End::TooLarge));
+            }
+            if !joined {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Forwards the stream to its end, and finishes the response. Returns how it ended.
     pub async fn run<D: Downstream, U: Upstream>(
         &mut self,
         down: &mut D,
@@ -143,6 +189,10 @@ impl Relay {
             Ok(end) => end,
             Err(error) => End::of_write(&error),
         };
+        self.conclude(down, ctx, end).await
+    }
+
+    async fn conclude<D: Downstream>(&mut self, down: &mut D, ctx: &mut Ctx, end: End) -> End {
         if matches!(end, End::ClientGone | End::ClientWrite) {
             down.abort().await;
             return end;

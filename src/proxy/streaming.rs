@@ -18,7 +18,7 @@ use crate::session::StreamGuard;
 use crate::telemetry::OpenStream;
 use crate::transport::{Downstream, Upstream};
 
-/// A stream whose head is written: what it needs from its request.
+/// A stream that has begun: what it needs from its request.
 pub struct Begun {
     /// The bytes on their way.
     pub relay: Relay,
@@ -34,6 +34,27 @@ pub struct Begun {
     pub is_tool_call: bool,
     /// The session that this stream is, in HTTP+SSE.
     pub sse: Option<SseSession>,
+}
+
+impl Begun {
+    /// Gives back what the stream held when it has ended, and tells `ctx` what came of it.
+    pub fn settle(self, shared: &Shared, ctx: &mut Ctx) {
+        let Self { relay, reply, .. } = self;
+        if self.is_tool_call {
+            ctx.tool_failed = Some(relay.tool_failed().unwrap_or(true));
+        }
+        drop(self.activity);
+        self.counted.end(ctx.end.of_stream());
+        if let Some(sse) = self.sse {
+            sse.end(shared);
+        }
+        if let Some(orphan) = self.orphan.filter(|_| !relay.is_answered()) {
+            give_back(shared, orphan);
+        }
+        if ctx.end == End::Complete {
+            reuse(reply);
+        }
+    }
 }
 
 /// An exchange that goes on as a stream: nothing but what the stream needs.
@@ -94,21 +115,7 @@ impl<D: Downstream> Streaming<D> {
             _flight: flight,
             begun,
         } = *self;
-        let Begun { relay, reply, .. } = begun;
-        if begun.is_tool_call {
-            ctx.tool_failed = Some(relay.tool_failed().unwrap_or(true));
-        }
-        drop(begun.activity);
-        begun.counted.end(ctx.end.of_stream());
-        if let Some(sse) = begun.sse {
-            sse.end(&shared);
-        }
-        if let Some(orphan) = begun.orphan.filter(|_| !relay.is_answered()) {
-            give_back(&shared, orphan);
-        }
-        if ctx.end == End::Complete {
-            reuse(reply);
-        }
+        begun.settle(&shared, &mut ctx);
         finish::finish(&shared, &ctx, down.info(), down.head());
         drop(flight);
         down

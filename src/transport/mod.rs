@@ -212,6 +212,11 @@ pub trait Downstream: Send + 'static {
     ) -> impl Future<Output = Result<(), Error>> + Send;
     /// Sends a piece of the response body, and the head if that has not left yet.
     fn send_body(&mut self, data: &[u8]) -> impl Future<Output = Result<(), Error>> + Send;
+    /// Puts a piece of the response body behind a head that has not left yet, to go out with it; false,
+    /// and nothing was taken, where it would not fit.
+    fn join_body(&mut self, _data: &[u8]) -> bool {
+        false
+    }
     /// Sends the head now, whether or not there will be a body.
     fn flush(&mut self) -> impl Future<Output = Result<(), Error>> + Send;
     /// Ends the response properly.

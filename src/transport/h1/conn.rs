@@ -211,20 +211,30 @@ impl Conn {
         self.out.get_or_insert_with(Buffer::take)
     }
 
+    /// Puts `parts` behind what waits to go out; false, and nothing was taken, where nothing waits or
+    /// they would not fit.
+    pub fn join(&mut self, parts: [&[u8]; 3]) -> bool {
+        let size: usize = parts.iter().map(|part| part.len()).sum();
+        match &mut self.out {
+            Some(out) if size <= out.room() => {
+                parts.iter().for_each(|part| out.put(part));
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Writes what waits to go out, and `parts` behind it.
     ///
     /// # Errors
     /// [`Error::Closed`], and [`Error::WriteTimeout`] if the other side takes nothing for too long.
     pub async fn send(&mut self, parts: [&[u8]; 3]) -> Result<(), Error> {
-        let mut parts = parts;
-        let size: usize = parts.iter().map(|part| part.len()).sum();
-        if let Some(out) = &mut self.out
-            && size <= out.room()
-        {
-            // Copied it goes out in one plain write, which costs less than a vectored one.
-            parts.iter().for_each(|part| out.put(part));
-            parts = [&[]; 3];
-        }
+        // Copied it goes out in one plain write, which costs less than a vectored one.
+        let parts = if self.join(parts) {
+            [&[][..]; 3]
+        } else {
+            parts
+        };
         let waiting = self.out.take();
         let first = waiting.as_ref().map_or(&[][..], Buffer::filled);
         let mut left = Parts([first, parts[0], parts[1], parts[2]]);

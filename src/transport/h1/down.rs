@@ -252,6 +252,17 @@ impl Downstream for H1Down {
         }
     }
 
+    fn join_body(&mut self, data: &[u8]) -> bool {
+        match self.0.sending {
+            Sending::Chunked if !data.is_empty() => {
+                let mut room = [0; 18];
+                let at = chunk_size(data.len(), &mut room);
+                self.0.conn.join([&room[at..], data, b"\r\n"])
+            }
+            _ => self.0.conn.join([data, &[], &[]]),
+        }
+    }
+
     async fn flush(&mut self) -> Result<(), Error> {
         self.0.conn.flush().await
     }
