@@ -232,6 +232,8 @@ pub enum HashOn {
 pub enum OnEndpointLoss {
     /// Its next request gets 404, upon which a client begins a new session.
     NotFound,
+    /// The session is begun again on another endpoint in the client's name, and goes on.
+    Reinitialize,
 }
 
 /// Which eras of MCP the endpoints of a pool speak.
@@ -358,6 +360,8 @@ pub struct Sessions {
     pub max: usize,
     /// Sessions of one pool in the table at once, never above `max` (default: the same as `max`).
     pub max_per_pool: usize,
+    /// Bytes for what it takes to begin lost sessions again, over all pools (default 64MiB).
+    pub recovery_memory: usize,
 }
 
 /// How event streams are kept alive and bounded.

@@ -185,7 +185,8 @@ static POOL: Section = Section {
             Choice(&names(&LOSSES)),
             Default("not_found"),
             "What a session hears when its endpoint is lost: its next request gets 404, and \
-             the client begins a new session. Only with `kind: mcp`.",
+             the client begins a new session; or nothing, for it is begun again on another \
+             endpoint in the client's name. Only with `kind: mcp`.",
         ),
         key(
             "eras",
@@ -395,6 +396,13 @@ static SESSIONS: Section = Section {
             Count(1, 100_000_000),
             Default("1000000"),
             "Sessions of one pool in the table at once, never above `max`.",
+        ),
+        key(
+            "recovery_memory",
+            Size("1KiB", "64GiB"),
+            Default("64MiB"),
+            "Memory for what it takes to begin lost sessions again, over all pools with \
+             `on_endpoint_loss: reinitialize`; a session for which there is none is lost.",
         ),
     ],
 };

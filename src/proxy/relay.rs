@@ -8,9 +8,11 @@ use smallvec::SmallVec;
 
 use super::call::{Call, Rules};
 use super::ctx::{Ctx, End};
-use super::decide::{Aim, claims, new_session};
+use super::decide::{Aim, Bound, claims, new_session};
 use super::fault::Fault;
 use super::forward::Reply;
+use super::origin::Origin;
+use super::recovery;
 use super::state::{InFlight, Orphan, PoolState, Shared};
 use super::stream::{Kind, Limits, Relay};
 use super::streaming::Begun;
@@ -367,6 +369,7 @@ fn settle_session<'a>(
         .filter(|id| session_id_is_valid(id));
     match aim {
         Aim::Bound(bound) => {
+            note_said(worker, pool, call, bound, status);
             let end = match (call.http, status) {
                 (HttpMethod::Delete, _) => Some(SessionEnd::Deleted),
                 (_, 404) => Some(SessionEnd::Forgotten),
@@ -392,7 +395,7 @@ fn settle_session<'a>(
                 .learn(issued.is_some());
             let text = |id| String::from_utf8_lossy(id).into_owned();
             issued
-                .map(|id| bind(worker, head, ctx, pool, reply, text(id)).map(Cow::Owned))
+                .map(|id| bind(worker, head, ctx, pool, call, reply, text(id)).map(Cow::Owned))
                 .transpose()
         }
         Aim::Any { .. } => {
@@ -438,6 +441,7 @@ fn bind(
     head: &dyn RequestHead,
     ctx: &mut Ctx,
     pool: &Arc<PoolState>,
+    call: &Call,
     reply: &Reply,
     server_id: String,
 ) -> Result<String, Fault> {
@@ -452,7 +456,8 @@ fn bind(
         return Err(Fault::UpstreamMalformed);
     };
     let key = Key::of(claims.pool, claims.endpoint, &claims.server_id);
-    let new = new_session(pool, endpoint, &claims, head);
+    let mut new = new_session(pool, endpoint, &claims, head);
+    new.guard.origin = origin(&worker.shared, pool, call);
     match worker.shared.sessions.open(key, new, Instant::now()) {
         Ok(()) => telemetry::session_opened(),
         // Another request took the last place meanwhile: served, but not counted.
@@ -460,6 +465,39 @@ fn bind(
     }
     ctx.session = Some(telemetry::SessionTag::of(&sealed));
     Ok(sealed)
+}
+
+/// What it would take to begin the session again, in a pool that does so.
+fn origin(shared: &Shared, pool: &PoolState, call: &Call) -> Option<Arc<Origin>> {
+    if !recovery::is_on(pool) || !call.body.is_whole() {
+        return None;
+    }
+    let origin = shared
+        .origins
+        .keep(call.body.chunks.iter().map(|chunk| &**chunk));
+    if origin.is_none() {
+        telemetry::limit_hit(Limit::Origins);
+    }
+    origin
+}
+
+/// Notes what a session has set on its server, should it have to be set on another.
+fn note_said(worker: &Worker, pool: &PoolState, call: &Call, bound: &Bound, status: u16) {
+    let lasts = |method: &&str| Origin::lasts(method);
+    let Some(method) = call.method.as_deref().filter(lasts) else {
+        return;
+    };
+    if status != 200 || !recovery::is_on(pool) || !call.body.is_whole() {
+        return;
+    }
+    let sessions = &worker.shared.sessions;
+    let origin = sessions.look(bound.key, |live| live.guard.origin.clone());
+    let pieces: Vec<&[u8]> = call.body.chunks.iter().map(|chunk| &**chunk).collect();
+    if let Some(origin) = origin.flatten()
+        && !origin.note(method, &pieces.concat())
+    {
+        telemetry::limit_hit(Limit::Origins);
+    }
 }
 
 fn orphan(

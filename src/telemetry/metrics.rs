@@ -40,7 +40,7 @@ pub use self::record::{RequestRecord, flush, gather, record_request};
 use self::scrape::RateWindow;
 pub use self::scrape::{CONTENT_TYPE, EndpointView, render};
 use super::labels::{
-    Limit, RefusedId, RetryOutcome, SessionEnd, StreamEnd, StreamKind, ToolOutcome,
+    Limit, RecoveryOutcome, RefusedId, RetryOutcome, SessionEnd, StreamEnd, StreamKind, ToolOutcome,
 };
 
 /// The type of a family, as the exposition names it.
@@ -123,6 +123,8 @@ table! {
         "Session ids that were answered as unknown.";
     LIMITS_HIT = Counter "tidegate_limits_hit_total" ["limit"]
         "Times a limit refused or cut something.";
+    RECOVERIES = Counter "tidegate_session_recoveries_total" ["pool", "outcome"]
+        "Sessions that were begun again after their endpoint was lost.";
     RETRIES = Counter "tidegate_retries_total" ["pool", "outcome"]
         "Times a call failed in a way that made a second attempt worth considering.";
     LABEL_OVERFLOW = Counter "tidegate_label_overflow_total" []
@@ -183,6 +185,7 @@ pub(crate) struct Metrics {
     streams_ended: Vec<Vec<IntCounter>>,
     refused_ids: Vec<IntCounter>,
     limits_hit: Vec<IntCounter>,
+    recoveries: IntCounterVec,
     retries: IntCounterVec,
     label_overflow: IntCounter,
     log_lines_dropped: IntCounter,
@@ -201,6 +204,7 @@ impl Metrics {
         let request_duration = histograms(&registry, &REQUEST_DURATION, REQUEST_BUCKETS);
         let tool_calls = counters(&registry, &TOOL_CALLS);
         let tool_duration = histograms(&registry, &TOOL_DURATION, TOOL_BUCKETS);
+        let recoveries = counters(&registry, &RECOVERIES);
         let retries = counters(&registry, &RETRIES);
         let streams = gauges(&registry, &STREAMS);
         let streams_ended = counters(&registry, &STREAMS_ENDED);
@@ -210,6 +214,9 @@ impl Metrics {
         tool_duration.with_label_values(&["", ""]);
         for outcome in ToolOutcome::ALL {
             tool_calls.with_label_values(&["", "", outcome.as_str()]);
+        }
+        for outcome in RecoveryOutcome::ALL {
+            recoveries.with_label_values(&["", outcome.as_str()]);
         }
         for outcome in RetryOutcome::ALL {
             retries.with_label_values(&["", outcome.as_str()]);
@@ -252,6 +259,7 @@ impl Metrics {
                 &LIMITS_HIT,
                 Limit::ALL.iter().map(|limit| limit.as_str()),
             ),
+            recoveries,
             retries,
             label_overflow: counter(&registry, &LABEL_OVERFLOW),
             log_lines_dropped: counter(&registry, &LOG_LINES_DROPPED),
@@ -290,6 +298,20 @@ pub fn id_refused(reason: RefusedId) {
 /// Counts a limit that refused or cut something.
 pub fn limit_hit(limit: Limit) {
     METRICS.limits_hit[limit as usize].inc();
+}
+
+/// Counts a session that was, or was not, begun again elsewhere. `pool` is a name from the
+/// configuration.
+pub fn session_recovered(pool: &str, success: bool) {
+    let outcome = if success {
+        RecoveryOutcome::Success
+    } else {
+        RecoveryOutcome::Failed
+    };
+    METRICS
+        .recoveries
+        .with_label_values(&[pool, outcome.as_str()])
+        .inc();
 }
 
 /// Counts what came of a call for which a second attempt was considered. `pool` is a name from the

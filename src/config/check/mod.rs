@@ -164,6 +164,7 @@ fn sessions(fields: &Fields<'_>) -> Sessions {
         idle_ttl: fields.duration("idle_ttl"),
         max,
         max_per_pool: max_per_pool.min(max),
+        recovery_memory: fields.size("recovery_memory"),
     }
 }
 
