@@ -5,8 +5,12 @@
 //! the memory of all of them. A session for which there is no room is served all the same, and is
 //! lost with its endpoint as in any other pool.
 
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::Value;
+
+use crate::mcp::sse::write_message_event;
 
 /// The longest `initialize` that is kept, in bytes; a longer one is no ordinary one.
 pub const INITIALIZE_MAX: usize = 64 * 1024;
@@ -31,8 +35,13 @@ pub struct Origin {
     /// Held by whoever is beginning the session again.
     pub turn: tokio::sync::Mutex<()>,
     said: Mutex<Said>,
+    /// Which of [`LISTS`] the present server announces changes of, one bit each.
+    announced: AtomicU8,
     room: Arc<Origins>,
 }
+
+/// What a server may announce changes of.
+const LISTS: [&str; 3] = ["tools", "prompts", "resources"];
 
 /// Messages to be sent again, as the client sent them.
 #[derive(Default)]
@@ -77,6 +86,7 @@ impl Origins {
                 size,
                 ..Said::default()
             }),
+            announced: AtomicU8::new(0),
             room: Arc::clone(self),
         }))
     }
@@ -137,6 +147,32 @@ impl Origin {
             .chain(subscriptions)
             .cloned()
             .collect()
+    }
+
+    /// Learns from the result of `initialize` what the server announces changes of.
+    pub fn learn_announcements(&self, result: &Value) {
+        let announced = |list: &str| {
+            let changes = result.pointer(&format!("/capabilities/{list}/listChanged"));
+            changes.and_then(Value::as_bool).unwrap_or_default()
+        };
+        let bits = LISTS
+            .iter()
+            .zip(0..)
+            .map(|(list, bit)| u8::from(announced(list)) << bit);
+        self.announced.store(bits.sum(), Relaxed);
+    }
+
+    /// Appends events that tell of a change in all that the server announces changes of: it is
+    /// another one.
+    pub fn announce(&self, out: &mut Vec<u8>) {
+        let announced = self.announced.load(Relaxed);
+        for (list, bit) in LISTS.iter().zip(0..) {
+            if announced >> bit & 1 == 1 {
+                let message =
+                    format!(r#"{{"jsonrpc":"2.0","method":"notifications/{list}/list_changed"}}"#);
+                write_message_event(out, message.as_bytes());
+            }
+        }
     }
 
     /// Does a message of this method last?

@@ -19,17 +19,18 @@ use super::Worker;
 use super::ask::{Answer, Question, ask};
 use super::decide::Bound;
 use super::fault::Fault;
+use super::kept::Kept;
 use super::memo::Known;
 use super::origin::Origin;
 use super::state::{Held, Orphan, PoolState, Shared};
 use crate::config::OnEndpointLoss;
 use crate::mcp::headers::{MCP_PROTOCOL_VERSION, MCP_SESSION_ID};
 use crate::pool::{Endpoint, Need, PickContext};
-use crate::session::NameHash;
+use crate::session::{Key, Live, NameHash};
 use crate::telemetry;
-use crate::transport::RequestHead;
 use crate::transport::dial::Dialer;
 use crate::transport::fields::{self, Names};
+use crate::transport::{Headers, RequestHead};
 
 /// How long all of it may take; a client waits meanwhile.
 const RECOVERY_TIME: Duration = Duration::from_secs(20);
@@ -38,22 +39,31 @@ const ANSWER_TIME: Duration = Duration::from_secs(8);
 /// Endpoints that are tried.
 const ATTEMPTS: usize = 3;
 
-/// Fields of the client's request that do not go along: they are of another message.
-const DROP: Names = Names::of(&[
-    fields::ORIGIN,
-    fields::EXPECT,
-    fields::ACCEPT_ENCODING,
-    fields::MCP_SESSION_ID,
-    fields::MCP_PROTOCOL_VERSION,
-    fields::LAST_EVENT_ID,
-]);
+/// The revision is said anew.
+const DROP: Names = Names::of(&[fields::MCP_PROTOCOL_VERSION]);
 
 /// What was lost: a session, and on whose behalf it is begun again.
-pub struct Lost<'a> {
-    /// The session as it was last known.
-    pub known: &'a Known,
-    /// The request that needs it.
-    pub head: &'a dyn RequestHead,
+pub struct Lost {
+    /// The session.
+    pub key: Key,
+    /// Where it was last known to be.
+    pub endpoint: NameHash,
+    /// What the server there called it.
+    pub server_id: Box<str>,
+    /// Fields of the request that needs it.
+    pub kept: Kept,
+}
+
+impl Lost {
+    /// Has somebody else begun it again?
+    fn is_found(&self, shared: &Shared) -> bool {
+        let elsewhere =
+            |live: &Live<Held>| live.endpoint != self.endpoint || live.server_id != self.server_id;
+        shared
+            .sessions
+            .look(self.key, elsewhere)
+            .unwrap_or_default()
+    }
 }
 
 /// Whether sessions of this pool are begun again.
@@ -108,35 +118,38 @@ pub fn follow(worker: &Worker, pool: &PoolState, bound: &mut Bound, now: Instant
     }
 }
 
-/// Begins a lost session again, or waits for whoever is doing so, and says where it is now.
+/// Begins a lost session again, or waits for whoever is doing so. The table then says where it is.
 ///
 /// # Errors
 /// [`Fault::NoEndpoint`] if no endpoint can take it now, in which case the session stays and may be
 /// asked for again; [`Fault::SessionUnknown`] if it is over.
 pub async fn recover(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     dialer: &Arc<Dialer>,
     pool: &Arc<PoolState>,
-    lost: Lost<'_>,
-) -> Result<Known, Fault> {
-    let known = lost.known;
+    lost: Lost,
+) -> Result<(), Fault> {
     let origin = shared
         .sessions
-        .look(known.key, |live| live.guard.origin.clone());
+        .look(lost.key, |live| live.guard.origin.clone());
     let origin = origin.flatten().ok_or(Fault::SessionUnknown)?;
-    let recovering = async {
-        let turn = origin.turn.lock().await;
+    let (shared, dialer, pool) = (Arc::clone(shared), Arc::clone(dialer), Arc::clone(pool));
+    // A task of its own, for a client that leaves must not leave half a session behind.
+    let recovering = tokio::spawn(async move {
+        let _turn = origin.turn.lock().await;
         // Whoever had the turn before may have done it.
-        if let Some(now) = moved(shared, known) {
-            return Ok(now);
+        if lost.is_found(&shared) {
+            return Ok(());
         }
-        let begun = begin_again(shared, dialer, pool, &lost, &origin).await;
+        let begun = begin_again(&shared, &dialer, &pool, &lost, &origin).await;
         telemetry::session_recovered(pool.pool.name(), begun.is_ok());
-        drop(turn);
         begun
-    };
-    let recovered = timeout(RECOVERY_TIME, recovering).await;
-    recovered.unwrap_or(Err(Fault::UpstreamTimeout))
+    });
+    match timeout(RECOVERY_TIME, recovering).await {
+        Ok(Ok(recovered)) => recovered,
+        Ok(Err(_)) => Err(Fault::UpstreamClosed),
+        Err(_) => Err(Fault::UpstreamTimeout),
+    }
 }
 
 /// The same for a request that waits.
@@ -150,10 +163,13 @@ pub async fn recover_for(
     bound: &mut Bound,
 ) -> Result<(), Fault> {
     let lost = Lost {
-        known: &bound.known,
-        head,
+        key: bound.key,
+        endpoint: bound.claims.endpoint,
+        server_id: bound.claims.server_id.as_str().into(),
+        kept: Kept::of(head),
     };
-    let known = recover(&worker.shared, &worker.dialer, pool, lost).await?;
+    recover(&worker.shared, &worker.dialer, pool, lost).await?;
+    let known = moved(&worker.shared, &bound.known).ok_or(Fault::SessionUnknown)?;
     bound.known = Arc::new(known);
     bound.lost = false;
     worker.memo.keep(&bound.known);
@@ -164,12 +180,12 @@ async fn begin_again(
     shared: &Shared,
     dialer: &Arc<Dialer>,
     pool: &Arc<PoolState>,
-    lost: &Lost<'_>,
+    lost: &Lost,
     origin: &Arc<Origin>,
-) -> Result<Known, Fault> {
+) -> Result<(), Fault> {
     let path = shared
         .sessions
-        .look(lost.known.key, |live| live.guard.path.clone());
+        .look(lost.key, |live| live.guard.path.clone());
     let path = path.ok_or(Fault::SessionUnknown)?;
     let mut tried = Vec::new();
     let mut last = Fault::NoEndpoint;
@@ -187,7 +203,7 @@ async fn begin_again(
             pool,
             endpoint: &endpoint,
             path: &path,
-            head: lost.head,
+            kept: &lost.kept,
         };
         let permit = endpoint.call();
         let opened = place.open(origin).await;
@@ -215,12 +231,12 @@ async fn begin_again(
 fn bind(
     shared: &Shared,
     pool: &Arc<PoolState>,
-    lost: &Lost<'_>,
+    lost: &Lost,
     origin: &Arc<Origin>,
     endpoint: &Arc<Endpoint>,
     server_id: String,
     path: Box<str>,
-) -> Result<Known, Fault> {
+) -> Result<(), Fault> {
     let held = Held {
         guard: endpoint.session(),
         endpoint: Arc::clone(endpoint),
@@ -230,10 +246,10 @@ fn bind(
     };
     let name = NameHash::from_u64(endpoint.id());
     let now = Instant::now();
-    let key = lost.known.key;
-    let before = shared.sessions.rebind(key, name, &server_id, held, now);
-    let known = moved(shared, lost.known);
-    let (Some(before), Some(known)) = (before, known) else {
+    let before = shared
+        .sessions
+        .rebind(lost.key, name, &server_id, held, now);
+    let Some(before) = before else {
         // Deleted by its client meanwhile.
         give_back(shared, pool, endpoint, server_id, path);
         return Err(Fault::SessionUnknown);
@@ -242,7 +258,7 @@ fn bind(
         pool = pool.pool.name(), endpoint = endpoint.name(), from = before.endpoint.name();
         "a session was begun again"
     );
-    Ok(known)
+    Ok(())
 }
 
 fn give_back(
@@ -274,7 +290,7 @@ struct Place<'a> {
     pool: &'a PoolState,
     endpoint: &'a Endpoint,
     path: &'a str,
-    head: &'a dyn RequestHead,
+    kept: &'a Kept,
 }
 
 impl Place<'_> {
@@ -291,7 +307,8 @@ impl Place<'_> {
             .and_then(Value::as_str)
             .unwrap_or_default()
             .to_owned();
-        let spoken = self.head.known(fields::MCP_PROTOCOL_VERSION);
+        origin.learn_announcements(result);
+        let spoken = self.kept.known(fields::MCP_PROTOCOL_VERSION);
         if spoken.is_some_and(|spoken| spoken != revision.as_bytes()) {
             let why = format!("the server speaks revision {revision:?}, not that of the session");
             return Err(refused(why, answer));
@@ -336,7 +353,7 @@ impl Place<'_> {
         let question = Question {
             method: "POST",
             path: self.path,
-            from: self.head,
+            from: self.kept,
             drop: DROP,
             fields: session,
             body: Some(body),

@@ -11,8 +11,11 @@ use super::ctx::{Ctx, End};
 use super::decide::{Aim, Bound, claims, new_session};
 use super::fault::Fault;
 use super::forward::Reply;
+use super::kept::Kept;
+use super::listen::Listen;
 use super::origin::Origin;
 use super::recovery;
+use super::revival::{Revival, What};
 use super::state::{InFlight, Orphan, PoolState, Shared};
 use super::stream::{Kind, Limits, Relay};
 use super::streaming::Begun;
@@ -21,7 +24,7 @@ use super::{Next, Worker};
 use crate::mcp::headers::session_id_is_valid;
 use crate::mcp::{Class, HttpMethod, Peek, answer};
 use crate::session::{IdKind, Key, NameHash, fresh_nonce};
-use crate::telemetry::{self, Limit, SessionEnd, StreamKind};
+use crate::telemetry::{self, Limit, SessionEnd};
 use crate::transport::buffer::Piece;
 use crate::transport::fields::{CONTENT_ENCODING, CONTENT_TYPE, ETAG, MCP_SESSION_ID, Names};
 use crate::transport::{Downstream, Edits, Error, Length, RequestHead, ResponseHead, Upstream};
@@ -271,11 +274,7 @@ async fn stream<D: Downstream>(
         HttpMethod::Post => Kind::Post,
         _ => Kind::Get,
     };
-    let counted = telemetry::OpenStream::enter(match kind {
-        Kind::Listen => StreamKind::Listen,
-        Kind::Post => StreamKind::Post,
-        Kind::Get | Kind::Sse => StreamKind::Get,
-    });
+    let counted = telemetry::OpenStream::enter(kind.label());
     if kind != Kind::Post {
         flight.becomes_stream();
     }
@@ -307,13 +306,15 @@ async fn stream<D: Downstream>(
         orphan,
         is_tool_call: call.is("tools/call"),
         sse: None,
+        revival: None,
     });
     let Begun { relay, reply, .. } = &mut *begun;
     let mut ended = relay.begin(down, &mut reply.up, ctx).await;
     if ended.is_none() && relay.is_answered() {
         // Its end is about to come, so it is not worth a task.
         let rest = relay.run(down, &mut reply.up, ctx, &worker.shared.phases);
-        ended = Some(Box::pin(rest).await);
+        let end = Box::pin(rest).await;
+        ended = Some(relay.end(down, ctx, end).await);
     }
     if let Some(end) = ended {
         ctx.end = end;
@@ -324,7 +325,32 @@ async fn stream<D: Downstream>(
     if let Aim::Bound(bound) = aim {
         begun.activity = worker.shared.sessions.stream(bound.key, Instant::now());
     }
+    let what = match (kind, aim) {
+        (Kind::Get, Aim::Bound(bound)) if begun.activity.is_some() => {
+            Some(What::Session(bound.key))
+        }
+        (Kind::Listen, _) => listen(down.head(), call).map(What::Listen),
+        _ => None,
+    };
+    begun.revival = what.map(|what| {
+        Box::new(Revival {
+            dialer: Arc::clone(&worker.dialer),
+            pool: Arc::clone(pool),
+            kept: Kept::of(down.head()),
+            what,
+        })
+    });
     Ok(Next::Stream(begun))
+}
+
+/// The subscription that a request makes, if all of it is here.
+fn listen(head: &dyn RequestHead, call: &Call) -> Option<Listen> {
+    let [id] = call.owed.as_slice() else {
+        return None;
+    };
+    let pieces = call.body.chunks.iter().map(|chunk| &**chunk);
+    let whole = call.body.is_whole();
+    whole.then(|| Listen::of(head.target(), id, pieces))?
 }
 
 /// The head of a stream: never with a length, since we may have something to add at its end, and

@@ -119,6 +119,8 @@ table! {
         "Streams open now.";
     STREAMS_ENDED = Counter "tidegate_streams_ended_total" ["kind", "reason"]
         "Streams ended, by what carried them and why they ended.";
+    STREAMS_REESTABLISHED = Counter "tidegate_streams_reestablished_total" ["kind"]
+        "Streams whose server was lost and that went on with another, or the same, behind the client's.";
     REFUSED_IDS = Counter "tidegate_refused_ids_total" ["reason"]
         "Session ids that were answered as unknown.";
     LIMITS_HIT = Counter "tidegate_limits_hit_total" ["limit"]
@@ -183,6 +185,7 @@ pub(crate) struct Metrics {
     streams: Vec<IntGauge>,
     /// By kind, then by reason.
     streams_ended: Vec<Vec<IntCounter>>,
+    streams_reestablished: Vec<IntCounter>,
     refused_ids: Vec<IntCounter>,
     limits_hit: Vec<IntCounter>,
     recoveries: IntCounterVec,
@@ -249,6 +252,11 @@ impl Metrics {
                 .map(|kind| streams.with_label_values(&[kind.as_str()]))
                 .collect(),
             streams_ended: StreamKind::ALL.iter().map(ended).collect(),
+            streams_reestablished: one_each(
+                &registry,
+                &STREAMS_REESTABLISHED,
+                StreamKind::ALL.iter().map(|kind| kind.as_str()),
+            ),
             refused_ids: one_each(
                 &registry,
                 &REFUSED_IDS,
@@ -288,6 +296,11 @@ pub fn set_sessions(live: usize) {
     METRICS
         .sessions
         .set(i64::try_from(live).unwrap_or(i64::MAX));
+}
+
+/// Counts a stream that goes on after its server was lost.
+pub fn stream_reestablished(kind: StreamKind) {
+    METRICS.streams_reestablished[kind as usize].inc();
 }
 
 /// Counts a session id that was answered as unknown.
