@@ -110,6 +110,32 @@ static LISTENER: Section = Section {
             Default("20000"),
             "Open connections at once; one over it is closed at once.",
         ),
+        key(
+            "tls",
+            Kind::Section(&TLS),
+            Optional,
+            "Speak TLS 1.2 and 1.3 here, and nothing else. Unless set: no TLS.",
+        ),
+    ],
+};
+
+static TLS: Section = Section {
+    noun: "tls",
+    about: "The certificate that a listener shows. Read once, at the start.",
+    keys: &[
+        key(
+            "cert",
+            Text,
+            Required("cert: /etc/tidegate/cert.pem"),
+            "Absolute path of a PEM file: the certificate first, then those that lead from it \
+             to a root.",
+        ),
+        key(
+            "key",
+            Text,
+            Required("key: /etc/tidegate/key.pem"),
+            "Absolute path of a PEM file with the certificate's private key, not encrypted.",
+        ),
     ],
 };
 

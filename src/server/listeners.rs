@@ -129,6 +129,7 @@ mod tests {
             name: "t".into(),
             bind,
             max_connections: 1,
+            tls: None,
         }
     }
 

@@ -222,6 +222,7 @@ fn bind_admin(config: &Config) -> Result<Option<Bound>, StartError> {
         name: "admin".to_owned(),
         bind: address,
         max_connections: ADMIN_CONNECTIONS_MAX,
+        tls: None,
     };
     let bound = listeners::bind(&listener, 1).map_err(|error| StartError::Bind {
         address,
