@@ -10,8 +10,10 @@ mod checks;
 pub mod connection;
 pub mod demo;
 mod drain;
+mod handshake;
 mod http2;
 pub mod inproc;
+mod layer;
 mod listeners;
 mod probe;
 mod share;
@@ -371,6 +373,7 @@ impl<H: Handler> ServiceWithDependents for Apart<H> {
         for (bound, handler) in self.bound.drain(..) {
             let around = Arc::new(Surroundings {
                 handler: Arc::new(handler),
+                tls: None,
                 bounds: self.bounds,
                 wheel: Arc::clone(&wheel),
                 phases: self.phases.clone(),
