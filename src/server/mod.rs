@@ -152,7 +152,9 @@ fn run_with(
 /// The error log goes to standard error, where systemd picks it up. Pingora's own lines are kept
 /// down: what they tell is told better in the access log.
 pub fn start_log(level: &str) {
-    let filter = format!("{level},pingora=error,pingora_core=error,pingora_proxy=error,h2=error");
+    let filter = format!(
+        "{level},pingora=error,pingora_core=error,pingora_proxy=error,h2=error,rustls=error"
+    );
     let _ = env_logger::Builder::new()
         .parse_filters(&filter)
         .format_timestamp_millis()

@@ -150,7 +150,7 @@ async fn a_drain_finishes_what_runs_and_closes_what_is_idle() {
         let (client, session) = (client.clone(), session.clone());
         tokio::spawn(async move { client.call(&session, "slow", json!({"ms": 700})).await })
     };
-    a.until("it runs", |e| e.in_flight() == 1).await;
+    a.until("it runs", |e| e.in_flight() == 2).await;
     gate.signal("TERM");
     assert_eq!(text_of(&running.await.expect("no panic")), "done");
     let (events, end) = stream.events().rest().await;
