@@ -402,13 +402,20 @@ impl<H: Handler> Line<H> {
     /// and goes on in HTTP/2.
     async fn http2(self, door: Option<Counted>) {
         let (mut conn, alarm, info) = self.down.into_conn();
+        let mut leaving = false;
         let whole = poll_fn(|context| {
             while conn.ahead().len() < H2_PREFACE_LENGTH {
                 match conn.poll_fill(context, BUFFER_BYTES) {
                     Poll::Ready(Ok(read)) if read > 0 => {}
                     Poll::Ready(_) => return Poll::Ready(false),
-                    // The time of the head is still running.
-                    Poll::Pending => return alarm.poll(context).map(|()| false),
+                    Poll::Pending => {
+                        // The time of the head is still running.
+                        if !leaving && self.around.is_leaving() {
+                            leaving = true;
+                            alarm.after(LAST_CALL);
+                        }
+                        return alarm.poll(context).map(|()| false);
+                    }
                 }
             }
             Poll::Ready(true)
