@@ -40,7 +40,8 @@ pub use self::record::{RequestRecord, flush, gather, record_request};
 use self::scrape::RateWindow;
 pub use self::scrape::{CONTENT_TYPE, EndpointView, render};
 use super::labels::{
-    Limit, RefusedId, RetryOutcome, SessionEnd, StreamEnd, StreamKind, ToolOutcome,
+    HandshakeFailure, Limit, RefusedId, RetryOutcome, SessionEnd, StreamEnd, StreamKind,
+    ToolOutcome,
 };
 
 /// The type of a family, as the exposition names it.
@@ -123,6 +124,8 @@ table! {
         "Session ids that were answered as unknown.";
     LIMITS_HIT = Counter "tidegate_limits_hit_total" ["limit"]
         "Times a limit refused or cut something.";
+    HANDSHAKES_FAILED = Counter "tidegate_tls_handshakes_failed_total" ["reason"]
+        "TLS handshakes with clients that came to nothing.";
     RETRIES = Counter "tidegate_retries_total" ["pool", "outcome"]
         "Times a call failed in a way that made a second attempt worth considering.";
     LABEL_OVERFLOW = Counter "tidegate_label_overflow_total" []
@@ -183,6 +186,7 @@ pub(crate) struct Metrics {
     streams_ended: Vec<Vec<IntCounter>>,
     refused_ids: Vec<IntCounter>,
     limits_hit: Vec<IntCounter>,
+    handshakes_failed: Vec<IntCounter>,
     retries: IntCounterVec,
     label_overflow: IntCounter,
     log_lines_dropped: IntCounter,
@@ -252,6 +256,11 @@ impl Metrics {
                 &LIMITS_HIT,
                 Limit::ALL.iter().map(|limit| limit.as_str()),
             ),
+            handshakes_failed: one_each(
+                &registry,
+                &HANDSHAKES_FAILED,
+                HandshakeFailure::ALL.iter().map(|why| why.as_str()),
+            ),
             retries,
             label_overflow: counter(&registry, &LABEL_OVERFLOW),
             log_lines_dropped: counter(&registry, &LOG_LINES_DROPPED),
@@ -290,6 +299,11 @@ pub fn id_refused(reason: RefusedId) {
 /// Counts a limit that refused or cut something.
 pub fn limit_hit(limit: Limit) {
     METRICS.limits_hit[limit as usize].inc();
+}
+
+/// Counts a TLS handshake that came to nothing.
+pub fn handshake_failed(why: HandshakeFailure) {
+    METRICS.handshakes_failed[why as usize].inc();
 }
 
 /// Counts what came of a call for which a second attempt was considered. `pool` is a name from the

@@ -20,5 +20,6 @@ mod streams;
 mod support;
 mod support_works;
 mod telemetry;
+mod tls;
 mod unknown_sessions;
 mod websocket;
