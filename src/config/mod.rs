@@ -13,14 +13,17 @@
 //!
 //! The same table gives the JSON Schema ([`schema()`]) that editors complete keys from.
 //!
-//! This module opens one file and does no other I/O: it resolves no name, binds no port and does
-//! not look whether key files exist. It knows nothing of the rest of the program.
+//! This module opens one file, and the certificates and keys that it names, because what is wrong
+//! with those an operator wants to hear before a restart. It does no other I/O: it resolves no name,
+//! binds no port and does not look whether files of session keys exist. It knows nothing of the rest
+//! of the program.
 
 use std::path::Path;
 
 mod address;
 mod check;
 mod fields;
+mod identity;
 mod keys;
 mod load;
 mod model;
@@ -34,10 +37,11 @@ mod units;
 #[cfg(test)]
 mod tests;
 
+pub use identity::Identity;
 pub use model::{
     AccessLog, Admin, Balance, Check, Config, Endpoint, Eras, HashOn, Health, HostPort, HostRule,
     Level, Limits, Listener, Log, OnEndpointLoss, Origins, PathRule, Pool, PoolId, PoolKind, Route,
-    Sessions, Streams, Timeouts, Transport, is_below,
+    Sessions, Streams, Timeouts, Tls, Transport, is_below,
 };
 pub use problem::{Problem, Problems, Severity};
 pub use schema::schema;

@@ -14,6 +14,7 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::Problem;
+use super::identity::Identity;
 
 /// One checked configuration file.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,6 +75,19 @@ pub struct Listener {
     pub bind: SocketAddr,
     /// Open connections at once (default 20000); one over it is closed at once.
     pub max_connections: usize,
+    /// TLS, if it is spoken here; then nothing else is.
+    pub tls: Option<Tls>,
+}
+
+/// How a listener speaks TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// The PEM file of the certificate and those that lead from it to a root (absolute).
+    pub cert: PathBuf,
+    /// The PEM file of the certificate's key (absolute).
+    pub key: PathBuf,
+    /// What was in both files when they were checked.
+    pub identity: Identity,
 }
 
 /// A rule from a request to a pool.

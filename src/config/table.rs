@@ -3,6 +3,8 @@
 //! Names, bounds, defaults and meaning stand here once, in the order in which `conf/full.yaml`
 //! shows them. A bound is where a value stops being a setting and becomes a mistake.
 
+mod listeners;
+
 use super::keys::Kind::{
     self, Choice, Count, Duration, DurationOrOff, Flag, Size, Text, TextOrOff, Texts,
 };
@@ -18,7 +20,7 @@ pub(super) static ROOT: Section = Section {
     keys: &[
         key(
             "listeners",
-            Kind::Sections(&LISTENER, 64),
+            Kind::Sections(&listeners::LISTENER, 64),
             Required("listeners: [{ bind: 0.0.0.0:8080 }]"),
             "The addresses to accept on.",
         ),
@@ -83,32 +85,6 @@ pub(super) static ROOT: Section = Section {
             Duration("0s", "1d"),
             Default("30s"),
             "How long a leaving process waits for exchanges and streams to end.",
-        ),
-    ],
-};
-
-static LISTENER: Section = Section {
-    noun: "listener",
-    about: "An address to accept on.",
-    keys: &[
-        key(
-            "name",
-            Text,
-            Optional,
-            "Unique name for logs and metrics. Unless set: the text of `bind`.",
-        ),
-        key(
-            "bind",
-            Text,
-            Required("bind: 0.0.0.0:8080"),
-            "IP address and port, such as 0.0.0.0:8080 or \"[::]:8080\"; port 0 lets the \
-             system choose.",
-        ),
-        key(
-            "max_connections",
-            Count(1, 1_000_000),
-            Default("20000"),
-            "Open connections at once; one over it is closed at once.",
         ),
     ],
 };

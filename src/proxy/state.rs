@@ -158,6 +158,11 @@ impl PoolState {
             .map_or("", |facts| &facts.authority)
     }
 
+    /// Whether an endpoint is spoken to in HTTP/2; not if it is not of this pool.
+    pub fn http2(&self, endpoint: u64) -> bool {
+        self.dial.get(&endpoint).is_some_and(|facts| facts.http2)
+    }
+
     /// Whether the pool's servers issue session ids: `Yes` if any does, `No` if all that are
     /// known do not, `Unknown` before anything was learned.
     pub fn issues_sessions(&self) -> Fact {

@@ -58,6 +58,9 @@ pub(super) fn check_for(
             let mut check = HttpHealthCheck::new(authority, false);
             check.peer_template.options.connection_timeout = Some(health.timeout);
             check.peer_template.options.read_timeout = Some(health.timeout);
+            if pool.http2(endpoint.id()) {
+                check.peer_template.options.set_http_version(2, 2);
+            }
             if let Ok(uri) = path.parse() {
                 check.req.set_uri(uri);
             }

@@ -20,7 +20,9 @@ use pingora::server::ShutdownWatch;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::handshake::{Shaken, shake};
 use super::http2;
+use super::layer::layered;
 use crate::proxy::fault::Fault;
 use crate::proxy::local;
 use crate::proxy::state::{Counted, Flight, Phase, Phases};
@@ -29,7 +31,8 @@ use crate::transport::fields::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use crate::transport::h1::conn::Conn;
 use crate::transport::h1::down::{After, H1Down};
 use crate::transport::h1::head::{EndOfHead, Head, Refusal};
-use crate::transport::timer::Wheel;
+use crate::transport::timer::{Alarm, Wheel};
+use crate::transport::tls::Acceptor;
 use crate::transport::wire::Wire;
 use crate::transport::{ConnInfo, Downstream, Error, Headers, RequestHead};
 
@@ -112,6 +115,8 @@ pub struct Bounds {
 pub struct Surroundings<H> {
     /// Serves its exchanges.
     pub handler: Arc<H>,
+    /// Where TLS is spoken.
+    pub tls: Option<Acceptor>,
     /// Bounds.
     pub bounds: Bounds,
     /// Time limits of everything on this thread.
@@ -147,10 +152,43 @@ pub async fn serve<H: Handler>(
     door: Option<Counted>,
 ) {
     let alarm = around.wheel.alarm();
-    let write_timeout = Some(around.bounds.write_timeout);
-    let conn = Conn::new(Wire::Tcp(stream), Some(alarm.clone()), write_timeout);
-    let down = H1Down::new(conn, alarm, Arc::new(info), around.bounds.head_timeout);
-    Line { down, around }.serve(door, Turn::First).await;
+    alarm.after(around.bounds.head_timeout);
+    if around.tls.is_some() {
+        // Boxed, because every connection would otherwise hold the room for a handshake.
+        return Box::pin(serve_tls(stream, info, alarm, around, door)).await;
+    }
+    let line = Line::new(Wire::Tcp(stream), alarm, Arc::new(info), around);
+    line.serve(door, Turn::First).await;
+}
+
+/// Serves a connection on which TLS is to be spoken. What comes after the handshake is a task of its
+/// own, so that a connection that lasts does not hold what the handshake needed.
+async fn serve_tls<H: Handler>(
+    stream: TcpStream,
+    info: ConnInfo,
+    alarm: Alarm,
+    around: Arc<Surroundings<H>>,
+    door: Option<Counted>,
+) {
+    let Some(acceptor) = &around.tls else { return };
+    let shaken = shake(acceptor, stream, &info, &alarm, &around).await;
+    let info = Arc::new(info);
+    match shaken {
+        Shaken::Tls(tls) if tls.is_http2() => {
+            let line = Line::new(Wire::Tls(tls), alarm, info, around);
+            tokio::spawn(line.http2(door));
+        }
+        Shaken::Tls(tls) => {
+            let line = Line::new(Wire::Tls(tls), alarm, info, around);
+            tokio::spawn(line.serve(door, Turn::First));
+        }
+        Shaken::Plain(stream) => {
+            let line = Line::new(Wire::Tcp(stream), alarm, info, around);
+            let why = "this port speaks HTTPS, and the request came without TLS";
+            line.refuse(Fault::Invalid(why)).await;
+        }
+        Shaken::Nobody => {}
+    }
 }
 
 /// A connection between two exchanges.
@@ -180,6 +218,13 @@ enum Read {
 }
 
 impl<H: Handler> Line<H> {
+    fn new(wire: Wire, alarm: Alarm, info: Arc<ConnInfo>, around: Arc<Surroundings<H>>) -> Self {
+        let write_timeout = Some(around.bounds.write_timeout);
+        let conn = Conn::new(wire, Some(alarm.clone()), write_timeout);
+        let down = H1Down::new(conn, alarm, info, around.bounds.head_timeout);
+        Self { down, around }
+    }
+
     async fn serve(mut self, mut door: Option<Counted>, mut turn: Turn) {
         loop {
             let length = match self.read_head(turn).await {
@@ -222,7 +267,8 @@ impl<H: Handler> Line<H> {
         }
     }
 
-    /// Reads until a head has arrived, within the bounds.
+    /// Reads until a head has arrived, within the bounds. The time of the first one began with the
+    /// accept.
     async fn read_head(&mut self, turn: Turn) -> Read {
         let bounds = self.around.bounds;
         let mut begun = turn == Turn::First;
@@ -230,11 +276,9 @@ impl<H: Handler> Line<H> {
         let mut seen = EndOfHead::default();
         let alarm = self.down.alarm().clone();
         let conn = self.down.conn();
-        alarm.after(if begun {
-            bounds.head_timeout
-        } else {
-            bounds.idle_timeout
-        });
+        if !begun {
+            alarm.after(bounds.idle_timeout);
+        }
         poll_fn(|context| {
             let reading = loop {
                 let reading = conn.poll_head(context, &mut seen, bounds.head_max);
@@ -344,30 +388,34 @@ impl<H: Handler> Line<H> {
         let (request, behind) = rest_of_request(self.down.head(), ahead);
         let (conn, alarm, info) = self.down.into_conn();
         let (wire, _) = conn.into_parts();
-        let mut session = ServerSession::new_http1(layered(wire, &info));
+        let mut session = ServerSession::new_http1(layered(wire, &[], &info));
         if let ServerSession::H1(session) = &mut session {
             session.set_pipelined_prefix(request);
         }
         let stream = around.handler.plain(session).await?;
-        let write_timeout = Some(around.bounds.write_timeout);
-        let wire = Wire::Layered(stream);
-        let mut conn = Conn::new(wire, Some(alarm.clone()), write_timeout);
-        conn.put_back(Some(Buffer::of(&behind)));
-        let down = H1Down::new(conn, alarm, info, around.bounds.head_timeout);
-        Some(Self { down, around })
+        let mut line = Self::new(Wire::Layered(stream), alarm, info, around);
+        line.down.conn().put_back(Some(Buffer::of(&behind)));
+        Some(line)
     }
 
     /// Reads what is still missing of the HTTP/2 preface, since Pingora would wait for it for ever,
     /// and goes on in HTTP/2.
     async fn http2(self, door: Option<Counted>) {
         let (mut conn, alarm, info) = self.down.into_conn();
+        let mut leaving = false;
         let whole = poll_fn(|context| {
             while conn.ahead().len() < H2_PREFACE_LENGTH {
                 match conn.poll_fill(context, BUFFER_BYTES) {
                     Poll::Ready(Ok(read)) if read > 0 => {}
                     Poll::Ready(_) => return Poll::Ready(false),
-                    // The time of the head is still running.
-                    Poll::Pending => return alarm.poll(context).map(|()| false),
+                    Poll::Pending => {
+                        // The time of the head is still running.
+                        if !leaving && self.around.is_leaving() {
+                            leaving = true;
+                            alarm.after(LAST_CALL);
+                        }
+                        return alarm.poll(context).map(|()| false);
+                    }
                 }
             }
             Poll::Ready(true)
@@ -376,10 +424,8 @@ impl<H: Handler> Line<H> {
             return;
         }
         let (wire, ahead) = conn.into_parts();
-        if let Wire::Tcp(stream) = wire {
-            // Boxed, because every connection would otherwise hold the room for it.
-            Box::pin(http2::serve(stream, &ahead, info, &self.around, door)).await;
-        }
+        // Boxed, because every connection would otherwise hold the room for it.
+        Box::pin(http2::serve(wire, &ahead, info, &self.around, door)).await;
     }
 
     /// Answers on the bare connection and closes it.
@@ -406,13 +452,6 @@ fn rest_of_request(head: &Head, ahead: &[u8]) -> (BytesMut, Vec<u8>) {
     let mut request = BytesMut::from(head.bytes());
     request.extend_from_slice(&ahead[..end]);
     (request, ahead[end..].to_vec())
-}
-
-fn layered(wire: Wire, info: &ConnInfo) -> Stream {
-    match wire {
-        Wire::Tcp(stream) => Box::new(http2::layer(stream, info)),
-        Wire::Layered(stream) => stream,
-    }
 }
 
 /// Closes our side and reads the other away for a while.

@@ -62,6 +62,7 @@ fn copy(name: &str) -> io::Result<Bound> {
         name: name.to_owned(),
         bind: SocketAddr::from(([127, 0, 0, 1], 0)),
         max_connections: CONNECTIONS_MAX,
+        tls: None,
     };
     bind(&listener, 1)?
         .pop()

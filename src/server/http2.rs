@@ -1,4 +1,5 @@
-//! HTTP/2 with prior knowledge: Pingora's connection loop, one task per stream.
+//! HTTP/2, agreed on in a TLS handshake or by prior knowledge: Pingora's connection loop, one task per
+//! stream.
 
 use std::sync::Arc;
 
@@ -6,17 +7,16 @@ use async_trait::async_trait;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
-use pingora::protocols::l4::stream::Stream as TcpLayer;
-use pingora::protocols::{GetSocketDigest, SocketDigest};
 use pingora::server::ShutdownWatch;
-use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 use super::connection::{Bounds, Handler, LAST_CALL, Lane, Served, Surroundings};
+use super::layer::layered;
 use crate::proxy::state::Counted;
 use crate::transport::ConnInfo;
 use crate::transport::sessions::{PingoraHead, SessionDown};
 use crate::transport::timer::Wheel;
+use crate::transport::wire::Wire;
 
 /// Streams a client may have open on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 256;
@@ -29,14 +29,13 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// Requests may be on their way when the drain begins, and GOAWAY promises to serve them: so the
 /// connection is a way in until they have had their time.
 pub(super) async fn serve<H: Handler>(
-    stream: TcpStream,
+    wire: Wire,
     ahead: &[u8],
     info: Arc<ConnInfo>,
     around: &Surroundings<H>,
     door: Option<Counted>,
 ) {
-    let mut stream = layer(stream, &info);
-    stream.rewind(ahead);
+    let stream = layered(wire, ahead, &info);
     let app = Arc::new(App {
         handler: Arc::clone(&around.handler),
         info,
@@ -49,7 +48,7 @@ pub(super) async fn serve<H: Handler>(
             options
         },
     });
-    let mut serving = std::pin::pin!(app.process_new(Box::new(stream), &around.shutdown));
+    let mut serving = std::pin::pin!(app.process_new(stream, &around.shutdown));
     let mut phases = around.phases.clone();
     let last_call = async {
         phases.reached(around.leaves).await;
@@ -60,17 +59,6 @@ pub(super) async fn serve<H: Handler>(
         () = last_call => drop(door),
     }
     let _ = serving.await;
-}
-
-/// Pingora's layer over a socket, with the addresses that its sessions hand to the plain lane.
-pub(super) fn layer(stream: TcpStream, info: &ConnInfo) -> TcpLayer {
-    use std::os::fd::AsRawFd;
-    let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
-    let _ = digest.peer_addr.set(Some(info.client.into()));
-    let _ = digest.local_addr.set(Some(info.local.into()));
-    let mut layer = TcpLayer::from(stream);
-    layer.set_socket_digest(digest);
-    layer
 }
 
 struct App<H> {

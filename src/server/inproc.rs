@@ -55,6 +55,7 @@ impl Inproc {
         );
         let around = Arc::new(Surroundings {
             handler: Arc::new(handler),
+            tls: None,
             bounds,
             wheel: Wheel::new(Instant::now()),
             phases,

@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use super::share::{Counting, Share, shares};
-use crate::config::Listener;
+use crate::config::{Listener, Tls};
 use crate::telemetry::{ActiveConnection, Limit, limit_hit};
+use crate::transport::tls::Acceptor;
 
 /// Connections waiting to be accepted; the kernel caps it by `net.core.somaxconn`.
 const BACKLOG: i32 = 65_535;
@@ -28,19 +29,25 @@ pub(super) struct Bound {
     pub gate: Arc<Gate>,
     /// This thread's part in them.
     pub share: Share,
+    /// Where TLS is spoken; the same rules on all threads.
+    pub tls: Option<Acceptor>,
 }
 
 /// Binds a listener `threads` times.
 ///
 /// # Errors
 /// The operating system's; also if another process already listens on the address, which
-/// SO_REUSEPORT alone would let pass and then share connections with.
+/// SO_REUSEPORT alone would let pass and then share connections with. Or that it gives no randomness
+/// for the keys of TLS.
 pub(super) fn bind(listener: &Listener, threads: usize) -> io::Result<Vec<Bound>> {
     let gate = Arc::new(Gate {
         open: AtomicUsize::new(0),
         max: listener.max_connections,
     });
     let name: Arc<str> = Arc::from(listener.name.as_str());
+    let acceptor = |tls: &Tls| Acceptor::new(Arc::clone(tls.identity.certified()));
+    let tls = listener.tls.as_ref().map(acceptor).transpose();
+    let tls = tls.map_err(io::Error::other)?;
     if listener.bind.port() != 0 {
         drop(socket(listener.bind, false)?);
     }
@@ -55,6 +62,7 @@ pub(super) fn bind(listener: &Listener, threads: usize) -> io::Result<Vec<Bound>
             name: Arc::clone(&name),
             gate: Arc::clone(&gate),
             share,
+            tls: tls.clone(),
         });
     }
     Ok(bound)
@@ -129,6 +137,7 @@ mod tests {
             name: "t".into(),
             bind,
             max_connections: 1,
+            tls: None,
         }
     }
 

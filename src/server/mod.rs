@@ -9,8 +9,10 @@ mod checks;
 pub mod connection;
 pub mod demo;
 mod drain;
+mod handshake;
 mod http2;
 pub mod inproc;
+mod layer;
 mod listeners;
 mod probe;
 mod share;
@@ -150,7 +152,9 @@ fn run_with(
 /// The error log goes to standard error, where systemd picks it up. Pingora's own lines are kept
 /// down: what they tell is told better in the access log.
 pub fn start_log(level: &str) {
-    let filter = format!("{level},pingora=error,pingora_core=error,pingora_proxy=error,h2=error");
+    let filter = format!(
+        "{level},pingora=error,pingora_core=error,pingora_proxy=error,h2=error,rustls=error"
+    );
     let _ = env_logger::Builder::new()
         .parse_filters(&filter)
         .format_timestamp_millis()
@@ -222,6 +226,7 @@ fn bind_admin(config: &Config) -> Result<Option<Bound>, StartError> {
         name: "admin".to_owned(),
         bind: address,
         max_connections: ADMIN_CONNECTIONS_MAX,
+        tls: None,
     };
     let bound = listeners::bind(&listener, 1).map_err(|error| StartError::Bind {
         address,
@@ -371,6 +376,7 @@ impl<H: Handler> ServiceWithDependents for Apart<H> {
         for (bound, handler) in self.bound.drain(..) {
             let around = Arc::new(Surroundings {
                 handler: Arc::new(handler),
+                tls: None,
                 bounds: self.bounds,
                 wheel: Arc::clone(&wheel),
                 phases: self.phases.clone(),

@@ -154,6 +154,7 @@ impl ServiceWithDependents for WorkerService {
             );
             let around = Arc::new(Surroundings {
                 handler: Arc::new(handler),
+                tls: bound.tls.clone(),
                 bounds: self.bounds,
                 wheel: Arc::clone(&wheel),
                 phases: self.shared.phases.clone(),
@@ -183,6 +184,7 @@ pub(super) async fn accept<H: Handler>(bound: Bound, around: Arc<Surroundings<H>
         name,
         gate,
         mut share,
+        tls: _,
     } = bound;
     // Declared before the listener, and so counted until that is closed.
     let _door = around.door();

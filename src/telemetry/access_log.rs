@@ -54,7 +54,7 @@ pub struct Entry<'a> {
     pub listener: &'a str,
     /// Address of the client, after PROXY protocol; none on a unix socket. Written as `client`.
     pub client: Option<IpAddr>,
-    /// HTTP version as in a request line. Written as `http_version`.
+    /// HTTP version: `1.0`, `1.1` or `2`. Written as `http_version`.
     pub http_version: &'static str,
     /// HTTP method.
     pub method: &'a str,

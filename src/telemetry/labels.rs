@@ -175,6 +175,20 @@ closed_set! {
 }
 
 closed_set! {
+    /// Why a TLS handshake with a client came to nothing.
+    pub enum HandshakeFailure {
+        /// The client spoke HTTP without TLS.
+        Plain = "plain_http",
+        /// The client closed the connection, as a check of the port alone does.
+        Closed = "closed",
+        /// It was not done in time.
+        Timeout = "timeout",
+        /// No version or cipher in common, or no TLS at all.
+        Protocol = "protocol",
+    }
+}
+
+closed_set! {
     /// What came of wanting to try a call again.
     pub enum RetryOutcome {
         /// The second attempt was answered.

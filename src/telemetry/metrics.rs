@@ -40,7 +40,8 @@ pub use self::record::{RequestRecord, flush, gather, record_request};
 use self::scrape::RateWindow;
 pub use self::scrape::{CONTENT_TYPE, EndpointView, render};
 use super::labels::{
-    Limit, RecoveryOutcome, RefusedId, RetryOutcome, SessionEnd, StreamEnd, StreamKind, ToolOutcome,
+    HandshakeFailure, Limit, RecoveryOutcome, RefusedId, RetryOutcome, SessionEnd, StreamEnd,
+    StreamKind, ToolOutcome,
 };
 
 /// The type of a family, as the exposition names it.
@@ -127,6 +128,8 @@ table! {
         "Times a limit refused or cut something.";
     RECOVERIES = Counter "tidegate_session_recoveries_total" ["pool", "outcome"]
         "Sessions that were begun again after their endpoint was lost.";
+    HANDSHAKES_FAILED = Counter "tidegate_tls_handshakes_failed_total" ["reason"]
+        "TLS handshakes with clients that came to nothing.";
     RETRIES = Counter "tidegate_retries_total" ["pool", "outcome"]
         "Times a call failed in a way that made a second attempt worth considering.";
     LABEL_OVERFLOW = Counter "tidegate_label_overflow_total" []
@@ -189,6 +192,7 @@ pub(crate) struct Metrics {
     refused_ids: Vec<IntCounter>,
     limits_hit: Vec<IntCounter>,
     recoveries: IntCounterVec,
+    handshakes_failed: Vec<IntCounter>,
     retries: IntCounterVec,
     label_overflow: IntCounter,
     log_lines_dropped: IntCounter,
@@ -268,6 +272,11 @@ impl Metrics {
                 Limit::ALL.iter().map(|limit| limit.as_str()),
             ),
             recoveries,
+            handshakes_failed: one_each(
+                &registry,
+                &HANDSHAKES_FAILED,
+                HandshakeFailure::ALL.iter().map(|why| why.as_str()),
+            ),
             retries,
             label_overflow: counter(&registry, &LABEL_OVERFLOW),
             log_lines_dropped: counter(&registry, &LOG_LINES_DROPPED),
@@ -325,6 +334,11 @@ pub fn session_recovered(pool: &str, success: bool) {
         .recoveries
         .with_label_values(&[pool, outcome.as_str()])
         .inc();
+}
+
+/// Counts a TLS handshake that came to nothing.
+pub fn handshake_failed(why: HandshakeFailure) {
+    METRICS.handshakes_failed[why as usize].inc();
 }
 
 /// Counts what came of a call for which a second attempt was considered. `pool` is a name from the

@@ -14,6 +14,7 @@ pub mod fields;
 pub mod h1;
 pub mod sessions;
 pub mod timer;
+pub mod tls;
 pub mod tunnel;
 pub mod wire;
 

@@ -1,4 +1,4 @@
-//! What bytes come over: a bare socket, or one that Pingora has put layers on.
+//! What bytes come over: a bare socket, one with TLS on it, or one that Pingora has put layers on.
 
 use std::io;
 use std::pin::Pin;
@@ -9,11 +9,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::buffer::Buffer;
+use super::tls::Tls;
 
 /// A client's connection, or one to an endpoint.
 pub enum Wire {
     /// A socket, with nothing between it and us.
     Tcp(TcpStream),
+    /// TLS, spoken by us. Boxed, for it is large, and a plain connection should not pay for it.
+    Tls(Box<Tls>),
     /// Given back by Pingora, which has served an exchange on it.
     Layered(Stream),
 }
@@ -26,7 +29,8 @@ impl Wire {
         buffer: &mut Buffer,
     ) -> Poll<io::Result<usize>> {
         // Through `AsyncRead`, which knows that a read that does not fill the room has emptied the
-        // socket, and so saves the read that would only say so.
+        // socket, and so saves the read that would only say so. TLS hands out all that it holds, as
+        // far as there is room, before it waits for the socket again.
         let mut room = ReadBuf::new(buffer.spare());
         let read = Pin::new(self).poll_read(context, &mut room);
         let filled = room.filled().len();
@@ -41,6 +45,25 @@ impl Wire {
     }
 }
 
+impl Wire {
+    /// Bytes that have left what this wire holds back for itself: between two waits of a write, more
+    /// of them are progress. Always 0 where nothing is held back.
+    pub fn sent(&self) -> u64 {
+        match self {
+            Self::Tls(stream) => stream.sent(),
+            Self::Tcp(_) | Self::Layered(_) => 0,
+        }
+    }
+
+    /// The end of this connection will not be the proper end of what was sent on it; say so, where
+    /// it can be said.
+    pub fn cut(&mut self) {
+        if let Self::Tls(stream) = self {
+            stream.cut();
+        }
+    }
+}
+
 impl AsyncRead for Wire {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -49,6 +72,7 @@ impl AsyncRead for Wire {
     ) -> Poll<io::Result<()>> {
         match &mut *self {
             Self::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
             Self::Layered(stream) => Pin::new(stream).poll_read(context, buffer),
         }
     }
@@ -62,6 +86,7 @@ impl AsyncWrite for Wire {
     ) -> Poll<io::Result<usize>> {
         match &mut *self {
             Self::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Layered(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
@@ -73,6 +98,7 @@ impl AsyncWrite for Wire {
     ) -> Poll<io::Result<usize>> {
         match &mut *self {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, parts),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, parts),
             Self::Layered(stream) => Pin::new(stream).poll_write_vectored(context, parts),
         }
     }
@@ -80,6 +106,7 @@ impl AsyncWrite for Wire {
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Tcp(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
             Self::Layered(stream) => stream.is_write_vectored(),
         }
     }
@@ -87,6 +114,7 @@ impl AsyncWrite for Wire {
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self {
             Self::Tcp(_) => Poll::Ready(Ok(())),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
             Self::Layered(stream) => Pin::new(stream).poll_flush(context),
         }
     }
@@ -94,6 +122,7 @@ impl AsyncWrite for Wire {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Layered(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }

@@ -344,6 +344,25 @@ async fn a_check_over_http_wants_success() {
 }
 
 #[tokio::test]
+async fn a_check_over_http_speaks_the_http_of_the_endpoint() {
+    let a = Endpoint::named("a").http2().start().await;
+    let gate = Tidegate::build(&[&a])
+        .endpoint("a", "http2: true")
+        .health("{ check: http, path: /plain/alive, interval: 100ms, timeout: 500ms, rise: 1, fall: 1 }")
+        .start()
+        .await;
+    a.until("it is asked twice", |e| e.requests().len() > 1)
+        .await;
+    until_health(&gate, "a", true).await;
+    let authority = a.address().to_string();
+    assert_eq!(a.requests()[0].header("host"), Some(&*authority));
+    a.fault(Fault::Status(500, "{}".into()));
+    until_health(&gate, "a", false).await;
+    a.heal();
+    until_health(&gate, "a", true).await;
+}
+
+#[tokio::test]
 async fn a_check_over_tcp_wants_a_connection() {
     let a = Endpoint::start("a").await;
     let gate = Tidegate::build(&[&a])

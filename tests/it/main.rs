@@ -21,5 +21,6 @@ mod streams;
 mod support;
 mod support_works;
 mod telemetry;
+mod tls;
 mod unknown_sessions;
 mod websocket;

@@ -8,17 +8,13 @@ long it took, is one verdict. After every row the sessions on the surviving copi
 import concurrent.futures
 import http.client
 import itertools
-import json
-import re
 import time
 
-import harness
 from fault_clients import KINDS, SESSION, SOON, STATELESS, Clients, Counting, Raw, Seat, Seen, brief
-from harness import Failed, Process, Servers, Tidegate, free_ports, get
+from gates import FALL, INTERVAL, RISE, Gate, GateChain
+from harness import Failed, Process, Servers, get
 
 COPIES = 3
-# The checks of the pool: quick, but patient with a busy machine.
-INTERVAL, RISE, FALL = 1.0, 2, 3
 RISE_SECONDS = RISE * INTERVAL + 1
 FALL_SECONDS = FALL * INTERVAL + 1
 # What Tidegate says, as every client hands it on.
@@ -29,62 +25,11 @@ NOBODY = "no server is available"
 LEAVING = "shutting down"
 
 
-class Gate(Tidegate):
-    """Tidegate with quick checks. It can be killed and started again as it was."""
-
-    def __init__(self, work, binary, servers, kind, key=None, drain="10s"):
-        self.work, self.binary, self.copies = work, binary, len(servers.ports)
-        self.port, self.admin = free_ports(2)
-        state = work.file("state")
-        state.mkdir()
-        self.key = key or state / "session.key"
-        self.config = work.file("tidegate.yaml")
-        endpoints = [{"name": f"{kind}{number}", "address": f"127.0.0.1:{port}"} for number, port in enumerate(servers.ports)]
-        pool = {
-            "balance": "round_robin",
-            "endpoints": endpoints,
-            "health": {"interval": f"{INTERVAL:g}s", "timeout": "2s", "rise": RISE, "fall": FALL},
-        }
-        # JSON is YAML.
-        config = {
-            "listeners": [{"bind": f"127.0.0.1:{self.port}"}],
-            "routes": [{"path": "/mcp", "pool": "p"}],
-            "pools": {"p": pool},
-            "sessions": {"key_files": [str(key)]} if key else {},
-            "admin": {"bind": f"127.0.0.1:{self.admin}"},
-            "state_dir": str(state),
-            "drain_timeout": drain,
-            "log": {"access": str(work.file("access.log"))},
-        }
-        self.config.write_text(json.dumps(config, indent=1))
-        self.url = f"http://127.0.0.1:{self.port}/mcp"
-        self.start()
-        self.wait_up(self.copies)
-
-    def start(self):
-        self.process = Process([str(self.binary), "-c", str(self.config)], self.work.file("tidegate.log"))
-        self.wait_ready()
-
-    def kill(self):
-        self.process.child.kill()
-        self.process.child.wait()
-
-    def wait_up(self, count, seconds=harness.START_SECONDS):
-        """Waits until the checks say that so many copies are up."""
-        end = time.monotonic() + harness.BUDGET.cut(seconds)
-        while time.monotonic() < end:
-            found = re.findall(r"^tidegate_endpoint_up\{.*\} 1$", get(f"http://127.0.0.1:{self.admin}/metrics"), re.M)
-            if len(found) == count:
-                return
-            time.sleep(0.05)
-        raise Failed(f"{len(found)} copies are up after {seconds} s, not {count}")
-
-
 class Stage:
     """The processes of one row."""
 
-    def __init__(self, work, binary, server, options):
-        self.work, self.binary, self.server = work, binary, server
+    def __init__(self, work, binary, server, options, kind=Gate):
+        self.work, self.binary, self.server, self.kind = work, binary, server, kind
         self.seen = {}
         self.seats = []
         self.raw = []
@@ -92,16 +37,20 @@ class Stage:
         self.servers, self.gates, self.clients = Servers(work, server, COPIES, options=options), [], {}
         try:
             self.clients = {language: Clients(language, work.file(f"clients-{language}.log")) for language in ("js", "py")}
-            self.gate = Gate(work, binary, self.servers, server)
-            self.gates.append(self.gate)
+            self.gate = self.another_gate()
             for clients in self.clients.values():
                 clients.wait_ready()
         except BaseException:
             self.stop()
             raise
 
+    def another_gate(self, **options):
+        self.gates.append(self.kind.before(self.work, self.binary, self.servers, self.server, **options))
+        return self.gates[-1]
+
     def stop(self):
-        parts = (*self.clients.values(), *(gate.process for gate in self.gates), *self.servers.processes)
+        gates = (process for gate in self.gates for process in gate.processes)
+        parts = (*self.clients.values(), *gates, *self.servers.processes)
         for process in parts:
             # All at once: some take their time.
             process.child.terminate()
@@ -130,12 +79,14 @@ class Stage:
     def sit_everywhere(self):
         """A session of every kind on every copy. Returns those on the copy that will be hurt, and the others."""
         for kind in SESSION:
-            # In turn: as many as there are copies go round once.
+            # In turn: as many as there are copies go round once, but for the sessions of a front's checks.
             names = {self.sit(kind).name for _ in range(COPIES)}
+            for _ in range(0 if self.kind is Gate else COPIES):
+                names |= set() if len(names) == COPIES else {self.sit(kind).name}
             if len(names) < COPIES:
-                raise Failed(f"{COPIES} sessions went to {names}")
+                raise Failed(f"the sessions went to {names}")
         hurt = {seat.kind: seat for seat in self.seats if seat.name == f"{self.server}0"}
-        return hurt, [seat for seat in self.seats if seat not in hurt.values()]
+        return hurt, [seat for seat in self.seats if seat.name != f"{self.server}0"]
 
     def kill(self, *numbers):
         """Kills copies at once, with SIGKILL. Returns the moment."""
@@ -298,8 +249,7 @@ def gate_replaced(stage):
     stage.gate.kill()
     stage.gate.start()
     work("after the restart")
-    second = Gate(stage.work, stage.binary, stage.servers, stage.server, key=stage.gate.key)
-    stage.gates.append(second)
+    second = stage.another_gate(key=stage.gate.key)
     stage.gate.kill()
     for seat in seats:
         seat.clients.order("move", seat.at, port=second.port).wait()
@@ -309,9 +259,7 @@ def gate_replaced(stage):
 def forged(stage):
     """Ids that Tidegate did not issue, or not to be used here."""
     raw = stage.raw_on(f"{stage.server}0")
-    stranger = Gate(stage.work, stage.binary, stage.servers, stage.server)
-    stage.gates.append(stranger)
-    foreign = Raw(stranger.port)
+    foreign = Raw(stage.another_gate().port)
     stage.raw.append(foreign)
 
     def turned(at):
@@ -421,15 +369,15 @@ def all_down_then_up(stage):
 
 def gate_told_to_leave(stage):
     """SIGTERM to Tidegate: a call that ends in time is not disturbed, a longer one is told."""
-    short = Gate(stage.work, stage.binary, stage.servers, stage.server, drain="1s")
-    stage.gates.append(short)
+    short = stage.another_gate(drain="1s")
     seats = [(stage.sit(kind), stage.sit(kind, short)) for kind in KINDS]
     patient = {one: one.call("ticks", n=20, every_ms=100) for one, _ in seats}
     hasty = {other: other.call("ticks", n=200, every_ms=100) for _, other in seats}
     for call in (*patient.values(), *hasty.values()):
         call.wait_ticks(3)
     for gate in stage.gates:
-        gate.process.child.terminate()
+        for process in gate.processes:
+            process.child.terminate()
     moment = time.monotonic()
     for (one, call), (other, longer) in zip(patient.items(), hasty.items()):
         seen = stage.of(one.kind)
@@ -441,12 +389,12 @@ def gate_told_to_leave(stage):
 
 
     def leave(gate):
-        status = gate.process.child.wait(15)
+        status = [process.child.wait(15) for process in gate.processes]
         seconds = time.monotonic() - moment
         # The calls with time have ended by now; the others are cut off after a second.
         seen = stage.of("Tidegate" if gate is stage.gate else "Tidegate, in a hurry")
         seen.took(seconds)
-        seen.expect(status == 0 and seconds <= 2 + SOON, f"left with status {status} after {seconds:.1f} s")
+        seen.expect(not any(status) and seconds <= 2 + SOON, f"left with status {status} after {seconds:.1f} s")
         gate.start()
 
     side_by_side(leave, stage.gates)
@@ -473,23 +421,30 @@ ROWS = {
 }
 
 
-def jobs(work, binary, count, servers=("ts", "py"), only=""):
-    """Returns functions, one per row and server. Each tells `count(name, good, text, seconds)` its verdicts."""
+def jobs(work, binary, count, servers=("ts", "py"), only="", h2=False):
+    """Returns functions, one per row and server. Each tells `count(name, good, text, seconds)` its verdicts.
+
+    With `h2` there is a chain of two Tidegates in place of each.
+    """
+    over = ", over HTTP/2" if h2 else ""
 
     def job(name, server):
         row, options = ROWS[name]
         stage = None
         try:
-            stage = Stage(work, binary, server, options)
+            stage = Stage(work, binary, server, options, GateChain if h2 else Gate)
             row(stage)
             stage.count_sessions()
         except (Failed, OSError, http.client.HTTPException, KeyError, TypeError) as error:
-            count(f"{name}: {server}", False, f"{type(error).__name__}: {error}")
+            count(f"{name}: {server}{over}", False, f"{type(error).__name__}: {error}")
         finally:
             if stage:
                 stage.stop()
+        for gate in stage.gates if stage else ():
+            if doubts := gate.doubts():
+                count(f"{name}: {server}{over}", False, doubts)
         for who, seen in stage.seen.items() if stage else ():
             told = "; ".join([f"WRONG {text}" for text in seen.wrong] + seen.told)
-            count(f"{name}: {who} to {server}", not seen.wrong, told, seen.seconds)
+            count(f"{name}: {who} to {server}{over}", not seen.wrong, told, seen.seconds)
 
     return [lambda name=name, server=server: job(name, server) for server in servers for name in ROWS if only in name]

@@ -170,10 +170,16 @@ class Servers:
 
 
 class Tidegate:
-    """Tidegate in front of `ports`, listening on a free port of 127.0.0.1."""
+    """Tidegate in front of `ports`, listening on a free port of 127.0.0.1.
 
-    def __init__(self, work, binary, ports, path="/mcp"):
+    `check` is how it finds out whether they are up, `http2` how it speaks to them, and `log` the file of
+    the access log, if there is to be one.
+    """
+
+    def __init__(self, work, binary, ports, path="/mcp", check="mcp", http2=False, log=None):
         self.port = free_ports(1)[0]
+        self.log = log
+        endpoints = [f"{{ address: 127.0.0.1:{port}, http2: {json.dumps(http2)} }}" for port in ports]
         state = work.file("state")
         state.mkdir()
         config = work.file("tidegate.yaml")
@@ -185,10 +191,12 @@ class Tidegate:
             f"    pool: p\n"
             f"pools:\n"
             f"  p:\n"
-            f"    endpoints: [{', '.join(f'127.0.0.1:{port}' for port in ports)}]\n"
+            f"    endpoints: [{', '.join(endpoints)}]\n"
+            # No row here is about slow servers, and fifty sessions at once on a busy machine make some.
+            f"    health: {{ check: {check}, timeout: 10s }}\n"
             f'admin: {{ bind: "off" }}\n'
             f"state_dir: {state}\n"
-            f'log: {{ access: "off" }}\n'
+            f'log: {{ access: "{log or "off"}" }}\n'
         )
         self.process = Process([str(binary), "-c", str(config)], work.file("tidegate.log"))
         self.wait_ready()

@@ -2,10 +2,11 @@
 """Compares what real MCP peers see directly with what they see through Tidegate.
 
   run.py conformance --server ts --set 2025-11-25 [--via tidegate --tidegate PATH --copies 3]
+  run.py conformance --server ts --set 2025-11-25 --via h2 --tidegate PATH
   run.py diff DIRECT.json THROUGH.json
-  run.py clients --copies 3 --tidegate PATH
-  run.py faults --tidegate PATH [--server py] [--only "3 killed"]
-  run.py all --tidegate PATH [--quick]
+  run.py clients --copies 3 --tidegate PATH [--via h2]
+  run.py faults --tidegate PATH [--server py] [--only "3 killed"] [--via h2]
+  run.py all --tidegate PATH [--quick | --full]
 
 Run setup.sh first.
 """
@@ -15,6 +16,7 @@ import collections
 import concurrent.futures
 import contextlib
 import json
+import os
 import pathlib
 import sys
 import threading
@@ -22,6 +24,7 @@ import time
 
 import faults
 import harness
+from chain import Chain
 from harness import CONFORMANCE, NODE, PYTHON, Broken, Budget, Failed, Servers, Tidegate, Work, last_json, run
 
 SETS = ("2025-11-25", "2026-07-28")
@@ -35,7 +38,8 @@ JOBS = 2
 ROWS = 3
 
 # Built by `cargo build --examples`.
-RMCP = str(pathlib.Path(__file__).resolve().parent.parent.parent / "target/debug/examples/rmcp_client")
+TARGET = os.environ.get("CARGO_TARGET_DIR") or pathlib.Path(__file__).resolve().parent.parent.parent / "target"
+RMCP = str(pathlib.Path(TARGET).resolve() / "debug/examples/rmcp_client")
 
 # name: (program, the kinds of server it can talk to, its era where the server has both)
 CLIENTS = {
@@ -53,6 +57,10 @@ CLIENTS = {
     "ts1-ws": ([NODE, "client_ts1.mjs", "--scenario", "ws"], ("ws",), "session"),
 }
 PATHS = {"ts": "/mcp", "py": "/mcp", "sse": "/sse", "ws": "/mcp"}
+# A server of WebSocket alone answers 404 to the question of the check `mcp`.
+CHECKS = {"ws": "tcp"}
+# A WebSocket is asked for in HTTP/1.1, also of an endpoint that is spoken to in HTTP/2.
+H2_SERVERS = ("ts", "py", "sse")
 
 
 @contextlib.contextmanager
@@ -62,10 +70,16 @@ def reachable(work, args, server, copies, via, fault="none"):
     gate = None
     try:
         if via == "tidegate":
-            gate = Tidegate(work, tidegate_path(args), servers.ports, PATHS[server])
+            gate = Tidegate(work, tidegate_path(args), servers.ports, PATHS[server], CHECKS.get(server, "mcp"))
+        elif via == "h2":
+            gate = Chain(work, tidegate_path(args), servers.ports, PATHS[server], http2=fault != "http1")
         elif via == "broken":
             gate = Broken(work, fault, servers.ports)
         yield servers, gate.port if gate else servers.ports[0], gate
+        if via == "h2":
+            gate.stop()
+            if doubts := gate.doubts():
+                raise Failed(doubts)
     finally:
         if gate:
             gate.stop()
@@ -226,27 +240,32 @@ def settled(servers, seconds=5):
     return left
 
 
-def command_clients(args, work):
-    jobs = [
-        (f"{name} to {server}", lambda name=name, server=server: verdict_client(work, args, name, server))
+def client_jobs(work, args, via, told=""):
+    """A job for every client and each kind of server that it can talk to in this way."""
+    # The broken proxy knows affinity by header only, and no WebSocket.
+    reached = {"broken": ("ts", "py"), "h2": H2_SERVERS}.get(via, PATHS)
+    return [
+        (f"{name} to {server}{told}", lambda name=name, server=server: verdict_client(work, args, name, server, via))
         for name, (_, kinds, _) in CLIENTS.items()
         for server in kinds
-        if args.only in ("", name)
-        # The broken proxy knows affinity by header only, and no WebSocket.
-        and (args.via != "broken" or server in ("ts", "py"))
+        if server in reached
     ]
-    return Tally().take(jobs).report()
 
 
-def verdict_client(work, args, name, server):
-    complaints, seen = client(work, args, name, server, args.copies, args.via, getattr(args, "fault", "none"))
+def command_clients(args, work):
+    jobs = client_jobs(work, args, args.via)
+    return Tally().take(job for job in jobs if args.only in ("", job[0].split()[0])).report()
+
+
+def verdict_client(work, args, name, server, via):
+    complaints, seen = client(work, args, name, server, args.copies, via, getattr(args, "fault", "none"))
     return not complaints, "; ".join(complaints[:4]) or seen
 
 
 def command_faults(args, work):
     tally = Tally()
     servers = [args.server] if args.server else ("ts", "py")
-    tally.take_rows(faults.jobs(work, tidegate_path(args), tally.count, servers, args.only))
+    tally.take_rows(faults.jobs(work, tidegate_path(args), tally.count, servers, args.only, args.via == "h2"))
     return tally.report()
 
 
@@ -321,6 +340,13 @@ def command_all(args, work):
         complaints, _ = client(work, args, "ts1", "py", 3, "broken", "scatter")
         return bool(complaints), f"{len(complaints)} complaints, as it must be"
 
+    def unchained():
+        try:
+            client(work, args, "ts1", "ts", 3, "h2", "http1")
+        except Failed as error:
+            return "HTTP/2 alone" in str(error), f"{error}, as it must be"
+        return False, "it was not"
+
     tally.take(
         (f"direct: {server} {revision}", lambda server=server, revision=revision: run_direct(server, revision))
         for server, revision in combinations
@@ -338,20 +364,21 @@ def command_all(args, work):
             ("control, held back replies are noticed", lambda: noticed("ts", "2026-07-28", "broken", 1, "buffer")),
             ("control, lost affinity is noticed by the suite", lambda: noticed("py", "2025-11-25", "broken", 3, "scatter")),
             ("control, lost affinity is noticed by a client", scattered),
+            # Otherwise the rows over HTTP/2 could be rows over HTTP/1.1.
+            ("control, a chain that does not speak HTTP/2 is noticed", unchained),
         ]
     )
-    tally.take(
-        (f"through Tidegate, {copies} copies: {server} {revision}",
-         lambda server=server, revision=revision, copies=copies: same(server, revision, "tidegate", copies))
-        for copies in ((3,) if args.quick else (1, 3))
-        for server, revision in combinations
-    )  # fmt: skip
-    tally.take(
-        (f"client {name} to {server}, 3 copies", lambda name=name, server=server: verdict_client(work, args, name, server))
-        for name, (_, kinds, _) in CLIENTS.items()
-        for server in kinds
-    )
+    for via, told in (("tidegate", "through Tidegate"), ("h2", "over HTTP/2")):
+        tally.take(
+            (f"{told}, {copies} copies: {server} {revision}",
+             lambda server=server, revision=revision, via=via, copies=copies: same(server, revision, via, copies))
+            for copies in ((3,) if args.quick else (1, 3))
+            for server, revision in combinations
+        )  # fmt: skip
+        tally.take(client_jobs(work, args, via, f", {told}, 3 copies"))
     tally.take_rows(faults.jobs(work, tidegate_path(args), tally.count))
+    servers = ("ts", "py") if args.full else () if args.quick else ("py",)
+    tally.take_rows(faults.jobs(work, tidegate_path(args), tally.count, servers, h2=True))
     return tally.report()
 
 
@@ -364,15 +391,15 @@ def main():
         one.set_defaults(function=function)
         one.add_argument("--tidegate", help="path of the program")
         one.add_argument("--keep", action="store_true", help="keep logs and results even when all went well")
-        one.add_argument("--budget", type=int, default=480, help="seconds that the whole run may take")
+        one.add_argument("--budget", type=int, default=720, help="seconds that the whole run may take")
         return one
 
     one = command("conformance", command_conformance, "one requirement set, compared with a direct run unless it is one")
     one.add_argument("--server", choices=("ts", "py"), required=True)
     one.add_argument("--set", choices=SETS, required=True)
-    one.add_argument("--via", choices=("none", "tidegate", "broken"), default="none")
+    one.add_argument("--via", choices=("none", "tidegate", "h2", "broken"), default="none")
     one.add_argument("--copies", type=int, choices=(1, 3), default=1)
-    one.add_argument("--fault", choices=("none", "strip", "buffer", "scatter"), default="strip", help="of the broken proxy")
+    one.add_argument("--fault", choices=("none", "strip", "buffer", "scatter", "http1"), default="strip", help="of the broken proxy; http1 is one of h2")
     one.add_argument("--own-keys", action="store_true", help="copies do not share the key of multi-round-trip calls")
     one.add_argument("--out", help="write the checks to this JSON file")
 
@@ -383,16 +410,18 @@ def main():
     one = command("clients", command_clients, "sessions of every client")
     one.add_argument("--copies", type=int, default=3)
     one.add_argument("--sessions", type=int, default=50)
-    one.add_argument("--via", choices=("none", "tidegate", "broken"), default="tidegate")
-    one.add_argument("--fault", choices=("none", "scatter"), default="none", help="of the broken proxy")
+    one.add_argument("--via", choices=("none", "tidegate", "h2", "broken"), default="tidegate")
+    one.add_argument("--fault", choices=("none", "scatter", "http1"), default="none", help="of the broken proxy; http1 is one of h2")
     one.add_argument("--only", choices=("", *CLIENTS), default="", help="one client only")
 
     one = command("faults", command_faults, "clients while servers, and Tidegate itself, are killed and come back")
     one.add_argument("--server", choices=("", "ts", "py"), default="", help="with copies of this server only")
     one.add_argument("--only", default="", help="rows whose name holds this only")
+    one.add_argument("--via", choices=("tidegate", "h2"), default="tidegate")
 
     one = command("all", command_all, "everything")
     one.add_argument("--quick", action="store_true", help="fewer combinations and sessions")
+    one.add_argument("--full", action="store_true", help="the faults over HTTP/2 with both servers, not with py alone")
     one.set_defaults(copies=3, via="tidegate", sessions=50)
 
     args = parser.parse_args()

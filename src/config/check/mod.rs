@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 mod pools;
 mod routes;
+mod tls;
 
 use super::address;
 use super::fields::{Fields, Item, is_off};
@@ -77,6 +78,8 @@ fn listeners(root: &Fields<'_>, report: &Report<'_>) -> Vec<(Span, Listener)> {
 
 fn listener(fields: &Fields<'_>) -> Option<(Span, Listener)> {
     let max_connections = fields.count("max_connections").unwrap_or_default();
+    let tls = fields.written("tls").map(|_| fields.section("tls"));
+    let tls = tls.map(|fields| tls::tls(&fields));
     let name = fields.text("name");
     let name = name.map(|word| fields.parsed(word, address::address_name));
     let word = fields.text("bind")?;
@@ -89,6 +92,7 @@ fn listener(fields: &Fields<'_>) -> Option<(Span, Listener)> {
         name,
         bind,
         max_connections,
+        tls: tls.flatten(),
     };
     Some((word.span, listener))
 }

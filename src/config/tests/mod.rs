@@ -10,6 +10,7 @@ mod several;
 mod wrong_file;
 mod wrong_pools;
 mod wrong_routes;
+mod wrong_tls;
 
 const FULL: &str = include_str!("../../../conf/full.yaml");
 const MINIMAL: &str = include_str!("../../../conf/minimal.yaml");

@@ -42,7 +42,7 @@ fn every_kind_of_problem_is_found_in_one_run() {
 «listner»: 3
 listeners:
   - bind: «8080»
-    «tls»: {}
+    «tsl»: {}
     max_connections: «many»
   - «name»: b
 routes:

@@ -55,11 +55,6 @@ fn listeners_are_checked() {
         ),
         (
             In::Listener,
-            "bind: 0.0.0.0:443\n«tls»: { cert: /c }",
-            "unknown key `tls`",
-        ),
-        (
-            In::Listener,
             "bind: 0.0.0.0:80\nname: «edge one»",
             "a name has no ` `",
         ),

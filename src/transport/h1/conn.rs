@@ -238,33 +238,40 @@ impl Conn {
         let waiting = self.out.take();
         let first = waiting.as_ref().map_or(&[][..], Buffer::filled);
         let mut left = Parts([first, parts[0], parts[1], parts[2]]);
-        let mut bounded = false;
+        let mut stalled_at = None;
         poll_fn(|context| {
             while !left.is_empty() {
                 match left.poll_write(&mut self.wire, context) {
                     Poll::Ready(Ok(written)) if written > 0 => {
                         left.advance(written);
-                        bounded = false;
+                        stalled_at = None;
                     }
                     Poll::Ready(_) => return Poll::Ready(Err(Error::Closed)),
-                    Poll::Pending => {
-                        return match (&self.alarm, self.write_timeout) {
-                            (Some(alarm), Some(timeout)) => {
-                                if !std::mem::replace(&mut bounded, true) {
-                                    alarm.after(timeout);
-                                }
-                                alarm.poll(context).map(|()| Err(Error::WriteTimeout))
-                            }
-                            _ => Poll::Pending,
-                        };
-                    }
+                    Poll::Pending => return self.poll_stalled(context, &mut stalled_at),
                 }
             }
-            Pin::new(&mut self.wire)
-                .poll_flush(context)
-                .map_err(|_| Error::Closed)
+            match Pin::new(&mut self.wire).poll_flush(context) {
+                Poll::Ready(flushed) => Poll::Ready(flushed.map_err(|_| Error::Closed)),
+                Poll::Pending => self.poll_stalled(context, &mut stalled_at),
+            }
         })
         .await
+    }
+
+    /// Bounds a write that waits. `stalled_at` is how far the wire was when the bound was set.
+    fn poll_stalled(
+        &self,
+        context: &Context<'_>,
+        stalled_at: &mut Option<u64>,
+    ) -> Poll<Result<(), Error>> {
+        let (Some(alarm), Some(timeout)) = (&self.alarm, self.write_timeout) else {
+            return Poll::Pending;
+        };
+        let sent = self.wire.sent();
+        if stalled_at.replace(sent) != Some(sent) {
+            alarm.after(timeout);
+        }
+        alarm.poll(context).map(|()| Err(Error::WriteTimeout))
     }
 
     /// Writes what waits to go out.
@@ -276,6 +283,12 @@ impl Conn {
             return Ok(());
         }
         self.send([&[]; 3]).await
+    }
+
+    /// What was sent is not all there should be; the end of the connection is to show that, where it
+    /// can.
+    pub fn cut(&mut self) {
+        self.wire.cut();
     }
 
     /// Closes our side.

@@ -126,6 +126,9 @@ impl H1Down {
         let inner = &mut *self.0;
         let list = inner.head.release();
         inner.conn.keep_list(list);
+        if inner.sending != Sending::Done {
+            inner.conn.cut();
+        }
         match (inner.sending, inner.keeps, inner.body.is_done()) {
             (Sending::Done, true, true) if !inner.broken => After::Next,
             // What the client still sends would turn our closing into a reset.
@@ -279,6 +282,7 @@ impl Downstream for H1Down {
 
     async fn abort(&mut self) {
         self.0.keeps = false;
+        self.0.conn.cut();
         self.0.conn.shutdown().await;
     }
 

@@ -115,7 +115,7 @@ impl Builder {
         self
     }
 
-    /// Also speaks HTTP/2 to clients that start with its preface.
+    /// Speaks HTTP/2 with prior knowledge, and closes on whoever speaks anything else.
     pub(crate) fn http2(mut self) -> Self {
         self.manners.http2 = true;
         self

@@ -29,6 +29,7 @@ pub(crate) mod h2;
 pub(crate) mod script;
 pub(crate) mod sse;
 pub(crate) mod tidegate;
+pub(crate) mod tls;
 pub(crate) mod wire;
 pub(crate) mod ws;
 

@@ -171,13 +171,9 @@ async fn http2_carries_both_eras() {
         .until("the stream's end", |e| e.disconnects().len() == 1)
         .await;
     assert_eq!(client.delete(&session).await.status, 200);
-    assert_eq!(
-        Client::of(&endpoint)
-            .modern("server/discover", None, Value::Null)
-            .await
-            .status,
-        200
-    );
+    let other = Client::of(&endpoint);
+    let refused = other.try_request("GET", "/plain", &[], b"").await;
+    assert!(refused.is_err(), "HTTP/2 is all it speaks");
 }
 
 #[tokio::test]

@@ -42,8 +42,11 @@ pub(super) async fn accept(state: Arc<State>, listener: TcpListener) {
 }
 
 async fn connection(state: &Arc<State>, wire: &Wire, number: usize) {
-    if state.manners.http2 && speaks_http2(wire).await {
-        return Box::pin(http2::connection(state, wire.clone(), number)).await;
+    if state.manners.http2 {
+        if speaks_http2(wire).await {
+            Box::pin(http2::connection(state, wire.clone(), number)).await;
+        }
+        return;
     }
     let mut idle_limit = IDLE_MAX;
     loop {
