@@ -383,6 +383,9 @@ pub struct Sessions {
 pub struct Streams {
     /// A comment is sent on a stream that was silent for this long (default 15s).
     pub keep_alive: Duration,
+    /// How long a client's standing stream is held open, and asked for again, when its server is
+    /// lost (default 60s). `None`: it ends with the server's.
+    pub reconnect: Option<Duration>,
     /// Longest single event in bytes (default 16MiB).
     pub max_event: usize,
 }

@@ -394,6 +394,13 @@ static STREAMS: Section = Section {
             "A comment is sent on a stream that was silent for this long.",
         ),
         key(
+            "reconnect",
+            DurationOrOff("100ms", "1d"),
+            Default("60s"),
+            "How long a client's GET stream or `subscriptions/listen` is held open, and asked for \
+             again, when its server is lost; `off`: it ends with the server's.",
+        ),
+        key(
             "max_event",
             Size("1KiB", "1GiB"),
             Default("16MiB"),

@@ -12,7 +12,9 @@
 //! | era, method, id | [`call`] |
 //! | session or any endpoint, or an answer of ours | [`decide`] |
 //! | pick, connect, send, retry | [`forward`], [`retry`] |
-//! | the reply, the sessions it opens and ends | [`relay`], [`stream`] |
+//! | the reply | [`relay`], [`stream`] |
+//! | the sessions it opens and ends | [`settle`] |
+//! | a session begun again, a stream asked for again | [`recovery`], [`revival`] |
 //! | log, metrics | [`finish`] |
 //!
 //! A reply that is an event stream may last for hours, and then most of what its request needed is
@@ -44,6 +46,7 @@ pub mod recovery;
 pub mod relay;
 pub mod retry;
 pub mod revival;
+pub mod settle;
 pub mod state;
 pub mod stream;
 pub mod streaming;

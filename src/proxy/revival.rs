@@ -31,8 +31,6 @@ use crate::transport::dial::{Dialer, Up};
 use crate::transport::fields::Names;
 use crate::transport::{Downstream, Edits, Error, Length, Outgoing, Upstream};
 
-/// How long a stream is held open without a server.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Pause before the second attempt; it doubles up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -47,6 +45,8 @@ pub struct Revival {
     pub kept: Kept,
     /// Which stream it is.
     pub what: What,
+    /// How long the client's stream is held open without a server.
+    pub patience: Duration,
 }
 
 /// A stream that can be asked for again.
@@ -99,7 +99,7 @@ impl Revival {
         relay: &mut Relay,
     ) -> Result<Reply, Ended> {
         relay.cut_off(down, ctx).await.map_err(Err)?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.patience;
         let (mut pause, mut forgotten) = (PAUSE, false);
         while Instant::now() < deadline {
             let last_event = relay.last_event_id().map(<[u8]>::to_vec);

@@ -5,6 +5,8 @@
 //! requests were answered. So comments of ours keep a quiet stream alive, and when the server is
 //! lost, the client is told in the stream, in a place where it can be told.
 
+mod ending;
+
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -12,13 +14,12 @@ use std::time::{Duration, Instant};
 
 use super::call::Owed;
 use super::ctx::{Ctx, End};
-use super::fault::Fault;
 use super::links::Link;
 use super::state::{Phase, Phases};
 use super::watch::LAST_HOPE;
 use crate::config::Streams;
-use crate::mcp::sse::{KEEP_ALIVE, Mode, write_message_event};
-use crate::mcp::{Note, RawId, SseScan, answer};
+use crate::mcp::sse::{KEEP_ALIVE, Mode};
+use crate::mcp::{Note, RawId, SseScan};
 use crate::pool::{Endpoint, HealthState};
 use crate::telemetry::StreamKind;
 use crate::transport::{Downstream, Error, Upstream};
@@ -437,60 +438,6 @@ impl Relay {
         }
         Ok(None)
     }
-
-    /// What a proper end of the server's stream means.
-    fn end_of_server(&self) -> End {
-        match self.kind {
-            Kind::Get => End::Complete,
-            Kind::Sse => End::UpstreamLost,
-            Kind::Post | Kind::Listen if self.owed.is_empty() => End::Complete,
-            // A server that gave the client a point to resume from may close on purpose; the
-            // client comes back with GET and Last-Event-ID.
-            Kind::Post if self.scan.event_id_seen() && self.scan.at_boundary() => End::Resumable,
-            Kind::Post | Kind::Listen => End::UpstreamLost,
-        }
-    }
-
-    /// Ends the response: first whatever the client is still owed, then the proper end.
-    async fn close<D: Downstream>(
-        &mut self,
-        down: &mut D,
-        ctx: &mut Ctx,
-        end: End,
-    ) -> Result<(), Error> {
-        let tail = self.last_words(end);
-        if !tail.is_empty() {
-            self.send(down, ctx, &tail).await?;
-        }
-        down.finish().await
-    }
-
-    /// The events that tell the client what it would otherwise wait for.
-    fn last_words(&mut self, end: End) -> Vec<u8> {
-        let mut tail = Vec::new();
-        if end == End::Complete || end == End::Resumable {
-            return tail;
-        }
-        if !self.scan.at_boundary() {
-            self.scan.poison_partial(&mut tail);
-        }
-        let mut owed = std::mem::take(&mut self.owed);
-        if let Some(link) = &self.link {
-            owed.extend(link.take());
-        }
-        for id in &owed {
-            let message = match (self.kind, end) {
-                // Clients take the result of a listen as the cue to open it again, an error not.
-                (Kind::Listen, _) => listen_result(id),
-                (_, End::Drain) => failure(id, Fault::Draining),
-                (_, End::Timeout) => failure(id, Fault::UpstreamTimeout),
-                (_, End::TooLarge) => failure(id, Fault::UpstreamMalformed),
-                _ => failure(id, Fault::UpstreamClosed),
-            };
-            write_message_event(&mut tail, &message);
-        }
-        tail
-    }
 }
 
 fn settle(owed: &mut Owed, link: Option<&Link>, id: &RawId) {
@@ -498,18 +445,4 @@ fn settle(owed: &mut Owed, link: Option<&Link>, id: &RawId) {
     if let Some(link) = link {
         link.settle(id);
     }
-}
-
-fn failure(id: &RawId, fault: Fault) -> Vec<u8> {
-    let row = fault.row();
-    answer::error(Some(id), row.code, row.message, None)
-}
-
-/// The graceful end of `subscriptions/listen` (2026-07-28).
-fn listen_result(id: &RawId) -> Vec<u8> {
-    let result = format!(
-        r#"{{"resultType":"complete","_meta":{{"io.modelcontextprotocol/subscriptionId":{}}}}}"#,
-        id.as_json()
-    );
-    answer::result(id, &result)
 }

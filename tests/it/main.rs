@@ -15,6 +15,7 @@ mod lifecycle;
 mod limits;
 mod plain_http;
 mod recovery;
+mod revival;
 mod session_era;
 mod stateless_era;
 mod streams;

@@ -175,6 +175,7 @@ fn sessions(fields: &Fields<'_>) -> Sessions {
 fn streams(fields: &Fields<'_>) -> Streams {
     Streams {
         keep_alive: fields.duration("keep_alive"),
+        reconnect: fields.duration_or_off("reconnect"),
         max_event: fields.size("max_event"),
     }
 }
