@@ -143,7 +143,10 @@ pub(super) const BALANCES: Words<BalanceChoice, 3> = [
     ("round_robin", BalanceChoice::RoundRobin),
     ("consistent_hash", BalanceChoice::ConsistentHash),
 ];
-pub(super) const LOSSES: Words<OnEndpointLoss, 1> = [("not_found", OnEndpointLoss::NotFound)];
+pub(super) const LOSSES: Words<OnEndpointLoss, 2> = [
+    ("not_found", OnEndpointLoss::NotFound),
+    ("reinitialize", OnEndpointLoss::Reinitialize),
+];
 pub(super) const ERAS: Words<Eras, 4> = [
     ("auto", Eras::Auto),
     ("session", Eras::Session),

@@ -246,6 +246,8 @@ pub enum HashOn {
 pub enum OnEndpointLoss {
     /// Its next request gets 404, upon which a client begins a new session.
     NotFound,
+    /// The session is begun again on another endpoint in the client's name, and goes on.
+    Reinitialize,
 }
 
 /// Which eras of MCP the endpoints of a pool speak.
@@ -372,6 +374,8 @@ pub struct Sessions {
     pub max: usize,
     /// Sessions of one pool in the table at once, never above `max` (default: the same as `max`).
     pub max_per_pool: usize,
+    /// Bytes for what it takes to begin lost sessions again, over all pools (default 64MiB).
+    pub recovery_memory: usize,
 }
 
 /// How event streams are kept alive and bounded.
@@ -379,6 +383,9 @@ pub struct Sessions {
 pub struct Streams {
     /// A comment is sent on a stream that was silent for this long (default 15s).
     pub keep_alive: Duration,
+    /// How long a client's standing stream is held open, and asked for again, when its server is
+    /// lost (default 60s). `None`: it ends with the server's.
+    pub reconnect: Option<Duration>,
     /// Longest single event in bytes (default 16MiB).
     pub max_event: usize,
 }

@@ -161,7 +161,8 @@ static POOL: Section = Section {
             Choice(&names(&LOSSES)),
             Default("not_found"),
             "What a session hears when its endpoint is lost: its next request gets 404, and \
-             the client begins a new session. Only with `kind: mcp`.",
+             the client begins a new session; or nothing, for it is begun again on another \
+             endpoint in the client's name. Only with `kind: mcp`.",
         ),
         key(
             "eras",
@@ -372,6 +373,13 @@ static SESSIONS: Section = Section {
             Default("1000000"),
             "Sessions of one pool in the table at once, never above `max`.",
         ),
+        key(
+            "recovery_memory",
+            Size("1KiB", "64GiB"),
+            Default("64MiB"),
+            "Memory for what it takes to begin lost sessions again, over all pools with \
+             `on_endpoint_loss: reinitialize`; a session for which there is none is lost.",
+        ),
     ],
 };
 
@@ -384,6 +392,13 @@ static STREAMS: Section = Section {
             Duration("100ms", "10m"),
             Default("15s"),
             "A comment is sent on a stream that was silent for this long.",
+        ),
+        key(
+            "reconnect",
+            DurationOrOff("100ms", "1d"),
+            Default("60s"),
+            "How long a client's GET stream or `subscriptions/listen` is held open, and asked for \
+             again, when its server is lost; `off`: it ends with the server's.",
         ),
         key(
             "max_event",

@@ -118,6 +118,12 @@ impl Body {
         self.peek.finish().map_err(refusal)
     }
 
+    /// Is all of it here, to be sent once more?
+    pub fn is_whole(&self) -> bool {
+        let held: u64 = self.chunks.iter().map(|chunk| chunk.len() as u64).sum();
+        self.ended && held == self.read
+    }
+
     /// How the length is told to the endpoint: exactly, once all of it was read.
     pub fn outgoing_length(&self) -> Length {
         match (self.ended, self.read) {

@@ -17,6 +17,7 @@ use super::call::{Call, Rules};
 use super::ctx::Ctx;
 use super::fault::Fault;
 use super::memo::Known;
+use super::recovery;
 use super::state::{Held, PoolState, Shared};
 use crate::config::HashOn;
 use crate::mcp::HttpMethod;
@@ -46,6 +47,8 @@ pub struct Bound {
     /// This very request has entered the session in the table. If the server then does not know
     /// it, it was over before, and its end was counted before.
     pub adopted: bool,
+    /// Its endpoint is down, and it is to be begun again elsewhere first.
+    pub lost: bool,
 }
 
 impl Deref for Bound {
@@ -104,7 +107,14 @@ fn within_session(
 ) -> Result<Aim, Fault> {
     if let Some(id) = head.known(MCP_SESSION_ID) {
         let mut bound = open(worker, pool, id, IdKind::Session, ctx)?;
-        alive(&bound)?;
+        recovery::follow(worker, pool, &mut bound, now);
+        if let Err(fault) = alive(&bound) {
+            if !recovery::is_possible(&worker.shared, pool, &bound.known) {
+                return Err(fault);
+            }
+            bound.lost = true;
+            return Ok(Aim::Bound(bound));
+        }
         touch(&worker.shared, pool, &mut bound, head, now);
         return Ok(Aim::Bound(bound));
     }
@@ -145,6 +155,7 @@ pub fn open(
     Ok(Bound {
         known,
         adopted: false,
+        lost: false,
     })
 }
 
@@ -258,6 +269,7 @@ pub fn new_session(
             endpoint: Arc::clone(endpoint),
             pool: Arc::clone(pool),
             path: head.target().into(),
+            origin: None,
         },
     }
 }

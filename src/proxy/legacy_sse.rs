@@ -138,6 +138,7 @@ async fn open<D: Downstream>(
         orphan: None,
         is_tool_call: false,
         sse: Some(sse),
+        revival: None,
     })))
 }
 

@@ -12,7 +12,9 @@
 //! | era, method, id | [`call`] |
 //! | session or any endpoint, or an answer of ours | [`decide`] |
 //! | pick, connect, send, retry | [`forward`], [`retry`] |
-//! | the reply, the sessions it opens and ends | [`relay`], [`stream`] |
+//! | the reply | [`relay`], [`stream`] |
+//! | the sessions it opens and ends | [`settle`] |
+//! | a session begun again, a stream asked for again | [`recovery`], [`revival`] |
 //! | log, metrics | [`finish`] |
 //!
 //! A reply that is an event stream may last for hours, and then most of what its request needed is
@@ -22,6 +24,7 @@
 //! HTTP+SSE takes its own turn in [`legacy_sse`]; WebSockets in [`tunnel`]; routes of plain HTTP
 //! in [`plain`]. They pass the same intake and the same finish.
 
+pub mod ask;
 pub mod body;
 pub mod call;
 pub mod ctx;
@@ -31,13 +34,19 @@ pub mod fault;
 pub mod finish;
 pub mod forward;
 pub mod intake;
+pub mod kept;
 pub mod legacy_sse;
 pub mod links;
+pub mod listen;
 pub mod local;
 pub mod memo;
+pub mod origin;
 pub mod plain;
+pub mod recovery;
 pub mod relay;
 pub mod retry;
+pub mod revival;
+pub mod settle;
 pub mod state;
 pub mod stream;
 pub mod streaming;
@@ -50,11 +59,14 @@ use std::time::Instant;
 use crate::config::Transport;
 use crate::mcp::HttpMethod;
 use crate::route::RouteId;
-use crate::transport::Downstream;
+use crate::telemetry::{self, SessionEnd};
 use crate::transport::dial::Dialer;
+use crate::transport::{Downstream, Upstream};
 use call::Call;
 use ctx::Ctx;
+use decide::{Aim, Bound};
 use fault::Fault;
+use forward::Reply;
 use intake::Admitted;
 use memo::Memo;
 use state::{InFlight, PoolState, Shared};
@@ -151,7 +163,12 @@ async fn understood<D: Downstream>(
     call: &mut Call,
 ) -> Result<Next, Fault> {
     let now = ctx.started;
-    let aim = decide::decide(worker, pool, call, down.head(), down.info(), ctx, now)?;
+    let mut aim = decide::decide(worker, pool, call, down.head(), down.info(), ctx, now)?;
+    if let Aim::Bound(bound) = &mut aim
+        && bound.lost
+    {
+        found_again(worker, down, pool, call, bound).await?;
+    }
     if call.is("server/discover") {
         let discovered = discover::serve(worker, down, ctx, pool, call, &aim, flight);
         return Box::pin(discovered).await;
@@ -161,7 +178,7 @@ async fn understood<D: Downstream>(
         // Some servers send no head before their first event: it is a stream all the same.
         flight.becomes_stream();
     }
-    let reply = match forward::forward(worker, down, ctx, pool, call, &aim).await {
+    let reply = match send(worker, down, ctx, pool, call, &mut aim).await {
         Ok(reply) => reply,
         // Clients give a stream up after two failures; one that ended they open again.
         Err(Fault::Draining | Fault::UpstreamClosed) if is_stream => {
@@ -171,4 +188,50 @@ async fn understood<D: Downstream>(
         Err(fault) => return Err(fault),
     };
     relay::relay(worker, down, ctx, pool, call, &aim, reply, flight).await
+}
+
+/// Sends the call where it aims; once more, if its server has forgotten the session and that can be
+/// begun again.
+async fn send<D: Downstream>(
+    worker: &Worker,
+    down: &mut D,
+    ctx: &mut Ctx,
+    pool: &Arc<PoolState>,
+    call: &mut Call,
+    aim: &mut Aim,
+) -> Result<Reply, Fault> {
+    let reply = forward::forward(worker, down, ctx, pool, call, aim).await?;
+    let Aim::Bound(bound) = aim else {
+        return Ok(reply);
+    };
+    let forgotten = reply.up.head().status() == 404
+        && call.http != HttpMethod::Delete
+        && call.body.is_whole()
+        && recovery::is_possible(&worker.shared, pool, &bound.known);
+    if !forgotten {
+        return Ok(reply);
+    }
+    drop(reply);
+    found_again(worker, down, pool, call, bound).await?;
+    forward::forward(worker, down, ctx, pool, call, aim).await
+}
+
+/// Begins a lost session again before its request is sent.
+async fn found_again<D: Downstream>(
+    worker: &Worker,
+    down: &mut D,
+    pool: &Arc<PoolState>,
+    call: &Call,
+    bound: &mut Bound,
+) -> Result<(), Fault> {
+    if call.http == HttpMethod::Delete {
+        // It is what the client wants.
+        if worker.shared.sessions.close(bound.key).is_some() {
+            telemetry::session_ended(SessionEnd::Deleted);
+        }
+        return Err(Fault::SessionUnknown);
+    }
+    let head = down.head();
+    // Boxed: no other exchange should hold the room for it.
+    Box::pin(recovery::recover_for(worker, pool, head, bound)).await
 }

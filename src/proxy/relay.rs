@@ -1,4 +1,4 @@
-//! The reply on its way back, and what it teaches: sessions opened and ended, orphans to delete.
+//! The reply on its way back: held until it is complete, or streamed.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -8,18 +8,20 @@ use smallvec::SmallVec;
 
 use super::call::{Call, Rules};
 use super::ctx::{Ctx, End};
-use super::decide::{Aim, claims, new_session};
+use super::decide::Aim;
 use super::fault::Fault;
 use super::forward::Reply;
-use super::state::{InFlight, Orphan, PoolState, Shared};
+use super::kept::Kept;
+use super::listen::Listen;
+use super::revival::{Revival, What};
+use super::settle::{disown, give_back, settle_session, shown_session};
+use super::state::{InFlight, PoolState};
 use super::stream::{Kind, Limits, Relay};
 use super::streaming::Begun;
 use super::watch::{Stop, Watch};
 use super::{Next, Worker};
-use crate::mcp::headers::session_id_is_valid;
 use crate::mcp::{Class, HttpMethod, Peek, answer};
-use crate::session::{IdKind, Key, NameHash, fresh_nonce};
-use crate::telemetry::{self, Limit, SessionEnd, StreamKind};
+use crate::telemetry;
 use crate::transport::buffer::Piece;
 use crate::transport::fields::{CONTENT_ENCODING, CONTENT_TYPE, ETAG, MCP_SESSION_ID, Names};
 use crate::transport::{Downstream, Edits, Error, Length, RequestHead, ResponseHead, Upstream};
@@ -269,11 +271,7 @@ async fn stream<D: Downstream>(
         HttpMethod::Post => Kind::Post,
         _ => Kind::Get,
     };
-    let counted = telemetry::OpenStream::enter(match kind {
-        Kind::Listen => StreamKind::Listen,
-        Kind::Post => StreamKind::Post,
-        Kind::Get | Kind::Sse => StreamKind::Get,
-    });
+    let counted = telemetry::OpenStream::enter(kind.label());
     if kind != Kind::Post {
         flight.becomes_stream();
     }
@@ -305,13 +303,15 @@ async fn stream<D: Downstream>(
         orphan,
         is_tool_call: call.is("tools/call"),
         sse: None,
+        revival: None,
     });
     let Begun { relay, reply, .. } = &mut *begun;
     let mut ended = relay.begin(down, &mut reply.up, ctx).await;
     if ended.is_none() && relay.is_answered() {
         // Its end is about to come, so it is not worth a task.
         let rest = relay.run(down, &mut reply.up, ctx, &worker.shared.phases);
-        ended = Some(Box::pin(rest).await);
+        let end = Box::pin(rest).await;
+        ended = Some(relay.end(down, ctx, end).await);
     }
     if let Some(end) = ended {
         ctx.end = end;
@@ -322,7 +322,34 @@ async fn stream<D: Downstream>(
     if let Aim::Bound(bound) = aim {
         begun.activity = worker.shared.sessions.stream(bound.key, Instant::now());
     }
+    let what = match (kind, aim) {
+        (Kind::Get, Aim::Bound(bound)) if begun.activity.is_some() => {
+            Some(What::Session(bound.key))
+        }
+        (Kind::Listen, _) => listen(down.head(), call).map(What::Listen),
+        _ => None,
+    };
+    let patience = ctx.snapshot.config.streams.reconnect;
+    begun.revival = what.zip(patience).map(|(what, patience)| {
+        Box::new(Revival {
+            patience,
+            dialer: Arc::clone(&worker.dialer),
+            pool: Arc::clone(pool),
+            kept: Kept::of(down.head()),
+            what,
+        })
+    });
     Ok(Next::Stream(begun))
+}
+
+/// The subscription that a request makes, if all of it is here.
+fn listen(head: &dyn RequestHead, call: &Call) -> Option<Listen> {
+    let [id] = call.owed.as_slice() else {
+        return None;
+    };
+    let pieces = call.body.chunks.iter().map(|chunk| &**chunk);
+    let whole = call.body.is_whole();
+    whole.then(|| Listen::of(head.target(), id, pieces))?
 }
 
 /// The head of a stream: never with a length, since we may have something to add at its end, and
@@ -347,133 +374,6 @@ pub async fn send_stream_head<D: Downstream>(
     ctx.streamed = true;
     down.send_head(head.status(), Some(head), edits, Length::Unknown)
         .await
-}
-
-/// Draws from a reply's head what it says about sessions, and returns the id to show the client.
-fn settle_session<'a>(
-    worker: &Worker,
-    head: &dyn RequestHead,
-    ctx: &mut Ctx,
-    pool: &Arc<PoolState>,
-    call: &Call,
-    aim: &'a Aim,
-    reply: &Reply,
-) -> Result<Option<Cow<'a, str>>, Fault> {
-    let status = reply.up.head().status();
-    let issued = reply
-        .up
-        .head()
-        .known(MCP_SESSION_ID)
-        .filter(|id| session_id_is_valid(id));
-    match aim {
-        Aim::Bound(bound) => {
-            let end = match (call.http, status) {
-                (HttpMethod::Delete, _) => Some(SessionEnd::Deleted),
-                (_, 404) => Some(SessionEnd::Forgotten),
-                _ => None,
-            };
-            if let Some(end) = end
-                && worker.shared.sessions.close(bound.key).is_some()
-                && !(bound.adopted && status == 404)
-            {
-                telemetry::session_ended(end);
-            }
-            if issued.is_some_and(|id| id != bound.claims.server_id.as_bytes()) {
-                log::warn!(endpoint = reply.endpoint().name(); "a server changed the id of a session; the first one stays");
-            }
-            Ok(issued.map(|_| Cow::Borrowed(&*bound.sealed)))
-        }
-        Aim::Any { .. } if call.rules == Rules::Handshake && (200..300).contains(&status) => {
-            reply.endpoint().facts.speaks_session_era.learn(true);
-            reply
-                .endpoint()
-                .facts
-                .issues_sessions
-                .learn(issued.is_some());
-            let text = |id| String::from_utf8_lossy(id).into_owned();
-            issued
-                .map(|id| bind(worker, head, ctx, pool, reply, text(id)).map(Cow::Owned))
-                .transpose()
-        }
-        Aim::Any { .. } => {
-            if let Some(id) = issued {
-                let server_id = String::from_utf8_lossy(id).into_owned();
-                worker
-                    .shared
-                    .chores
-                    .delete(orphan(head, pool, reply, server_id));
-            }
-            Ok(None)
-        }
-    }
-}
-
-/// Gives a session back to its server whose opening the client will never hear of.
-fn disown(worker: &Worker, head: &dyn RequestHead, pool: &Arc<PoolState>, reply: &Reply) {
-    if let Some(orphan) = shown_session(head, pool, reply) {
-        give_back(&worker.shared, orphan);
-    }
-}
-
-/// The session that a reply's head shows, as one to be deleted.
-fn shown_session(head: &dyn RequestHead, pool: &Arc<PoolState>, reply: &Reply) -> Option<Orphan> {
-    let id = reply.up.head().known(MCP_SESSION_ID)?;
-    let server_id = String::from_utf8_lossy(id).into_owned();
-    Some(orphan(head, pool, reply, server_id))
-}
-
-/// Has a session deleted that may be in the table by now.
-pub fn give_back(shared: &Shared, orphan: Orphan) {
-    let endpoint = NameHash::from_u64(orphan.endpoint.id());
-    let key = Key::of(orphan.pool.hash, endpoint, &orphan.server_id);
-    if shared.sessions.close(key).is_some() {
-        telemetry::session_ended(SessionEnd::Closed);
-    }
-    shared.chores.delete(orphan);
-}
-
-/// Binds the session that a server has opened to the endpoint, in the id itself.
-fn bind(
-    worker: &Worker,
-    head: &dyn RequestHead,
-    ctx: &mut Ctx,
-    pool: &Arc<PoolState>,
-    reply: &Reply,
-    server_id: String,
-) -> Result<String, Fault> {
-    let endpoint = reply.endpoint();
-    let claims = claims(IdKind::Session, pool, ctx, endpoint, server_id);
-    let Ok(sealed) = worker.shared.keyring.seal(&claims, fresh_nonce()) else {
-        log::warn!(endpoint = endpoint.name(); "a server issued a session id that is too long to be sealed");
-        worker
-            .shared
-            .chores
-            .delete(orphan(head, pool, reply, claims.server_id));
-        return Err(Fault::UpstreamMalformed);
-    };
-    let key = Key::of(claims.pool, claims.endpoint, &claims.server_id);
-    let new = new_session(pool, endpoint, &claims, head);
-    match worker.shared.sessions.open(key, new, Instant::now()) {
-        Ok(()) => telemetry::session_opened(),
-        // Another request took the last place meanwhile: served, but not counted.
-        Err(_) => telemetry::limit_hit(Limit::Sessions),
-    }
-    ctx.session = Some(telemetry::SessionTag::of(&sealed));
-    Ok(sealed)
-}
-
-fn orphan(
-    head: &dyn RequestHead,
-    pool: &Arc<PoolState>,
-    reply: &Reply,
-    server_id: String,
-) -> Orphan {
-    Orphan {
-        pool: Arc::clone(pool),
-        endpoint: Arc::clone(reply.endpoint()),
-        server_id,
-        path: head.target().into(),
-    }
 }
 
 /// Does the answer to a tool call tell of a failure? It is read only if it may.

@@ -19,6 +19,7 @@ use crate::telemetry::{AccessLog, Limit, ToolNames};
 use crate::transport::dial::Target;
 
 use super::links::Links;
+use super::origin::{Origin, Origins};
 
 /// How far this process is on its way out. Only ever moves forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -248,6 +249,8 @@ pub struct Held {
     pub pool: Arc<PoolState>,
     /// The request path the session was opened on.
     pub path: Box<str>,
+    /// What it takes to begin the session again elsewhere, where that is wanted and known.
+    pub origin: Option<Arc<Origin>>,
 }
 
 /// Sessions to delete that may wait; more are dropped and counted.
@@ -443,6 +446,8 @@ pub struct Shared {
     pub keyring: Keyring,
     /// Live sessions, as far as this process has seen them.
     pub sessions: Arc<Table<Held>>,
+    /// What it takes to begin sessions again that are lost.
+    pub origins: Arc<Origins>,
     /// Open HTTP+SSE streams.
     pub links: Arc<Links>,
     /// The access log.

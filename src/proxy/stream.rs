@@ -5,22 +5,23 @@
 //! requests were answered. So comments of ours keep a quiet stream alive, and when the server is
 //! lost, the client is told in the stream, in a place where it can be told.
 
+mod ending;
+
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::call::Owed;
 use super::ctx::{Ctx, End};
-use super::fault::Fault;
 use super::links::Link;
 use super::state::{Phase, Phases};
 use super::watch::LAST_HOPE;
 use crate::config::Streams;
-use crate::mcp::sse::{KEEP_ALIVE, Mode, write_message_event};
-use crate::mcp::{Note, RawId, SseScan, answer};
+use crate::mcp::sse::{KEEP_ALIVE, Mode};
+use crate::mcp::{Note, RawId, SseScan};
 use crate::pool::{Endpoint, HealthState};
-use crate::transport::buffer::Piece;
+use crate::telemetry::StreamKind;
 use crate::transport::{Downstream, Error, Upstream};
 
 /// What kind of stream this is, which decides how it may end.
@@ -34,6 +35,18 @@ pub enum Kind {
     Listen,
     /// HTTP+SSE: carries the answers to all of the session's POSTs.
     Sse,
+}
+
+impl Kind {
+    /// The kind as metrics count it.
+    pub const fn label(self) -> StreamKind {
+        match self {
+            Self::Post => StreamKind::Post,
+            Self::Get => StreamKind::Get,
+            Self::Listen => StreamKind::Listen,
+            Self::Sse => StreamKind::Sse,
+        }
+    }
 }
 
 /// Time limits of a stream. `None` is no limit.
@@ -89,14 +102,11 @@ pub struct Relay {
     opened: Instant,
 }
 
-/// What ended the wait for the next piece.
-enum Next {
-    Piece(Piece),
-    ServerEnd,
-    ServerLost,
-    ClientGone,
+/// What ended a wait.
+enum Next<T> {
+    Ready(T),
+    Ended(End),
     Wake,
-    Drain,
 }
 
 impl Relay {
@@ -144,7 +154,7 @@ impl Relay {
             Ok(end) => end?,
             Err(error) => End::of_write(&error),
         };
-        Some(self.conclude(down, ctx, end).await)
+        Some(self.end(down, ctx, end).await)
     }
 
     async fn forward_arrived<D: Downstream, U: Upstream>(
@@ -177,7 +187,8 @@ impl Relay {
         }
     }
 
-    /// Forwards the stream to its end, and finishes the response. Returns how it ended.
+    /// Forwards the server's stream to its end, and says what that was. The response is not finished
+    /// by it: see [`Self::end`].
     pub async fn run<D: Downstream, U: Upstream>(
         &mut self,
         down: &mut D,
@@ -185,14 +196,14 @@ impl Relay {
         ctx: &mut Ctx,
         phases: &Phases,
     ) -> End {
-        let end = match self.forward(down, up, ctx, phases).await {
+        match self.forward(down, up, ctx, phases).await {
             Ok(end) => end,
             Err(error) => End::of_write(&error),
-        };
-        self.conclude(down, ctx, end).await
+        }
     }
 
-    async fn conclude<D: Downstream>(&mut self, down: &mut D, ctx: &mut Ctx, end: End) -> End {
+    /// Finishes the response, with whatever the client is still owed. How it ended, all in all.
+    pub async fn end<D: Downstream>(&mut self, down: &mut D, ctx: &mut Ctx, end: End) -> End {
         if matches!(end, End::ClientGone | End::ClientWrite) {
             down.abort().await;
             return end;
@@ -200,6 +211,96 @@ impl Relay {
         match self.close(down, ctx, end).await {
             Ok(()) => end,
             Err(error) => End::of_write(&error),
+        }
+    }
+
+    /// What kind of stream it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The id of the last event that has passed.
+    pub fn last_event_id(&self) -> Option<&[u8]> {
+        self.scan.last_event_id()
+    }
+
+    /// The server is lost in the middle: what it has begun is made into something that clients
+    /// ignore, so that events of ours, or of another server, may follow.
+    ///
+    /// # Errors
+    /// The client could not be written to.
+    pub async fn cut_off<D: Downstream>(
+        &mut self,
+        down: &mut D,
+        ctx: &mut Ctx,
+    ) -> Result<(), Error> {
+        let mut tail = Vec::new();
+        self.scan.poison_partial(&mut tail);
+        self.scan.feed(&tail, &mut |_| {});
+        if !tail.is_empty() {
+            self.send(down, ctx, &tail).await?;
+        }
+        // Silence is ours from here on.
+        self.last_from_server = Instant::now();
+        Ok(())
+    }
+
+    /// Goes on with the events of `endpoint`, of which `first` were read.
+    ///
+    /// # Errors
+    /// The client could not be written to.
+    pub async fn go_on<D: Downstream>(
+        &mut self,
+        down: &mut D,
+        ctx: &mut Ctx,
+        endpoint: Arc<Endpoint>,
+        first: &[u8],
+    ) -> Result<(), Error> {
+        ctx.endpoint = Some(endpoint.id());
+        self.endpoint = endpoint;
+        self.last_from_server = Instant::now();
+        self.observe(first);
+        if !first.is_empty() {
+            self.send(down, ctx, first).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for `ready` while the client's stream is kept going; how the stream has ended, if it
+    /// has meanwhile.
+    ///
+    /// # Errors
+    /// The client could not be written to.
+    pub async fn hold<D: Downstream, T>(
+        &mut self,
+        down: &mut D,
+        ctx: &mut Ctx,
+        phases: &Phases,
+        mut ready: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Result<Result<T, End>, Error> {
+        loop {
+            down.alarm().at(self.wake());
+            let next = poll_fn(|context| {
+                if let Poll::Ready(value) = ready(context) {
+                    return Poll::Ready(Next::Ready(value));
+                }
+                if down.poll_gone(context).is_ready() {
+                    return Poll::Ready(Next::Ended(End::ClientGone));
+                }
+                if phases.now() == Phase::Ending {
+                    return Poll::Ready(Next::Ended(End::Drain));
+                }
+                down.alarm().poll(context).map(|()| Next::Wake)
+            });
+            match next.await {
+                Next::Ready(value) => return Ok(Ok(value)),
+                Next::Ended(end) => return Ok(Err(end)),
+                Next::Wake => {
+                    if let Some(end) = self.tick(down, ctx).await? {
+                        return Ok(Err(end));
+                    }
+                }
+            }
         }
     }
 
@@ -222,8 +323,9 @@ impl Relay {
     ) -> Result<End, Error> {
         down.flush().await?;
         loop {
-            match self.next(down, up, phases).await {
-                Next::Piece(piece) => {
+            let waited = self.hold(down, ctx, phases, |context| up.poll_body(context));
+            match waited.await? {
+                Ok(Ok(Some(piece))) => {
                     self.last_from_server = Instant::now();
                     self.observe(&piece);
                     self.send(down, ctx, &piece).await?;
@@ -231,43 +333,11 @@ impl Relay {
                         return Ok(End::TooLarge);
                     }
                 }
-                Next::ServerEnd => return Ok(self.end_of_server()),
-                Next::ServerLost => return Ok(End::UpstreamLost),
-                Next::ClientGone => return Ok(End::ClientGone),
-                Next::Drain => return Ok(End::Drain),
-                Next::Wake => {
-                    if let Some(end) = self.tick(down, ctx).await? {
-                        return Ok(end);
-                    }
-                }
+                Ok(Ok(None)) => return Ok(self.end_of_server()),
+                Ok(Err(_)) => return Ok(End::UpstreamLost),
+                Err(end) => return Ok(end),
             }
         }
-    }
-
-    async fn next<D: Downstream, U: Upstream>(
-        &self,
-        down: &mut D,
-        up: &mut U,
-        phases: &Phases,
-    ) -> Next {
-        down.alarm().at(self.wake());
-        poll_fn(|context| {
-            if let Poll::Ready(piece) = up.poll_body(context) {
-                return Poll::Ready(match piece {
-                    Ok(Some(piece)) => Next::Piece(piece),
-                    Ok(None) => Next::ServerEnd,
-                    Err(_) => Next::ServerLost,
-                });
-            }
-            if down.poll_gone(context).is_ready() {
-                return Poll::Ready(Next::ClientGone);
-            }
-            if phases.now() == Phase::Ending {
-                return Poll::Ready(Next::Drain);
-            }
-            down.alarm().poll(context).map(|()| Next::Wake)
-        })
-        .await
     }
 
     /// Watches a piece pass: which requests it answers, and where events end.
@@ -368,60 +438,6 @@ impl Relay {
         }
         Ok(None)
     }
-
-    /// What a proper end of the server's stream means.
-    fn end_of_server(&self) -> End {
-        match self.kind {
-            Kind::Get => End::Complete,
-            Kind::Sse => End::UpstreamLost,
-            Kind::Post | Kind::Listen if self.owed.is_empty() => End::Complete,
-            // A server that gave the client a point to resume from may close on purpose; the
-            // client comes back with GET and Last-Event-ID.
-            Kind::Post if self.scan.event_id_seen() && self.scan.at_boundary() => End::Resumable,
-            Kind::Post | Kind::Listen => End::UpstreamLost,
-        }
-    }
-
-    /// Ends the response: first whatever the client is still owed, then the proper end.
-    async fn close<D: Downstream>(
-        &mut self,
-        down: &mut D,
-        ctx: &mut Ctx,
-        end: End,
-    ) -> Result<(), Error> {
-        let tail = self.last_words(end);
-        if !tail.is_empty() {
-            self.send(down, ctx, &tail).await?;
-        }
-        down.finish().await
-    }
-
-    /// The events that tell the client what it would otherwise wait for.
-    fn last_words(&mut self, end: End) -> Vec<u8> {
-        let mut tail = Vec::new();
-        if end == End::Complete || end == End::Resumable {
-            return tail;
-        }
-        if !self.scan.at_boundary() {
-            self.scan.poison_partial(&mut tail);
-        }
-        let mut owed = std::mem::take(&mut self.owed);
-        if let Some(link) = &self.link {
-            owed.extend(link.take());
-        }
-        for id in &owed {
-            let message = match (self.kind, end) {
-                // Clients take the result of a listen as the cue to open it again, an error not.
-                (Kind::Listen, _) => listen_result(id),
-                (_, End::Drain) => failure(id, Fault::Draining),
-                (_, End::Timeout) => failure(id, Fault::UpstreamTimeout),
-                (_, End::TooLarge) => failure(id, Fault::UpstreamMalformed),
-                _ => failure(id, Fault::UpstreamClosed),
-            };
-            write_message_event(&mut tail, &message);
-        }
-        tail
-    }
 }
 
 fn settle(owed: &mut Owed, link: Option<&Link>, id: &RawId) {
@@ -429,18 +445,4 @@ fn settle(owed: &mut Owed, link: Option<&Link>, id: &RawId) {
     if let Some(link) = link {
         link.settle(id);
     }
-}
-
-fn failure(id: &RawId, fault: Fault) -> Vec<u8> {
-    let row = fault.row();
-    answer::error(Some(id), row.code, row.message, None)
-}
-
-/// The graceful end of `subscriptions/listen` (2026-07-28).
-fn listen_result(id: &RawId) -> Vec<u8> {
-    let result = format!(
-        r#"{{"resultType":"complete","_meta":{{"io.modelcontextprotocol/subscriptionId":{}}}}}"#,
-        id.as_json()
-    );
-    answer::result(id, &result)
 }

@@ -11,7 +11,8 @@ use super::ctx::{Ctx, End};
 use super::finish;
 use super::forward::Reply;
 use super::legacy_sse::SseSession;
-use super::relay::give_back;
+use super::revival::Revival;
+use super::settle::give_back;
 use super::state::{Held, InFlight, Orphan, Shared};
 use super::stream::Relay;
 use crate::session::StreamGuard;
@@ -34,6 +35,8 @@ pub struct Begun {
     pub is_tool_call: bool,
     /// The session that this stream is, in HTTP+SSE.
     pub sse: Option<SseSession>,
+    /// What it takes to ask for the stream again, where that can be done.
+    pub revival: Option<Box<Revival>>,
 }
 
 impl Begun {
@@ -99,8 +102,24 @@ impl<D: Downstream> Streaming<D> {
             begun,
             ..
         } = self;
-        let Begun { relay, reply, .. } = begun;
-        ctx.end = relay.run(down, &mut reply.up, ctx, &shared.phases).await;
+        let Begun {
+            relay,
+            reply,
+            revival,
+            ..
+        } = begun;
+        let end = loop {
+            let end = relay.run(down, &mut reply.up, ctx, &shared.phases).await;
+            let Some(revival) = revival.as_ref().filter(|_| end == End::UpstreamLost) else {
+                break end;
+            };
+            // Boxed: it is rare, and every stream would hold the room for it.
+            match Box::pin(revival.revive(shared, down, ctx, relay)).await {
+                Ok(again) => *reply = again,
+                Err(instead) => break instead,
+            }
+        };
+        ctx.end = relay.end(down, ctx, end).await;
     }
 
     #[expect(

@@ -5,7 +5,6 @@
 //! are ours, because Pingora's own stop is a fixed sleep after which streams are cut.
 
 mod admin;
-mod ask;
 mod checks;
 pub mod connection;
 pub mod demo;
@@ -39,6 +38,7 @@ use tokio::sync::watch;
 use crate::config::{self, Config};
 use crate::demo::DemoServer;
 use crate::pool::PoolError;
+use crate::proxy::origin::Origins;
 use crate::proxy::state::{Chores, Flight, Phase, Phases, Shared, Snapshot, phases};
 use crate::session::{Caps, KeyError, Table, load_or_create};
 use crate::telemetry::{AccessLog, Target, ToolNames};
@@ -258,6 +258,7 @@ fn shared(
     Ok(Shared {
         keyring: keys.keyring,
         sessions: Arc::new(Table::new(caps, Instant::now())),
+        origins: Origins::new(sessions.recovery_memory),
         links: Arc::default(),
         log,
         tools,

@@ -21,10 +21,10 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::ask::{Answer, SESSION_REVISION, ask, delete_session};
 use crate::config::{self, Eras, Transport};
 use crate::mcp::headers::MCP_SESSION_ID;
 use crate::pool::{Endpoint, Fact};
+use crate::proxy::ask::{Answer, Question, SESSION_REVISION, ask, delete_session};
 use crate::proxy::state::PoolState;
 use crate::telemetry::ToolNames;
 use crate::transport::dial::Dialer;
@@ -403,10 +403,9 @@ impl McpCheck {
                 .iter()
                 .map(|(name, value)| (*name, value.as_slice()))
                 .collect();
-            ask(
-                &pool, &endpoint, &dialer, address, &path, method, &fields, body,
-            )
-            .await
+            let question = Question::own(method, &path, &fields);
+            let question = question.with_body(body.as_deref().map(str::as_bytes));
+            ask(&pool, &endpoint, &dialer, address, question).await
         }
     }
 

@@ -13,10 +13,10 @@ use pingora_load_balancing::Backend;
 use tokio::sync::{Mutex, Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-use super::ask::delete_session;
 use super::checks::{Checker, check_for};
 use crate::config::HostPort;
 use crate::pool::{Endpoint, Health, HealthState};
+use crate::proxy::ask::delete_session;
 use crate::proxy::state::{Orphan, Phase, Phases, PoolState, Shared, Waiting};
 use crate::session::NameHash;
 use crate::telemetry::{self, SessionEnd, ToolNames};
@@ -157,9 +157,11 @@ async fn watch_endpoint(
 
 /// The sessions of an endpoint that is down are lost; their clients are told as they ask.
 fn lose_sessions(shared: &Shared, pool: &PoolState, endpoint: &Endpoint) {
+    let name = NameHash::from_u64(endpoint.id());
+    // Those that can be begun again are, as their clients ask for them.
     let lost = shared
         .sessions
-        .close_endpoint(pool.hash, NameHash::from_u64(endpoint.id()));
+        .close_endpoint(pool.hash, name, |live| live.guard.origin.is_some());
     for _ in &lost {
         telemetry::session_ended(SessionEnd::Lost);
     }

@@ -207,11 +207,46 @@ impl<T: Send> Table<T> {
         self.remove(&mut shard, key)
     }
 
-    /// Takes out every session of an endpoint that is lost, removed or drained to its deadline.
+    /// Binds a session to another endpoint of its pool, which knows it as `server_id`. Its key stays,
+    /// for the client's id stays. What was kept with it is returned; `None` if the session is not in
+    /// the table, and `guard` is dropped then.
+    ///
+    /// Whoever holds the session's pulse sees it end and looks here again.
+    pub fn rebind(
+        &self,
+        key: Key,
+        endpoint: NameHash,
+        server_id: &str,
+        guard: T,
+        now: Instant,
+    ) -> Option<T> {
+        let mut shard = self.shard(key);
+        let live = shard.get_mut(&key)?;
+        self.ledger.rebind(live.pool, live.endpoint, endpoint);
+        live.endpoint = endpoint;
+        live.server_id = server_id.into();
+        live.pulse.end();
+        live.pulse = Pulse::new(self.base, now);
+        Some(std::mem::replace(&mut live.guard, guard))
+    }
+
+    /// What `look` reads of a session in the table, under the lock of its shard: it is short and does
+    /// not call the table.
+    pub fn look<R>(&self, key: Key, look: impl FnOnce(&Live<T>) -> R) -> Option<R> {
+        self.shard(key).get(&key).map(look)
+    }
+
+    /// Takes out every session of an endpoint that is lost, removed or drained to its deadline, but
+    /// for those that `keep` accepts, which runs under the lock of their shard.
     ///
     /// Walks the whole table, one shard's lock at a time, unless the endpoint has no session: about
     /// 20 ms at a million. Better not on a thread that serves requests.
-    pub fn close_endpoint(&self, pool: NameHash, endpoint: NameHash) -> Vec<Live<T>> {
+    pub fn close_endpoint(
+        &self,
+        pool: NameHash,
+        endpoint: NameHash,
+        keep: impl Fn(&Live<T>) -> bool,
+    ) -> Vec<Live<T>> {
         let count = self.endpoint_len(pool, endpoint);
         if count == 0 {
             return Vec::new(); // Asked again and again while clients of a lost endpoint come back.
@@ -220,7 +255,9 @@ impl<T: Send> Table<T> {
         for shard in &self.shards {
             let mut shard = lock(shard);
             let from = closed.len();
-            let lost = |_: &Key, live: &mut Live<T>| live.endpoint == endpoint && live.pool == pool;
+            let lost = |_: &Key, live: &mut Live<T>| {
+                live.endpoint == endpoint && live.pool == pool && !keep(live)
+            };
             closed.extend(shard.extract_if(lost).map(|(_, live)| live));
             self.forget(&mut shard, &closed[from..]);
         }

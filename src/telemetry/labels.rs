@@ -157,8 +157,20 @@ closed_set! {
         SessionsPerPool = "sessions_per_pool",
         /// Open streams of one session.
         StreamsPerSession = "streams_per_session",
+        /// Memory for what it takes to begin lost sessions again.
+        Origins = "origins",
         /// Background work waiting to be done, such as deleting sessions that no one uses.
         Chores = "chores",
+    }
+}
+
+closed_set! {
+    /// What came of beginning a lost session again.
+    pub enum RecoveryOutcome {
+        /// It goes on at another endpoint.
+        Success = "success",
+        /// No endpoint took it, or the client has to begin anew.
+        Failed = "failed",
     }
 }
 

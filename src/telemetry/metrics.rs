@@ -40,8 +40,8 @@ pub use self::record::{RequestRecord, flush, gather, record_request};
 use self::scrape::RateWindow;
 pub use self::scrape::{CONTENT_TYPE, EndpointView, render};
 use super::labels::{
-    HandshakeFailure, Limit, RefusedId, RetryOutcome, SessionEnd, StreamEnd, StreamKind,
-    ToolOutcome,
+    HandshakeFailure, Limit, RecoveryOutcome, RefusedId, RetryOutcome, SessionEnd, StreamEnd,
+    StreamKind, ToolOutcome,
 };
 
 /// The type of a family, as the exposition names it.
@@ -120,10 +120,14 @@ table! {
         "Streams open now.";
     STREAMS_ENDED = Counter "tidegate_streams_ended_total" ["kind", "reason"]
         "Streams ended, by what carried them and why they ended.";
+    STREAMS_REESTABLISHED = Counter "tidegate_streams_reestablished_total" ["kind"]
+        "Streams whose server was lost and that went on with another, or the same, behind the client's.";
     REFUSED_IDS = Counter "tidegate_refused_ids_total" ["reason"]
         "Session ids that were answered as unknown.";
     LIMITS_HIT = Counter "tidegate_limits_hit_total" ["limit"]
         "Times a limit refused or cut something.";
+    RECOVERIES = Counter "tidegate_session_recoveries_total" ["pool", "outcome"]
+        "Sessions that were begun again after their endpoint was lost.";
     HANDSHAKES_FAILED = Counter "tidegate_tls_handshakes_failed_total" ["reason"]
         "TLS handshakes with clients that came to nothing.";
     RETRIES = Counter "tidegate_retries_total" ["pool", "outcome"]
@@ -184,8 +188,10 @@ pub(crate) struct Metrics {
     streams: Vec<IntGauge>,
     /// By kind, then by reason.
     streams_ended: Vec<Vec<IntCounter>>,
+    streams_reestablished: Vec<IntCounter>,
     refused_ids: Vec<IntCounter>,
     limits_hit: Vec<IntCounter>,
+    recoveries: IntCounterVec,
     handshakes_failed: Vec<IntCounter>,
     retries: IntCounterVec,
     label_overflow: IntCounter,
@@ -205,6 +211,7 @@ impl Metrics {
         let request_duration = histograms(&registry, &REQUEST_DURATION, REQUEST_BUCKETS);
         let tool_calls = counters(&registry, &TOOL_CALLS);
         let tool_duration = histograms(&registry, &TOOL_DURATION, TOOL_BUCKETS);
+        let recoveries = counters(&registry, &RECOVERIES);
         let retries = counters(&registry, &RETRIES);
         let streams = gauges(&registry, &STREAMS);
         let streams_ended = counters(&registry, &STREAMS_ENDED);
@@ -214,6 +221,9 @@ impl Metrics {
         tool_duration.with_label_values(&["", ""]);
         for outcome in ToolOutcome::ALL {
             tool_calls.with_label_values(&["", "", outcome.as_str()]);
+        }
+        for outcome in RecoveryOutcome::ALL {
+            recoveries.with_label_values(&["", outcome.as_str()]);
         }
         for outcome in RetryOutcome::ALL {
             retries.with_label_values(&["", outcome.as_str()]);
@@ -246,6 +256,11 @@ impl Metrics {
                 .map(|kind| streams.with_label_values(&[kind.as_str()]))
                 .collect(),
             streams_ended: StreamKind::ALL.iter().map(ended).collect(),
+            streams_reestablished: one_each(
+                &registry,
+                &STREAMS_REESTABLISHED,
+                StreamKind::ALL.iter().map(|kind| kind.as_str()),
+            ),
             refused_ids: one_each(
                 &registry,
                 &REFUSED_IDS,
@@ -256,6 +271,7 @@ impl Metrics {
                 &LIMITS_HIT,
                 Limit::ALL.iter().map(|limit| limit.as_str()),
             ),
+            recoveries,
             handshakes_failed: one_each(
                 &registry,
                 &HANDSHAKES_FAILED,
@@ -291,6 +307,11 @@ pub fn set_sessions(live: usize) {
         .set(i64::try_from(live).unwrap_or(i64::MAX));
 }
 
+/// Counts a stream that goes on after its server was lost.
+pub fn stream_reestablished(kind: StreamKind) {
+    METRICS.streams_reestablished[kind as usize].inc();
+}
+
 /// Counts a session id that was answered as unknown.
 pub fn id_refused(reason: RefusedId) {
     METRICS.refused_ids[reason as usize].inc();
@@ -299,6 +320,20 @@ pub fn id_refused(reason: RefusedId) {
 /// Counts a limit that refused or cut something.
 pub fn limit_hit(limit: Limit) {
     METRICS.limits_hit[limit as usize].inc();
+}
+
+/// Counts a session that was, or was not, begun again elsewhere. `pool` is a name from the
+/// configuration.
+pub fn session_recovered(pool: &str, success: bool) {
+    let outcome = if success {
+        RecoveryOutcome::Success
+    } else {
+        RecoveryOutcome::Failed
+    };
+    METRICS
+        .recoveries
+        .with_label_values(&[pool, outcome.as_str()])
+        .inc();
 }
 
 /// Counts a TLS handshake that came to nothing.

@@ -23,5 +23,5 @@ pub use labels::{
 pub use metrics::{
     ActiveConnection, CONTENT_TYPE, EndpointView, OpenStream, RequestRecord, flush, gather,
     handshake_failed, id_refused, limit_hit, record_request, render, retried, session_ended,
-    session_opened, set_sessions, tick,
+    session_opened, session_recovered, set_sessions, stream_reestablished, tick,
 };

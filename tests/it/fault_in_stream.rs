@@ -291,7 +291,7 @@ async fn http2_clients_are_told_the_same_way() {
 #[tokio::test]
 async fn a_server_that_dies_takes_no_stream_with_it_silently() {
     let a = Endpoint::start("a").await;
-    let (_gate, client, session) = gate_and_session(&a, "", "").await;
+    let (_gate, client, session) = gate_and_session(&a, "streams: { reconnect: off }", "").await;
     let long = json!({"name": "ticks", "arguments": {"n": 9, "every_ms": 60_000}});
     let one = start(&client, None, &json!(1), long.clone()).await;
     let two = start(&client, Some(&session), &json!("1"), long).await;
@@ -342,7 +342,7 @@ async fn a_resumable_stream_that_is_cut_in_an_event_is_no_intention() {
 #[tokio::test]
 async fn a_get_stream_that_is_cut_in_an_event_ends_without_a_broken_message() {
     let a = Endpoint::start("a").await;
-    let (_gate, client, session) = gate_and_session(&a, "", "").await;
+    let (_gate, client, session) = gate_and_session(&a, "streams: { reconnect: off }", "").await;
     let own = a.sessions()[0].clone();
     let note = json!({"jsonrpc": "2.0", "method": "notifications/n", "params": {"text": "hello"}});
     for cut in [3, 20, 40] {

@@ -14,6 +14,8 @@ mod legacy_sse;
 mod lifecycle;
 mod limits;
 mod plain_http;
+mod recovery;
+mod revival;
 mod session_era;
 mod stateless_era;
 mod streams;

@@ -206,7 +206,7 @@ impl World {
         let before = self.model.len();
         self.model
             .retain(|_, s| (s.who.pool, s.who.endpoint) != (who.pool, who.endpoint));
-        let closed = self.table.close_endpoint(pool(who), name(who));
+        let closed = self.table.close_endpoint(pool(who), name(who), |_| false);
         assert_eq!(closed.len(), before - self.model.len());
     }
 

@@ -168,12 +168,14 @@ fn sessions(fields: &Fields<'_>) -> Sessions {
         idle_ttl: fields.duration("idle_ttl"),
         max,
         max_per_pool: max_per_pool.min(max),
+        recovery_memory: fields.size("recovery_memory"),
     }
 }
 
 fn streams(fields: &Fields<'_>) -> Streams {
     Streams {
         keep_alive: fields.duration("keep_alive"),
+        reconnect: fields.duration_or_off("reconnect"),
         max_event: fields.size("max_event"),
     }
 }

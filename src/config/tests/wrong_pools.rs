@@ -44,11 +44,7 @@ fn pools_are_checked() {
             "balance: consistent_hash\nhash_on: «'header:a b'»",
             "not the name of a header",
         ),
-        (
-            In::Pool,
-            "on_endpoint_loss: «reinitialize»",
-            "takes not_found",
-        ),
+        (In::Pool, "on_endpoint_loss: «retry»", "takes not_found"),
         (In::Pool, "eras: «old»", "auto | session | stateless | both"),
         (In::Pool, "resolve_every: «30»", "write 30s"),
         (In::Pool, "resolve_every: «0s»", "the least is 1s"),

@@ -197,6 +197,11 @@ impl SseScan {
         self.id_seen
     }
 
+    /// The id of the last complete event that had one; `None` if there was none, or it was too long.
+    pub fn last_event_id(&self) -> Option<&[u8]> {
+        self.ids.last().filter(|id| !id.is_empty())
+    }
+
     /// Was the last complete event a priming one, with nothing begun after it? An end of the stream
     /// here is the server's intention.
     pub fn last_was_priming(&self) -> bool {

@@ -139,6 +139,13 @@ impl Ledger {
         lower(&mut totals.endpoints, (pool, endpoint));
     }
 
+    /// Counts a session for another endpoint of its pool.
+    pub(super) fn rebind(&self, pool: NameHash, from: NameHash, to: NameHash) {
+        let mut totals = lock(&self.totals);
+        lower(&mut totals.endpoints, (pool, from));
+        *totals.endpoints.entry((pool, to)).or_default() += 1;
+    }
+
     pub(super) fn total(&self) -> usize {
         lock(&self.totals).all
     }

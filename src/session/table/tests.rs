@@ -242,7 +242,7 @@ fn a_lost_endpoint_takes_its_sessions_and_no_others() {
         );
     }
     let count = table.endpoint_len(pool(0), endpoint(1));
-    let closed = table.close_endpoint(pool(0), endpoint(1));
+    let closed = table.close_endpoint(pool(0), endpoint(1), |_| false);
     assert!(count > 0 && closed.len() == count);
     assert!(
         closed

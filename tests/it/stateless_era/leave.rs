@@ -157,7 +157,10 @@ async fn a_listener_is_acknowledged_told_and_ended_by_its_server() {
 #[tokio::test]
 async fn a_listener_whose_server_dies_gets_the_graceful_result() {
     let a = Endpoint::start("a").await;
-    let gate = Tidegate::in_front_of(&[&a]).await;
+    let gate = Tidegate::build(&[&a])
+        .config("streams: { reconnect: 300ms }")
+        .start()
+        .await;
     let client = gate.client();
     for id in [json!(7), json!("seven")] {
         let mut stream = client.send(listen(&id)).await;

@@ -1,5 +1,5 @@
-//! One request of ours to an endpoint: the questions of the health check, and the deletion of
-//! sessions that nobody uses.
+//! One request of ours to an endpoint: the questions of the health check, the deletion of sessions
+//! that nobody uses, the beginning of one again elsewhere.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,9 +8,9 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::timeout;
 
+use super::state::PoolState;
 use crate::mcp::headers::MCP_SESSION_ID;
 use crate::pool::Endpoint;
-use crate::proxy::state::PoolState;
 use crate::transport::dial::{Dialer, Target};
 use crate::transport::fields::{Name, Names};
 use crate::transport::{Edits, Headers, Http, Length, Outgoing, RequestHead, Upstream};
@@ -18,31 +18,32 @@ use crate::transport::{Edits, Headers, Http, Length, Outgoing, RequestHead, Upst
 /// Bound on the answer to a probe; a longer one is cut off and counts as read.
 const ANSWER_MAX: usize = 512 * 1024;
 /// The revision named where a session's own is not known.
-pub(super) const SESSION_REVISION: &str = "2025-11-25";
+pub const SESSION_REVISION: &str = "2025-11-25";
 
 /// An answer to a probe.
-pub(super) struct Answer {
+pub struct Answer {
     /// HTTP status.
-    pub(super) status: u16,
+    pub status: u16,
     /// The session id it showed, if any.
-    pub(super) session: Option<String>,
+    pub session: Option<String>,
     /// The JSON-RPC message, if there was one.
-    pub(super) message: Option<Value>,
+    pub message: Option<Value>,
 }
 
 impl Answer {
-    pub(super) fn result(&self) -> Option<&Value> {
+    /// The message's `result`, if it has one.
+    pub fn result(&self) -> Option<&Value> {
         self.message.as_ref()?.get("result")
     }
 
     /// The server wants credentials that we do not have: it is alive, and that is all we can ask.
-    pub(super) fn wants_credentials(&self) -> bool {
+    pub fn wants_credentials(&self) -> bool {
         matches!(self.status, 401 | 403)
     }
 }
 
-/// The head of a request that comes from us.
-struct OwnHead;
+/// The head of a request that comes from us: no field of anybody's.
+pub struct OwnHead;
 
 impl Headers for OwnHead {
     fn get(&self, _: &str) -> Option<&[u8]> {
@@ -69,17 +70,55 @@ impl RequestHead for OwnHead {
     }
 }
 
-/// One request of ours to an endpoint, and its answer.
-pub(super) async fn ask(
+/// What is asked.
+pub struct Question<'a> {
+    /// The HTTP method.
+    pub method: &'a str,
+    /// The request target.
+    pub path: &'a str,
+    /// Whose fields go along: [`OwnHead`], or the head of a client's request on whose behalf it is
+    /// asked.
+    pub from: &'a dyn RequestHead,
+    /// Those of its fields that do not.
+    pub drop: Names,
+    /// Fields of ours.
+    pub fields: &'a [(&'static str, &'a [u8])],
+    /// A JSON-RPC message, for a POST.
+    pub body: Option<&'a [u8]>,
+}
+
+impl<'a> Question<'a> {
+    /// A question with nobody's fields but ours.
+    pub fn own(method: &'a str, path: &'a str, fields: &'a [(&'static str, &'a [u8])]) -> Self {
+        Self {
+            method,
+            path,
+            from: &OwnHead,
+            drop: Names::NONE,
+            fields,
+            body: None,
+        }
+    }
+
+    /// The same with a message.
+    pub fn with_body(self, body: Option<&'a [u8]>) -> Self {
+        Self { body, ..self }
+    }
+}
+
+/// Asks an endpoint on a connection of its own, and reads the answer as far as it is of use. The
+/// caller bounds the time.
+///
+/// # Errors
+/// What went wrong on the wire, for the log.
+pub async fn ask(
     pool: &PoolState,
     endpoint: &Endpoint,
     dialer: &Arc<Dialer>,
     address: SocketAddr,
-    path: &str,
-    method: &str,
-    fields: &[(&'static str, &[u8])],
-    body: Option<String>,
+    question: Question<'_>,
 ) -> Result<Answer, String> {
+    let Question { method, body, .. } = question;
     let dialed = pool.target(endpoint.id(), address);
     let (target, authority) = dialed.ok_or("unknown endpoint")?;
     // On a connection of its own: what a question finds must not depend on an older one.
@@ -95,23 +134,21 @@ pub(super) async fn ask(
     if body.is_some() {
         set.push(("content-type", b"application/json"));
     }
-    set.extend_from_slice(fields);
+    set.extend_from_slice(question.fields);
     let out = Outgoing {
-        head: &OwnHead,
+        head: question.from,
         method,
-        target: path,
+        target: question.path,
         authority,
         edits: Edits {
             set: &set,
-            drop: Names::NONE,
+            drop: question.drop,
         },
-        length: body
-            .as_ref()
-            .map_or(Length::None, |body| Length::Exact(body.len() as u64)),
+        length: body.map_or(Length::None, |body| Length::Exact(body.len() as u64)),
     };
     up.send_head(&out).await.map_err(wrong)?;
     if let Some(body) = body {
-        up.send_body(body.as_bytes()).await.map_err(wrong)?;
+        up.send_body(body).await.map_err(wrong)?;
     }
     up.finish().await.map_err(wrong)?;
     up.read_head().await.map_err(wrong)?;
@@ -163,7 +200,7 @@ fn first_response(bytes: &[u8]) -> Option<Value> {
 }
 
 /// Deletes a session on a server on behalf of nobody; best effort, bounded in time.
-pub(super) async fn delete_session(
+pub async fn delete_session(
     pool: &PoolState,
     endpoint: &Endpoint,
     dialer: &Arc<Dialer>,
@@ -177,9 +214,8 @@ pub(super) async fn delete_session(
         (MCP_SESSION_ID, server_id.as_bytes()),
         ("mcp-protocol-version", SESSION_REVISION.as_bytes()),
     ];
-    let asking = ask(
-        pool, endpoint, dialer, address, path, "DELETE", &fields, None,
-    );
+    let question = Question::own("DELETE", path, &fields);
+    let asking = ask(pool, endpoint, dialer, address, question);
     match timeout(Duration::from_secs(5), asking).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => {

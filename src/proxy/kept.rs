@@ -1,0 +1,138 @@
+//! What is kept of a request's head for as long as its stream lasts, in case the stream has to be
+//! asked for again.
+//!
+//! Most fields say something about the client's connection, or nothing that a server goes by; of
+//! most requests only the revision and the credentials are left. A stream may last for hours and
+//! there may be tens of thousands of them.
+
+use crate::transport::fields::Name;
+use crate::transport::{Headers, Http, RequestHead};
+
+/// Fields that are not kept: they are of this one exchange, written anew, or of no use.
+const LEFT: &[&str] = &[
+    "accept",
+    "accept-charset",
+    "accept-encoding",
+    "accept-language",
+    "cache-control",
+    "content-length",
+    "content-type",
+    "host",
+    "last-event-id",
+    "mcp-session-id",
+    "origin",
+    "pragma",
+    "priority",
+    "referer",
+    "user-agent",
+];
+
+/// Fields of a head, as lines.
+#[derive(Debug, Clone)]
+pub struct Kept(Box<[u8]>);
+
+impl Kept {
+    /// What has to be kept of `head`.
+    pub fn of(head: &(impl RequestHead + ?Sized)) -> Self {
+        let nominated = head.get("connection").map(<[u8]>::to_vec);
+        let is_nominated = |name: Name<'_>| {
+            nominated.as_deref().is_some_and(|list| {
+                list.split(|byte| *byte == b',')
+                    .any(|token| token.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
+            })
+        };
+        let mut lines = Vec::new();
+        head.each(&mut |name, value| {
+            let left = LEFT.iter().any(|other| name.is(other));
+            if !left && !name.is_hop_by_hop() && !name.begins("sec-") && !is_nominated(name) {
+                lines.extend_from_slice(name.as_bytes());
+                lines.push(b':');
+                lines.extend_from_slice(value);
+                lines.push(b'\n');
+            }
+        });
+        Self(lines.into_boxed_slice())
+    }
+
+    fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.0.split(|byte| *byte == b'\n').filter_map(|line| {
+            let colon = line.iter().position(|byte| *byte == b':')?;
+            Some((&line[..colon], &line[colon + 1..]))
+        })
+    }
+}
+
+impl Headers for Kept {
+    fn get(&self, name: &str) -> Option<&[u8]> {
+        let mut fields = self.fields();
+        let found = fields.find(|(other, _)| other.eq_ignore_ascii_case(name.as_bytes()))?;
+        Some(found.1)
+    }
+
+    fn count(&self, name: &str) -> usize {
+        let same = |(other, _): &(&[u8], &[u8])| other.eq_ignore_ascii_case(name.as_bytes());
+        self.fields().filter(same).count()
+    }
+
+    fn each<'a>(&'a self, f: &mut dyn FnMut(Name<'a>, &'a [u8])) {
+        for (name, value) in self.fields() {
+            f(Name::new(name), value);
+        }
+    }
+}
+
+impl RequestHead for Kept {
+    fn method(&self) -> &str {
+        "GET"
+    }
+    fn target(&self) -> &str {
+        "/"
+    }
+    fn authority(&self) -> Option<&str> {
+        None
+    }
+    fn version(&self) -> Http {
+        Http::V11
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::h1::head::Head;
+
+    #[test]
+    fn what_a_server_goes_by_is_kept() {
+        let text = "GET /mcp HTTP/1.1\r\nHost: h\r\nAccept: text/event-stream\r\nUser-Agent: u\r\n\
+                    Mcp-Session-Id: s\r\nAuthorization: Bearer a:b\r\nX-Api-Key: k\r\nX-Hop: 1\r\n\
+                    Connection: keep-alive, x-hop\r\nSec-Fetch-Mode: cors\r\n\
+                    MCP-Protocol-Version: 2025-11-25\r\nCookie: a=1\r\nCookie: b=2\r\n\r\n";
+        let kept = Kept::of(&Head::parse(text.as_bytes(), 100).unwrap());
+        assert_eq!(kept.get("authorization"), Some(&b"Bearer a:b"[..]));
+        assert_eq!(kept.get("mcp-protocol-version"), Some(&b"2025-11-25"[..]));
+        assert_eq!(kept.count("cookie"), 2);
+        let mut names = Vec::new();
+        kept.each(&mut |name, _| names.push(name.as_bytes().to_ascii_lowercase()));
+        let names: Vec<_> = names
+            .iter()
+            .map(|name| str::from_utf8(name).unwrap())
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "authorization",
+                "x-api-key",
+                "mcp-protocol-version",
+                "cookie",
+                "cookie"
+            ]
+        );
+    }
+
+    #[test]
+    fn of_an_ordinary_stream_nearly_nothing_is_kept() {
+        let text = "GET /mcp HTTP/1.1\r\nHost: h\r\nAccept: text/event-stream\r\n\r\n";
+        let kept = Kept::of(&Head::parse(text.as_bytes(), 100).unwrap());
+        assert!(kept.0.is_empty());
+    }
+}

@@ -1,0 +1,78 @@
+//! How a stream ends: never without an answer for whoever waits for one.
+
+use super::{Kind, Relay};
+use crate::mcp::sse::write_message_event;
+use crate::mcp::{RawId, answer};
+use crate::proxy::ctx::{Ctx, End};
+use crate::proxy::fault::Fault;
+use crate::transport::{Downstream, Error};
+
+impl Relay {
+    /// What a proper end of the server's stream means.
+    pub(super) fn end_of_server(&self) -> End {
+        match self.kind {
+            Kind::Get => End::Complete,
+            Kind::Sse => End::UpstreamLost,
+            Kind::Post | Kind::Listen if self.owed.is_empty() => End::Complete,
+            // A server that gave the client a point to resume from may close on purpose; the
+            // client comes back with GET and Last-Event-ID.
+            Kind::Post if self.scan.event_id_seen() && self.scan.at_boundary() => End::Resumable,
+            Kind::Post | Kind::Listen => End::UpstreamLost,
+        }
+    }
+
+    /// Ends the response: first whatever the client is still owed, then the proper end.
+    pub(super) async fn close<D: Downstream>(
+        &mut self,
+        down: &mut D,
+        ctx: &mut Ctx,
+        end: End,
+    ) -> Result<(), Error> {
+        let tail = self.last_words(end);
+        if !tail.is_empty() {
+            self.send(down, ctx, &tail).await?;
+        }
+        down.finish().await
+    }
+
+    /// The events that tell the client what it would otherwise wait for.
+    fn last_words(&mut self, end: End) -> Vec<u8> {
+        let mut tail = Vec::new();
+        if end == End::Complete || end == End::Resumable {
+            return tail;
+        }
+        if !self.scan.at_boundary() {
+            self.scan.poison_partial(&mut tail);
+        }
+        let mut owed = std::mem::take(&mut self.owed);
+        if let Some(link) = &self.link {
+            owed.extend(link.take());
+        }
+        for id in &owed {
+            let message = match (self.kind, end) {
+                // Clients take the result of a listen as the cue to open it again, an error not.
+                (Kind::Listen, _) => listen_result(id),
+                (_, End::Drain) => failure(id, Fault::Draining),
+                (_, End::Timeout) => failure(id, Fault::UpstreamTimeout),
+                (_, End::TooLarge) => failure(id, Fault::UpstreamMalformed),
+                _ => failure(id, Fault::UpstreamClosed),
+            };
+            write_message_event(&mut tail, &message);
+        }
+        tail
+    }
+}
+
+fn failure(id: &RawId, fault: Fault) -> Vec<u8> {
+    let row = fault.row();
+    answer::error(Some(id), row.code, row.message, None)
+}
+
+/// The graceful end of `subscriptions/listen` (2026-07-28).
+fn listen_result(id: &RawId) -> Vec<u8> {
+    let result = format!(
+        r#"{{"resultType":"complete","_meta":{{"io.modelcontextprotocol/subscriptionId":{}}}}}"#,
+        id.as_json()
+    );
+    answer::result(id, &result)
+}
