@@ -188,7 +188,7 @@ fn bounds(config: &Config) -> Bounds {
         idle_timeout: config.limits.idle_timeout,
         head_max: config.limits.header_block,
         fields_max: config.limits.headers,
-        write_timeout: Duration::from_secs(30),
+        write_timeout: config.limits.write_timeout,
     }
 }
 
