@@ -37,8 +37,6 @@ use crate::transport::{ConnInfo, Downstream, Error, RequestHead};
 
 /// The first bytes of an HTTP/2 connection (RFC 9113 section 3.4), as far as they look like a head.
 const H2_PREFACE_HEAD: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
-/// Length of the whole preface.
-const H2_PREFACE_LENGTH: usize = 24;
 /// How long a connection without a request so far may hold up a drain.
 pub(super) const LAST_CALL: Duration = Duration::from_secs(1);
 /// How much of an unread body is read away, and for how long, so that closing does not turn into
@@ -412,7 +410,7 @@ impl<H: Handler> Line<H> {
         let (mut conn, alarm, info) = self.down.into_conn();
         let mut leaving = false;
         let whole = poll_fn(|context| {
-            while conn.ahead().len() < H2_PREFACE_LENGTH {
+            while conn.ahead().len() < http2::PREFACE_LENGTH {
                 match conn.poll_fill(context, BUFFER_BYTES) {
                     Poll::Ready(Ok(read)) if read > 0 => {}
                     Poll::Ready(_) => return Poll::Ready(false),

@@ -6,6 +6,7 @@
 
 mod admin;
 mod ask;
+mod calm;
 mod checks;
 pub mod connection;
 pub mod demo;

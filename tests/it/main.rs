@@ -8,6 +8,7 @@ mod fault_before_head;
 mod fault_in_stream;
 mod framing;
 mod health;
+mod hostile_http2;
 mod http2;
 mod hygiene;
 mod legacy_sse;
