@@ -9,6 +9,7 @@ mod fault_in_stream;
 mod framing;
 mod health;
 mod hostile_http2;
+mod hostile_json;
 mod http2;
 mod hygiene;
 mod legacy_sse;
