@@ -4,7 +4,7 @@
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= never
 
-.PHONY: help demo test setup check unit it peers docs bench bench-instructions loadtest loadtest-quick release clean
+.PHONY: help demo test setup check unit it fuzz-smoke fuzz peers docs bench bench-instructions loadtest loadtest-quick release clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -13,7 +13,7 @@ demo: setup ## Build and run Tidegate on 127.0.0.1:8080 in front of three demo M
 	$(CARGO) build --quiet
 	@exec target/debug/tidegate demo
 
-test: setup check unit it docs peers ## Run all tests
+test: setup check unit it fuzz-smoke docs peers ## Run all tests
 	@echo "all tests passed"
 
 setup: ## Install what the build lacks
@@ -29,6 +29,13 @@ unit: ## Unit, property and simulation tests, and the tests on the tree itself
 
 it: ## Integration tests: the real binary, scripted servers, on loopback
 	$(CARGO) test --quiet --test it
+
+fuzz-smoke: ## Random inputs to the parsers, for under a minute
+	TIDEGATE_FUZZ_SECONDS=5 $(CARGO) test --quiet --test parsers -- properties
+	TIDEGATE_FUZZ_SECONDS=3 $(CARGO) test --quiet --lib -- peek::tests::properties
+
+fuzz: ## The same for hours: TIDEGATE_FUZZ_SECONDS each, 3600 unless set (see tests/fuzz/README.md)
+	tests/fuzz/run.sh
 
 docs: ## The documentation builds without a warning
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --no-deps --workspace --document-private-items

@@ -399,10 +399,13 @@ pub struct Limits {
     pub header_block: usize,
     /// Most header fields in a request (default 100).
     pub headers: usize,
-    /// Until a request head that was begun is complete (default 10s).
+    /// Until a request head that was begun is complete, or the next piece of a body is there (default
+    /// 10s).
     pub head_timeout: Duration,
     /// Until the next request on a connection that was kept alive (default 75s).
     pub idle_timeout: Duration,
+    /// How long one write to a client may stand still (default 30s).
+    pub write_timeout: Duration,
     /// Most bytes of a body that are held to understand a call, never above `body` (default 64KiB).
     pub peek: usize,
 }

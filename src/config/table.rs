@@ -328,7 +328,7 @@ static TIMEOUTS: Section = Section {
             "write",
             Duration("100ms", "1h"),
             Default("30s"),
-            "How long one write to a client or an endpoint may stand still.",
+            "How long one write to an endpoint may stand still.",
         ),
     ],
 };
@@ -435,13 +435,19 @@ static LIMITS: Section = Section {
             "head_timeout",
             Duration("100ms", "5m"),
             Default("10s"),
-            "Until a request head that was begun is complete.",
+            "Until a request head that was begun is complete, or the next piece of a body is there.",
         ),
         key(
             "idle_timeout",
             Duration("100ms", "1d"),
             Default("75s"),
             "Until the next request on a connection that was kept alive.",
+        ),
+        key(
+            "write_timeout",
+            Duration("100ms", "1h"),
+            Default("30s"),
+            "How long one write to a client may stand still.",
         ),
         key(
             "peek",

@@ -138,11 +138,11 @@ impl Body {
 fn refusal(error: PeekError) -> Fault {
     match error {
         PeekError::Malformed { .. } => Fault::Parse,
-        PeekError::TooDeep { .. } => Fault::Invalid("the body is nested too deeply"),
+        PeekError::TooDeep { .. } => Fault::TooMuch("the body is nested too deeply"),
         PeekError::DuplicateKey { .. } => Fault::Invalid("a key of the message stands twice"),
-        PeekError::IdTooLong => Fault::Invalid("the id is too long"),
-        PeekError::MethodTooLong => Fault::Invalid("the method is too long"),
-        PeekError::BatchTooLong => Fault::Invalid("the batch is too long"),
+        PeekError::IdTooLong => Fault::TooMuch("the id is too long"),
+        PeekError::MethodTooLong => Fault::TooMuch("the method is too long"),
+        PeekError::BatchTooLong => Fault::TooMuch("the batch is too long"),
         PeekError::InvalidId { .. } => Fault::Invalid("the id must be a string or a number"),
     }
 }

@@ -5,6 +5,7 @@
 //! address, no pool, no parser state; what the operator needs goes to the log with the fault.
 
 use crate::mcp::answer as code;
+use crate::telemetry::{Limit, limit_hit};
 
 /// A failure as the client sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,8 +34,12 @@ pub enum Fault {
     BodyTooLarge,
     /// The header block, or the number of its fields, is over the limit.
     HeadTooLarge,
+    /// The request head did not arrive in time.
+    SlowHead,
     /// The request body did not arrive in time.
     SlowBody,
+    /// The message has more of something than a message may: depth, members, a long id.
+    TooMuch(&'static str),
     /// A session-era request that carries no session id, to servers that issue them.
     SessionRequired,
     /// The session is not, or no longer, one of ours.
@@ -80,6 +85,19 @@ pub struct Row {
 }
 
 impl Fault {
+    /// Counts the limit that was reached, if it was one.
+    pub fn count(self) {
+        let limit = match self {
+            Self::HeadTooLarge => Limit::HeadBytes,
+            Self::SlowHead => Limit::HeadTime,
+            Self::BodyTooLarge => Limit::BodyBytes,
+            Self::SlowBody => Limit::BodyTime,
+            Self::TooMuch(_) => Limit::Message,
+            _ => return,
+        };
+        limit_hit(limit);
+    }
+
     /// The row of the table for this fault.
     pub const fn row(self) -> Row {
         match self {
@@ -136,6 +154,13 @@ impl Fault {
                 "request header too large",
                 "head_size",
             ),
+            Self::SlowHead => row(
+                408,
+                code::INVALID_REQUEST,
+                "request head did not arrive in time",
+                "slow_head",
+            ),
+            Self::TooMuch(why) => row(400, code::INVALID_REQUEST, why, "message"),
             Self::SlowBody => row(
                 408,
                 code::INVALID_REQUEST,
@@ -240,7 +265,9 @@ mod tests {
         (Fault::MediaType, 415, -32600),
         (Fault::BodyTooLarge, 413, -32600),
         (Fault::HeadTooLarge, 431, -32600),
+        (Fault::SlowHead, 408, -32600),
         (Fault::SlowBody, 408, -32600),
+        (Fault::TooMuch("x"), 400, -32600),
         (Fault::SessionRequired, 400, -32600),
         (Fault::SessionUnknown, 404, -32001),
         (Fault::OnlySessionEra, 400, -32601),

@@ -5,7 +5,9 @@ use std::time::{Instant, SystemTime};
 use super::ctx::{Ctx, End};
 use super::state::Shared;
 use crate::mcp::Era;
-use crate::telemetry::{Entry, RequestRecord, ToolLabel, ToolOutcome, record_request};
+use crate::telemetry::{
+    Entry, Limit, RequestRecord, ToolLabel, ToolOutcome, limit_hit, record_request,
+};
 use crate::transport::fields::USER_AGENT;
 use crate::transport::{ConnInfo, RequestHead};
 
@@ -29,6 +31,11 @@ pub fn finish(shared: &Shared, ctx: &Ctx, info: &ConnInfo, head: &dyn RequestHea
         duration,
         tool_outcome: ctx.tool.as_ref().map(|_| outcome(ctx)),
     });
+    match ctx.end {
+        End::ClientWrite => limit_hit(Limit::WriteTime),
+        End::TooLarge => limit_hit(Limit::EventBytes),
+        _ => {}
+    }
     if !shared.log.is_on() {
         return;
     }

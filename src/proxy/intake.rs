@@ -13,7 +13,8 @@ use crate::route::{self, RouteId, host_of};
 use crate::transport::fields::{
     LAST_EVENT_ID, MCP_METHOD, MCP_NAME, MCP_PROTOCOL_VERSION, MCP_SESSION_ID, ORIGIN,
 };
-use crate::transport::{ConnInfo, RequestHead};
+use crate::transport::h1::head::is_authority;
+use crate::transport::{ConnInfo, Http, RequestHead};
 
 /// `Mcp-Param-*` fields that one request may carry.
 const PARAM_FIELDS_MAX: usize = 64;
@@ -59,9 +60,11 @@ pub fn lane(config: &Config, head: &dyn RequestHead) -> Lane {
 /// Admits an exchange to its route, or says why not.
 ///
 /// # Errors
-/// [`Fault::HeadTooLarge`], [`Fault::NoRoute`], [`Fault::Host`], [`Fault::Origin`].
+/// [`Fault::Invalid`], [`Fault::HeadTooLarge`], [`Fault::NoRoute`], [`Fault::Host`],
+/// [`Fault::Origin`].
 pub fn admit(config: &Config, head: &dyn RequestHead, info: &ConnInfo) -> Result<Admitted, Fault> {
     let authority = head.authority();
+    check_authority(head)?;
     let found = route::find(config, authority, head.path());
     let Some((id, route)) = found else {
         check_host(None, authority, info)?;
@@ -81,6 +84,16 @@ fn builtin(head: &dyn RequestHead) -> Option<Builtin> {
         "/ready" => Some(Builtin::Ready),
         _ => None,
     }
+}
+
+/// The same for HTTP/2 as our parser of HTTP/1 has seen to: what is asked for becomes a `Host` on the
+/// way to endpoints that speak HTTP/1.
+fn check_authority(head: &dyn RequestHead) -> Result<(), Fault> {
+    let good = |authority: &str| is_authority(authority.as_bytes());
+    if head.version() == Http::V2 && !head.authority().is_some_and(good) {
+        return Err(Fault::Invalid("malformed host"));
+    }
+    Ok(())
 }
 
 /// Bounds the header block again for HTTP/2, where no buffer of ours did.

@@ -19,6 +19,7 @@ const TEXT: (&str, &[u8]) = ("content-type", b"text/plain; charset=utf-8");
 /// where it is known.
 pub async fn refuse<D: Downstream>(down: &mut D, ctx: &mut Ctx, fault: Fault) {
     let row = fault.row();
+    fault.count();
     ctx.fault = Some(row.label);
     if fault == Fault::ClientGone {
         ctx.status = row.status;

@@ -1,6 +1,7 @@
 //! Routes of plain HTTP, on Pingora's `HttpProxy`: so that one edge host can also serve what its
 //! nginx served, from the same listeners and pools, under the same intake, log and metrics.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -220,13 +221,28 @@ impl ProxyHttp for Plain {
         error: &Error,
         plain: &mut PlainCtx,
     ) -> FailToProxy {
+        let downstream = *error.esource() == pingora::ErrorSource::Downstream;
         let fault = match error.etype() {
             ErrorType::HTTPStatus(503) => Fault::NoEndpoint,
+            ErrorType::ReadTimedout if downstream => Fault::SlowBody,
+            ErrorType::WriteTimedout if downstream => {
+                if let Some(ctx) = &mut plain.ctx {
+                    ctx.end = End::ClientWrite;
+                }
+                return FailToProxy {
+                    error_code: Fault::ClientGone.row().status,
+                    can_reuse_downstream: false,
+                };
+            }
+            _ if downstream && is_of(error, ErrorKind::InvalidData) => {
+                Fault::Invalid("the body's framing is not valid")
+            }
+            _ if downstream && is_of(error, ErrorKind::TimedOut) => Fault::SlowBody,
+            _ if downstream => Fault::ClientGone,
             ErrorType::ReadTimedout | ErrorType::ConnectTimedout => Fault::UpstreamTimeout,
             ErrorType::ConnectRefused | ErrorType::ConnectError | ErrorType::ConnectNoRoute => {
                 Fault::Connect
             }
-            _ if *error.esource() == pingora::ErrorSource::Downstream => Fault::ClientGone,
             _ => Fault::UpstreamClosed,
         };
         if fault != Fault::ClientGone && session.response_written().is_none() {
@@ -256,6 +272,12 @@ impl ProxyHttp for Plain {
         // Every exchange has its line in the access log, with the reason.
         true
     }
+}
+
+/// Why the transport refused to read on in a body: [`crate::transport::single`] tells it by the kind.
+fn is_of(error: &Error, kind: ErrorKind) -> bool {
+    let cause = error.root_cause().downcast_ref::<std::io::Error>();
+    cause.is_some_and(|cause| cause.kind() == kind)
 }
 
 /// The endpoint that the client's cookie names, if it may still be used.
@@ -319,6 +341,7 @@ fn key(pool: &PoolState, head: &PingoraHead, info: Option<&ConnInfo>) -> Option<
 /// Answers a fault in plain text: on these routes nobody speaks JSON-RPC.
 async fn refuse(session: &mut Session, plain: &mut PlainCtx, fault: Fault) -> Result<bool> {
     let row = fault.row();
+    fault.count();
     let text = format!("{}\n", row.message);
     let mut head = ResponseHeader::build(row.status, Some(4))?;
     head.insert_header("content-type", "text/plain; charset=utf-8")?;

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
@@ -27,19 +26,17 @@ use crate::proxy::fault::Fault;
 use crate::proxy::local;
 use crate::proxy::state::{Counted, Flight, Phase, Phases};
 use crate::transport::buffer::{BUFFER_BYTES, Buffer};
-use crate::transport::fields::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use crate::transport::h1::conn::Conn;
 use crate::transport::h1::down::{After, H1Down};
 use crate::transport::h1::head::{EndOfHead, Head, Refusal};
+use crate::transport::single::Single;
 use crate::transport::timer::{Alarm, Wheel};
 use crate::transport::tls::Acceptor;
 use crate::transport::wire::Wire;
-use crate::transport::{ConnInfo, Downstream, Error, Headers, RequestHead};
+use crate::transport::{ConnInfo, Downstream, Error, RequestHead};
 
 /// The first bytes of an HTTP/2 connection (RFC 9113 section 3.4), as far as they look like a head.
 const H2_PREFACE_HEAD: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
-/// Length of the whole preface.
-const H2_PREFACE_LENGTH: usize = 24;
 /// How long a connection without a request so far may hold up a drain.
 pub(super) const LAST_CALL: Duration = Duration::from_secs(1);
 /// How much of an unread body is read away, and for how long, so that closing does not turn into
@@ -230,7 +227,7 @@ impl<H: Handler> Line<H> {
             let length = match self.read_head(turn).await {
                 Read::Head(length) => length,
                 Read::Closed => return,
-                Read::Slow => return self.refuse(Fault::SlowBody).await,
+                Read::Slow => return self.refuse(Fault::SlowHead).await,
                 Read::TooLarge => return self.refuse(Fault::HeadTooLarge).await,
             };
             if turn == Turn::First && self.down.conn().ahead()[..length] == *H2_PREFACE_HEAD {
@@ -244,11 +241,10 @@ impl<H: Handler> Line<H> {
                     return self.refuse(Fault::Invalid("malformed request")).await;
                 }
             }
+            if self.is_early() {
+                return self.refuse(Fault::Invalid("data before the upgrade")).await;
+            }
             let next = match self.lane() {
-                Lane::Tunnel if !self.down.conn().ahead().is_empty() => {
-                    // Bytes behind an upgrade request that nobody has agreed to are an attack.
-                    return self.refuse(Fault::Invalid("data before the upgrade")).await;
-                }
                 Lane::Tunnel => {
                     drop(door.take());
                     return self.tunnel().await;
@@ -317,6 +313,13 @@ impl<H: Handler> Line<H> {
         .await
     }
 
+    /// Bytes behind an upgrade request that nobody has agreed to: the next request to one reader, and
+    /// another protocol to the next.
+    fn is_early(&mut self) -> bool {
+        let head = self.down.head();
+        head.wants_upgrade() && head.framing().is_done() && !self.down.conn().ahead().is_empty()
+    }
+
     fn lane(&self) -> Lane {
         let handler = &*self.around.handler;
         let head = self.down.head();
@@ -380,19 +383,22 @@ impl<H: Handler> Line<H> {
         self.around.handler.tunnel(wire, &head, &info).await;
     }
 
-    /// One exchange on Pingora's proxy.
+    /// One exchange on Pingora's proxy, which is shown that one and no more.
     async fn plain(mut self) -> Option<Self> {
         let around = self.around;
+        let head = self.down.take_head();
         let ahead = self.down.conn().take_ahead();
         let ahead = ahead.as_ref().map_or(&[][..], Buffer::filled);
-        let (request, behind) = rest_of_request(self.down.head(), ahead);
         let (conn, alarm, info) = self.down.into_conn();
         let (wire, _) = conn.into_parts();
-        let mut session = ServerSession::new_http1(layered(wire, &[], &info));
-        if let ServerSession::H1(session) = &mut session {
-            session.set_pipelined_prefix(request);
-        }
+        let body_timeout = around.bounds.head_timeout;
+        let request = Single::new(layered(wire, &[], &info), &head, ahead, body_timeout);
+        drop(head);
+        let mut session = ServerSession::new_http1(Box::new(request));
+        session.set_read_timeout(Some(body_timeout));
+        session.set_write_timeout(Some(around.bounds.write_timeout));
         let stream = around.handler.plain(session).await?;
+        let (stream, behind) = Single::into_parts(stream)?;
         let mut line = Self::new(Wire::Layered(stream), alarm, info, around);
         line.down.conn().put_back(Some(Buffer::of(&behind)));
         Some(line)
@@ -404,7 +410,7 @@ impl<H: Handler> Line<H> {
         let (mut conn, alarm, info) = self.down.into_conn();
         let mut leaving = false;
         let whole = poll_fn(|context| {
-            while conn.ahead().len() < H2_PREFACE_LENGTH {
+            while conn.ahead().len() < http2::PREFACE_LENGTH {
                 match conn.poll_fill(context, BUFFER_BYTES) {
                     Poll::Ready(Ok(read)) if read > 0 => {}
                     Poll::Ready(_) => return Poll::Ready(false),
@@ -430,28 +436,12 @@ impl<H: Handler> Line<H> {
 
     /// Answers on the bare connection and closes it.
     async fn refuse(mut self, fault: Fault) {
+        fault.count();
         let text = local::bare(fault);
         if self.down.conn().send([&text, &[], &[]]).await.is_ok() {
             Box::pin(linger(self.down)).await;
         }
     }
-}
-
-/// The bytes of a request as far as they were read, and what stands behind it. Pingora's proxy does
-/// not hand back what it read ahead; so it gets one request, as far as its end can be told from the
-/// head.
-fn rest_of_request(head: &Head, ahead: &[u8]) -> (BytesMut, Vec<u8>) {
-    let body = if head.known(TRANSFER_ENCODING).is_some() {
-        None
-    } else {
-        head.known(CONTENT_LENGTH).map_or(Some(0), |value| {
-            std::str::from_utf8(value).ok()?.parse::<usize>().ok()
-        })
-    };
-    let end = body.unwrap_or(usize::MAX).min(ahead.len());
-    let mut request = BytesMut::from(head.bytes());
-    request.extend_from_slice(&ahead[..end]);
-    (request, ahead[end..].to_vec())
 }
 
 /// Closes our side and reads the other away for a while.

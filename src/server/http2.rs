@@ -10,6 +10,7 @@ use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora::server::ShutdownWatch;
 use tokio::time::sleep;
 
+use super::calm::Calm;
 use super::connection::{Bounds, Handler, LAST_CALL, Lane, Served, Surroundings};
 use super::layer::layered;
 use crate::proxy::state::Counted;
@@ -23,6 +24,15 @@ const STREAMS_MAX: u32 = 256;
 /// Flow-control windows towards clients: room for a body, not for a flood.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// What is held for a stream whose client has opened its window and does not read.
+const SEND_BUFFER: usize = 64 * 1024;
+/// Streams that a client may reset before they were served.
+const PENDING_RESETS_MAX: usize = 20;
+/// Streams that a client may bring us to reset by its errors, in the whole life of a connection. A
+/// client that has not seen our settings yet opens more than it may, without malice.
+const ERROR_RESETS_MAX: usize = 1024;
+/// Length of the preface (RFC 9113 section 3.4).
+pub(super) const PREFACE_LENGTH: usize = 24;
 
 /// Serves a connection whose preface, and what came with it, is in `ahead`.
 ///
@@ -48,6 +58,7 @@ pub(super) async fn serve<H: Handler>(
             options
         },
     });
+    let stream = Box::new(Calm::new(stream));
     let mut serving = std::pin::pin!(app.process_new(stream, &around.shutdown));
     let mut phases = around.phases.clone();
     let last_call = async {
@@ -73,11 +84,12 @@ struct App<H> {
 impl<H: Handler> HttpServerApp for App<H> {
     async fn process_new_http(
         self: &Arc<Self>,
-        session: ServerSession,
+        mut session: ServerSession,
         _: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
         let head = PingoraHead::new(session.req_header());
         if self.handler.lane(&head) == Lane::Plain {
+            session.set_write_timeout(Some(self.bounds.write_timeout));
             let _ = self.handler.plain(session).await;
             return None;
         }
@@ -106,6 +118,9 @@ impl<H: Handler> HttpServerApp for App<H> {
         options.max_header_list_size(u32::try_from(self.bounds.head_max).unwrap_or(u32::MAX));
         options.initial_window_size(STREAM_WINDOW);
         options.initial_connection_window_size(CONNECTION_WINDOW);
+        options.max_send_buffer_size(SEND_BUFFER);
+        options.max_pending_accept_reset_streams(PENDING_RESETS_MAX);
+        options.max_local_error_reset_streams(Some(ERROR_RESETS_MAX));
         Some(options)
     }
 

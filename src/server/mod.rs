@@ -5,6 +5,7 @@
 //! are ours, because Pingora's own stop is a fixed sleep after which streams are cut.
 
 mod admin;
+mod calm;
 mod checks;
 pub mod connection;
 pub mod demo;
@@ -188,7 +189,7 @@ fn bounds(config: &Config) -> Bounds {
         idle_timeout: config.limits.idle_timeout,
         head_max: config.limits.header_block,
         fields_max: config.limits.headers,
-        write_timeout: Duration::from_secs(30),
+        write_timeout: config.limits.write_timeout,
     }
 }
 

@@ -145,8 +145,18 @@ closed_set! {
         QueueTimeout = "queue_timeout",
         /// Size of a request's head.
         HeadBytes = "head_bytes",
+        /// Time of a request's head.
+        HeadTime = "head_time",
         /// Size of a body.
         BodyBytes = "body_bytes",
+        /// Time of a body.
+        BodyTime = "body_time",
+        /// Time of a write that made no progress.
+        WriteTime = "write_time",
+        /// What a message may hold: depth, members, batch, id and method.
+        Message = "message",
+        /// What an HTTP/2 connection may ask for.
+        Http2 = "http2",
         /// Size of one event of a stream.
         EventBytes = "event_bytes",
         /// Live sessions of the process.

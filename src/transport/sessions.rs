@@ -6,7 +6,7 @@
 use std::future::Future;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use super::buffer::Piece;
 use super::fields::{Name, Names, Stays};
+use super::patience::Patience;
 use super::timer::Alarm;
 use super::{ConnInfo, Downstream, Edits, Error, Headers, Http, Length, RequestHead, ResponseHead};
 
@@ -111,7 +112,7 @@ pub struct SessionDown {
     info: Arc<ConnInfo>,
     alarm: Alarm,
     finished: bool,
-    body_timeout: Duration,
+    patience: Patience,
     write_timeout: Option<Duration>,
     /// The request body could not be read to its end.
     broken: bool,
@@ -138,7 +139,7 @@ impl SessionDown {
             info,
             alarm,
             finished: false,
-            body_timeout,
+            patience: Patience::new(body_timeout),
             write_timeout,
             broken: false,
         }
@@ -243,12 +244,17 @@ impl Downstream for SessionDown {
             return Ok(None);
         }
         // Pingora has no read timeout of its own here.
-        let read = timeout(self.body_timeout, self.session.read_request_body()).await;
+        let begun = Instant::now();
+        let read = timeout(self.patience.left(), self.session.read_request_body()).await;
+        self.patience.waited(begun.elapsed());
         let read = match read {
             Ok(read) => read.map_err(wire_error),
             Err(_) => Err(Error::ReadTimeout),
         };
         self.broken = read.is_err();
+        if let Ok(Some(piece)) = &read {
+            self.patience.read(piece.len());
+        }
         Ok(read?.map(Piece::Bytes))
     }
 

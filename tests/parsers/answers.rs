@@ -291,16 +291,18 @@ fn response() -> impl Strategy<Value = Vec<u8>> {
     }))
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 20000, failure_persistence: None, ..ProptestConfig::default() })]
+#[cfg(test)]
+mod properties {
+    use super::*;
+    use crate::budget::spend;
 
     #[test]
-    fn what_we_read_of_a_response_is_what_pingora_reads(
-        bytes in response(),
-        cuts in cuts(),
-        method in proptest::sample::select(&["POST", "GET", "HEAD"][..]),
-    ) {
-        compare(&bytes, &cuts, method);
+    fn what_we_read_of_a_response_is_what_pingora_reads() {
+        spend(20_000, |config| {
+            proptest!(config, |(bytes in response(), cuts in cuts(), method in proptest::sample::select(&["POST", "GET", "HEAD"][..]))| {
+                compare(&bytes, &cuts, method);
+            });
+        });
     }
 }
 

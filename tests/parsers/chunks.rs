@@ -173,24 +173,27 @@ fn any_cuts() -> impl Strategy<Value = Vec<usize>> {
     proptest::collection::vec(any::<usize>(), 0..12)
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 20000, failure_persistence: None, ..ProptestConfig::default() })]
+#[cfg(test)]
+mod properties {
+    use super::*;
+    use crate::budget::spend;
 
     #[test]
-    fn chunks_are_what_a_plain_reader_takes_them_for(
-        bytes in damaged(chunked()),
-        behind in proptest::collection::vec(any::<u8>(), 0..6),
-        cuts in any_cuts(),
-    ) {
-        compare(&[bytes, behind].concat(), &cuts);
+    fn chunks_are_what_a_plain_reader_takes_them_for() {
+        spend(20_000, |config| {
+            proptest!(config, |(bytes in damaged(chunked()), behind in proptest::collection::vec(any::<u8>(), 0..6), cuts in any_cuts())| {
+                compare(&[bytes, behind].concat(), &cuts);
+            });
+        });
     }
 
     #[test]
-    fn so_is_anything_written_with_the_same_letters(
-        bytes in proptest::collection::vec(proptest::sample::select(&b"012aF;\r\n\r\n\t x\0\x7f\xff"[..]), 0..40),
-        cuts in any_cuts(),
-    ) {
-        compare(&bytes, &cuts);
+    fn so_is_anything_written_with_the_same_letters() {
+        spend(20_000, |config| {
+            proptest!(config, |(bytes in proptest::collection::vec(proptest::sample::select(&b"012aF;\r\n\r\n\t x\0\x7f\xff"[..]), 0..40), cuts in any_cuts())| {
+                compare(&bytes, &cuts);
+            });
+        });
     }
 }
 

@@ -10,6 +10,7 @@
 )]
 
 mod answers;
+mod budget;
 mod chunks;
 mod corpus;
 mod doubtful;

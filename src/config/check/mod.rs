@@ -193,6 +193,7 @@ fn limits(fields: &Fields<'_>) -> Limits {
         headers: fields.count("headers").unwrap_or_default(),
         head_timeout: fields.duration("head_timeout"),
         idle_timeout: fields.duration("idle_timeout"),
+        write_timeout: fields.duration("write_timeout"),
         peek: peek.min(body),
     }
 }

@@ -3,15 +3,15 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::conn::Conn;
-use super::content_length;
 use super::framing::Framing;
 use super::head::{Head, Refusal};
 use super::write::{self, Ends, chunk_size};
 use crate::transport::buffer::Piece;
-use crate::transport::fields::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
+use crate::transport::fields::EXPECT;
+use crate::transport::patience::Patience;
 use crate::transport::timer::Alarm;
 use crate::transport::{
     ConnInfo, Downstream, Edits, Error, Headers, Http, Length, RequestHead, ResponseHead,
@@ -40,8 +40,8 @@ struct Inner {
     conn: Conn,
     alarm: Alarm,
     info: Arc<ConnInfo>,
-    /// Bounds each wait for a piece of a request's body.
-    body_timeout: Duration,
+    /// Bounds the waits for a request's body.
+    patience: Patience,
     head: Head,
     /// The request's body.
     body: Framing,
@@ -62,7 +62,7 @@ impl H1Down {
             conn,
             alarm,
             info,
-            body_timeout,
+            patience: Patience::new(body_timeout),
             head: Head::default(),
             body: Framing::exact(0),
             sending: Sending::Head,
@@ -97,13 +97,8 @@ impl H1Down {
         let bytes = inner.conn.take_head(length);
         inner.head.fill(bytes, fields_max, inner.conn.take_list())?;
         let head = &inner.head;
-        // What could be read in two ways was refused with the head.
-        inner.body = if head.known(TRANSFER_ENCODING).is_some() {
-            Framing::chunked()
-        } else {
-            let length = head.known(CONTENT_LENGTH).and_then(content_length);
-            Framing::exact(length.unwrap_or(0))
-        };
+        inner.body = head.framing();
+        inner.patience.renew();
         inner.version = head.version();
         inner.keeps = inner.version == Http::V11 && !head.closes();
         inner.expects_continue = inner.version == Http::V11
@@ -145,14 +140,21 @@ impl Inner {
 
     /// Waits for a piece that was not there yet.
     async fn await_body(&mut self) -> Result<Option<Piece>, Error> {
-        self.alarm.after(self.body_timeout);
-        poll_fn(|context| {
+        let left = self.patience.left();
+        if left.is_zero() {
+            return Err(Error::ReadTimeout);
+        }
+        let begun = Instant::now();
+        self.alarm.after(left);
+        let read = poll_fn(|context| {
             if let Poll::Ready(piece) = self.poll_body(context) {
                 return Poll::Ready(piece);
             }
             self.alarm.poll(context).map(|()| Err(Error::ReadTimeout))
-        })
-        .await
+        });
+        let read = read.await;
+        self.patience.waited(begun.elapsed());
+        read
     }
 
     /// Tells a client that waits for it to send its body (RFC 9110 section 10.1.1).
@@ -214,6 +216,9 @@ impl Downstream for H1Down {
             Poll::Ready(read) => read,
             Poll::Pending => inner.await_body().await,
         };
+        if let Ok(Some(piece)) = &read {
+            inner.patience.read(piece.len());
+        }
         inner.broken = read.is_err();
         read
     }

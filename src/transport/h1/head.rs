@@ -7,6 +7,7 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
+use super::framing::Framing;
 use super::{Field, Fields, content_length};
 use crate::transport::buffer::Buffer;
 use crate::transport::fields::{
@@ -180,6 +181,21 @@ impl Head {
         self.fields.connection_says("close")
     }
 
+    /// How the body ends. What could be read in two ways was refused with the head.
+    pub fn framing(&self) -> Framing {
+        if self.known(TRANSFER_ENCODING).is_some() {
+            Framing::chunked()
+        } else {
+            let length = self.known(CONTENT_LENGTH).and_then(content_length);
+            Framing::exact(length.unwrap_or(0))
+        }
+    }
+
+    /// Whether this request asks for another protocol, known or not (RFC 9110 section 7.8).
+    pub fn wants_upgrade(&self) -> bool {
+        self.known(UPGRADE).is_some() && is_nominated(self, b"upgrade")
+    }
+
     /// Whether this request asks for an upgrade to WebSocket (RFC 6455 section 4.1).
     pub fn wants_websocket(&self) -> bool {
         self.method() == "GET"
@@ -249,10 +265,9 @@ impl Head {
             return Err(Refusal::Host("missing"));
         }
         let bytes = self.fields.bytes.filled();
-        let host = self.fields.known(HOST).map(Field::value_range);
-        self.authority = host.filter(|range| !range.is_empty());
+        self.authority = self.fields.known(HOST).map(Field::value_range);
         if let Some(range) = &self.authority
-            && !bytes[range.clone()].iter().all(|b| is_authority_byte(*b))
+            && !is_authority(&bytes[range.clone()])
         {
             return Err(Refusal::Host("not a host name"));
         }
@@ -297,13 +312,12 @@ impl Head {
             return Err(Refusal::Target("an absolute URI without a path"));
         };
         let named = start + scheme..start + scheme + slash;
-        // An empty `Host` says that there is no authority, which is another thing again.
         if let Some(host) = self.fields.known(HOST)
             && !bytes[host.value_range()].eq_ignore_ascii_case(&bytes[named.clone()])
         {
             return Err(Refusal::Host("differs from the absolute target"));
         }
-        if named.is_empty() || !bytes[named.clone()].iter().all(|b| is_authority_byte(*b)) {
+        if !is_authority(&bytes[named.clone()]) {
             return Err(Refusal::Host("not a host name"));
         }
         self.target = named.end..self.target.end;
@@ -333,10 +347,27 @@ fn is_end_to_end(name: &[u8]) -> bool {
     is_mcp || NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
-/// Bytes that may stand in a `Host` value: a name, an address, brackets, a port.
-fn is_authority_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']' | b'%' | b'~')
+/// Is this a name or an address, and a port or none (RFC 3986 section 3.2)? An `http` URI has no
+/// empty host, so nothing is no authority either.
+pub fn is_authority(value: &[u8]) -> bool {
+    let is_port = |rest: &[u8]| match rest.split_first() {
+        None => true,
+        Some((b':', digits)) => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        Some(_) => false,
+    };
+    let in_name = |byte: &u8| {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'%' | b'~')
+    };
+    if let Some(address) = value.strip_prefix(b"[") {
+        return memchr::memchr(b']', address).is_some_and(|end| {
+            let (address, rest) = address.split_at(end);
+            let in_address = |byte: &u8| in_name(byte) || *byte == b':';
+            !address.is_empty() && address.iter().all(in_address) && is_port(&rest[1..])
+        });
+    }
+    let end = memchr::memchr(b':', value).unwrap_or(value.len());
+    let (name, rest) = value.split_at(end);
+    !name.is_empty() && name.iter().all(in_name) && is_port(rest)
 }
 
 /// The parser takes a bare LF for a line end; others do not. What else is a trap of this kind, a CR

@@ -3,7 +3,7 @@
 //! - [`Endpoint`] is an MCP server on a free port of 127.0.0.1 that speaks both eras, counts
 //!   everything it sees, and misbehaves when a test tells it to ([`Fault`]).
 //! - [`Client`] is an MCP client that controls and reports every byte; [`h2::H2Client`] is the same
-//!   over HTTP/2, and [`ws::WebSocket`] over a WebSocket.
+//!   over HTTP/2, [`frames::Raw`] frame by frame, and [`ws::WebSocket`] over a WebSocket.
 //! - [`Tidegate`] is the program under test, as a child process with a config of its own.
 //!
 //! Nothing in here is a mock of the program's types, and nothing sleeps to wait for a condition:
@@ -25,6 +25,7 @@ use tokio::time::Instant;
 
 pub(crate) mod client;
 pub(crate) mod endpoint;
+pub(crate) mod frames;
 pub(crate) mod h2;
 pub(crate) mod script;
 pub(crate) mod sse;

@@ -1,6 +1,8 @@
 //! The scan against a parser: `serde_json` reads the whole text, and what it finds must be what the
 //! scan finds in the same text cut into pieces, whatever the pieces.
 
+#[path = "../../../../tests/parsers/budget.rs"]
+mod budget;
 mod parser;
 mod random;
 
@@ -61,54 +63,75 @@ fn check_against_parser(text: &[u8]) {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+mod properties {
+    use super::budget::spend;
+    use super::*;
 
     #[test]
-    fn valid_messages_are_read_as_a_parser_reads_them(text in document()) {
-        check_against_parser(text.as_bytes());
+    fn valid_messages_are_read_as_a_parser_reads_them() {
+        spend(400, |config| {
+            proptest!(config, |(text in document())| {
+                check_against_parser(text.as_bytes());
+            });
+        });
     }
 
     #[test]
-    fn damaged_messages_are_refused_as_a_parser_refuses_them(text in mutated()) {
-        check_against_parser(&text);
+    fn damaged_messages_are_refused_as_a_parser_refuses_them() {
+        spend(400, |config| {
+            proptest!(config, |(text in mutated())| {
+                check_against_parser(&text);
+            });
+        });
     }
 
     #[test]
-    fn arbitrary_bytes_never_panic(text in proptest::collection::vec(any::<u8>(), 0..60)) {
-        check_against_parser(&text);
+    fn arbitrary_bytes_never_panic() {
+        spend(400, |config| {
+            proptest!(config, |(text in proptest::collection::vec(any::<u8>(), 0..60))| {
+                check_against_parser(&text);
+            });
+        });
     }
 
     #[test]
-    fn lenient_differs_only_in_lone_surrogates(text in document()) {
-        let mut lenient = Peek::lenient();
-        let result = lenient.feed(text.as_bytes()).and_then(|_| lenient.finish());
-        match scan([text.as_bytes()]) {
-            Ok(message) => prop_assert_eq!((result, lenient.message()), (Ok(()), &message)),
-            Err(PeekError::Malformed { .. }) if text.contains("\\ud") => {}
-            Err(error) => prop_assert_eq!(result, Err(error)),
-        }
+    fn lenient_differs_only_in_lone_surrogates() {
+        spend(400, |config| {
+            proptest!(config, |(text in document())| {
+                let mut lenient = Peek::lenient();
+                let result = lenient.feed(text.as_bytes()).and_then(|_| lenient.finish());
+                match scan([text.as_bytes()]) {
+                    Ok(message) => prop_assert_eq!((result, lenient.message()), (Ok(()), &message)),
+                    Err(PeekError::Malformed { .. }) if text.contains("\\ud") => {}
+                    Err(error) => prop_assert_eq!(result, Err(error)),
+                }
+            });
+        });
     }
 
     #[test]
-    fn a_settled_message_keeps_what_was_settled(text in document()) {
-        let whole = scan([text.as_bytes()]);
-        let mut peek = Peek::new();
-        for byte in text.as_bytes().chunks(1) {
-            if peek.feed(byte).is_err() {
-                break;
-            }
-            let early = peek.message().clone();
-            if let (true, Ok(whole)) = (peek.settled(), &whole) {
-                prop_assert_eq!(&early.id, &whole.id);
-                prop_assert_eq!(&early.meta_version, &whole.meta_version);
-                prop_assert!(peek.routable() || early.class() != Class::Request);
-            }
-            if let (true, Ok(whole)) = (peek.settled() || peek.routable(), &whole) {
-                prop_assert!(early.method == whole.method || early.has_result || early.has_error);
-                prop_assert!(early.name == whole.name || early.method.is_none());
-            }
-        }
+    fn a_settled_message_keeps_what_was_settled() {
+        spend(400, |config| {
+            proptest!(config, |(text in document())| {
+                let whole = scan([text.as_bytes()]);
+                let mut peek = Peek::new();
+                for byte in text.as_bytes().chunks(1) {
+                    if peek.feed(byte).is_err() {
+                        break;
+                    }
+                    let early = peek.message().clone();
+                    if let (true, Ok(whole)) = (peek.settled(), &whole) {
+                        prop_assert_eq!(&early.id, &whole.id);
+                        prop_assert_eq!(&early.meta_version, &whole.meta_version);
+                        prop_assert!(peek.routable() || early.class() != Class::Request);
+                    }
+                    if let (true, Ok(whole)) = (peek.settled() || peek.routable(), &whole) {
+                        prop_assert!(early.method == whole.method || early.has_result || early.has_error);
+                        prop_assert!(early.name == whole.name || early.method.is_none());
+                    }
+                }
+            });
+        });
     }
 }
 

@@ -129,3 +129,39 @@ fn close_counts_on_any_line() {
     assert!(!closes("Connection: keep-alive\r\nX: close\r\n"));
     assert!(!closes(""));
 }
+
+#[test]
+fn a_host_is_a_name_or_an_address_and_a_port() {
+    for good in [
+        "h",
+        "h:1",
+        "h:",
+        "a-b_c.d:65535",
+        "h%41",
+        "127.0.0.1:80",
+        "[::1]",
+        "[::1]:80",
+        "[fe80::1%1]:",
+    ] {
+        assert!(is_authority(good.as_bytes()), "{good}");
+    }
+    for bad in [
+        "", ":", ":80", "h:80:80", "h:x", "h:+1", "h:123456", "[::1", "::1", "[]", "[::1]x",
+        "[::1]:x", "h]", "u@h", "h/x", "h,g", "h h", "h?x", "h#x", "h\\x", "http://h",
+    ] {
+        assert!(!is_authority(bad.as_bytes()), "{bad}");
+    }
+}
+
+#[test]
+fn an_upgrade_to_anything_is_seen() {
+    let with = |fields: &str| {
+        let text = format!("GET / HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
+        parse(&text).unwrap().wants_upgrade()
+    };
+    assert!(with(
+        "Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+    ));
+    assert!(!with("Upgrade: h2c\r\n"));
+    assert!(!with("Connection: upgrade\r\n"));
+}

@@ -167,6 +167,12 @@ impl Builder {
         self
     }
 
+    /// Adds an endpoint that is none of the scripted ones.
+    pub(crate) fn also_at(mut self, name: &str, address: SocketAddr) -> Self {
+        self.endpoints.push((name.into(), address));
+        self
+    }
+
     /// Sets the health checks of the pool `main`, as a YAML map on one line.
     pub(crate) fn health(mut self, yaml: &str) -> Self {
         self.health = yaml.into();

@@ -1,0 +1,61 @@
+//! Chunks, their extensions, their ends, and what stands behind the last one.
+
+use super::{Case, Cut, Whole, case};
+
+#[rustfmt::skip]
+pub(super) const CASES: &[Case] = &[
+    // Sizes.
+    case("a size in capitals, in two chunks", Whole, b"<te>1\r\n{\r\nEA\r\n<tail>\r\n0\r\n\r\n"),
+    case("a chunk's size with zeros before it", Whole, b"<te>000<hex>\r\n<body>\r\n0\r\n\r\n"),
+    case("a last chunk of many zeros", Whole, b"<te><hex>\r\n<body>\r\n0000\r\n\r\n"),
+    case("no size", Cut, b"<te>\r\n<body>\r\n0\r\n\r\n<next>"),
+    case("a size that is a word", Cut, b"<te>zz\r\n<body>\r\n0\r\n\r\n<next>"),
+    case("a size with 0x", Cut, b"<te>0x<hex>\r\n<body>\r\n0\r\n\r\n<next>"),
+    case("a size with a plus", Cut, b"<te>+<hex>\r\n<body>\r\n0\r\n\r\n<next>"),
+    case("a size below zero", Cut, b"<te>-1\r\n<body>\r\n0\r\n\r\n<next>"),
+    case("a size behind a space", Cut, b"<te> <hex>\r\n<body>\r\n0\r\n\r\n<next>"),
+    case("a size before a space", Cut, b"<te><hex> \r\n<body>\r\n0\r\n\r\n<next>"),
+    case("a size before a tab", Cut, b"<te><hex>\t\r\n<body>\r\n0\r\n\r\n<next>"),
+    case("a size with an underscore", Cut, b"<te>0_<hex>\r\n<body>\r\n0\r\n\r\n<next>"),
+    case("a size with a comma", Cut, b"<te><hex>,0\r\n<body>\r\n0\r\n\r\n<next>"),
+    case("a size with a fraction", Cut, b"<te><hex>.0\r\n<body>\r\n0\r\n\r\n<next>"),
+    case("a size with a NUL", Cut, b"<te><hex>\0\r\n<body>\r\n0\r\n\r\n<next>"),
+    case("a size of 64 bits", Cut, b"<te>ffffffffffffffff\r\n<body>\r\n0\r\n\r\n<next>"),
+    case("a size of 64 bits and one", Cut, b"<te>10000000000000001\r\n<body>\r\n0\r\n\r\n<next>"),
+    case("a size that is right in its last 64 bits", Cut, b"<te>100000000000000<hex>\r\n<body>\r\n0\r\n\r\n<next>"),
+    case("a size of forty zeros", Cut, b"<te>0000000000000000000000000000000000000000<hex>\r\n<body>\r\n0\r\n\r\n<next>"),
+    case("a size that is too small", Cut, b"<te>5\r\n<body>\r\n0\r\n\r\n<next>"),
+    // Extensions.
+    case("an extension", Whole, b"<te><hex>;a=b\r\n<body>\r\n0\r\n\r\n"),
+    case("an extension in quotes", Whole, b"<te><hex>;a=\"b;c\"\r\n<body>\r\n0;d\r\n\r\n"),
+    case("an extension whose quotes do not end", Whole, b"<te><hex>;a=\"\r\n<body>\r\n0\r\n\r\n"),
+    case("an extension that looks like a size", Whole, b"<te><hex>;0\r\n<body>\r\n0\r\n\r\n"),
+    case("an extension with a bare LF", Cut, b"<te><hex>;a\nb\r\n<body>\r\n0\r\n\r\n<next>"),
+    case("an extension that ends in a bare LF", Cut, b"<te><hex>;a\n<body>\r\n0\r\n\r\n<next>"),
+    case("an extension with a bare CR", Cut, b"<te><hex>;a\rb\r\n<body>\r\n0\r\n\r\n<next>"),
+    case("an extension with a NUL", Cut, b"<te><hex>;a\0\r\n<body>\r\n0\r\n\r\n<next>"),
+    case("an extension without end", Cut, b"<te><hex>;<x9000>\r\n<body>\r\n0\r\n\r\n<next>"),
+    // Line ends.
+    case("a size that ends in a bare LF", Cut, b"<te><hex>\n<body>\r\n0\r\n\r\n<next>"),
+    case("a size that ends in a bare CR", Cut, b"<te><hex>\r<body>\r\n0\r\n\r\n<next>"),
+    case("a size that ends in CR CR LF", Cut, b"<te><hex>\r\r\n<body>\r\n0\r\n\r\n<next>"),
+    case("a chunk without an end", Cut, b"<te><hex>\r\n<body>0\r\n\r\n<next>"),
+    case("a chunk that ends in a bare LF", Cut, b"<te><hex>\r\n<body>\n0\r\n\r\n<next>"),
+    case("a chunk that ends in two letters", Cut, b"<te><hex>\r\n<body>XX0\r\n\r\n<next>"),
+    case("a chunk that ends in LF CR", Cut, b"<te><hex>\r\n<body>\n\r0\r\n\r\n<next>"),
+    case("a last chunk that ends in a bare LF", Cut, b"<te><hex>\r\n<body>\r\n0\n\r\n<next>"),
+    case("an end of bare LFs", Cut, b"<te><hex>\r\n<body>\r\n0\n\n<next>"),
+    case("an end of CR and a letter", Cut, b"<te><hex>\r\n<body>\r\n0\r\n\rX<next>"),
+    case("no last chunk", Cut, b"<te><hex>\r\n<body>\r\n"),
+    case("no end behind the last chunk", Cut, b"<te><hex>\r\n<body>\r\n0\r\n"),
+    // Trailers, which are read and forgotten.
+    case("a trailer", Whole, b"<te><hex>\r\n<body>\r\n0\r\nX-T: 1\r\n\r\n"),
+    case("a length in the trailers", Whole, b"<te><hex>\r\n<body>\r\n0\r\nContent-Length: 50\r\n\r\n"),
+    case("a coding in the trailers", Whole, b"<te><hex>\r\n<body>\r\n0\r\nTransfer-Encoding: identity\r\n\r\n"),
+    case("a host in the trailers", Whole, b"<te><hex>\r\n<body>\r\n0\r\nHost: evil.example\r\n\r\n"),
+    case("a routing header in the trailers", Whole, b"<te><hex>\r\n<body>\r\n0\r\nMcp-Method: tools/call\r\n\r\n"),
+    case("a trailer with a bare LF", Cut, b"<te><hex>\r\n<body>\r\n0\r\nX: y\n\r\n<next>"),
+    case("a trailer with a bare CR", Cut, b"<te><hex>\r\n<body>\r\n0\r\nX: y\rZ\r\n\r\n<next>"),
+    case("a trailer with a NUL", Cut, b"<te><hex>\r\n<body>\r\n0\r\nX: \0\r\n\r\n<next>"),
+    case("trailers without end", Cut, b"<te><hex>\r\n<body>\r\n0\r\nX: <x9000>\r\n\r\n<next>"),
+];
