@@ -71,8 +71,8 @@ def tls(bench):
 
 
 def session(bench):
-    """Calls in sessions, 64 of them, each on its connection. Driver: loadtest."""
-    with_own_tool(bench, "session", "json", "session", direct=True)
+    """Calls in sessions, 64 and 512 of them, each on its connection. Driver: loadtest."""
+    with_own_tool(bench, "session", "json", "session", direct=True, many=(64, 512))
 
 
 def streaming(bench):
@@ -85,14 +85,14 @@ def websocket(bench):
     with_own_tool(bench, "websocket", "json", "websocket")
 
 
-def with_own_tool(bench, name, reply, mode, direct=False):
+def with_own_tool(bench, name, reply, mode, direct=False, many=(64,)):
     with bench.mocks(reply) as upstreams:
         for proxy in bench.laps(name, bench.options.rounds, phase=" at most", direct=direct):
             with bench.attempt(name, proxy), bench.proxy(proxy, upstreams) as running:
-                got = own_calls(bench, name, running, rate="max", mode=mode)
-                bench.record.add(
-                    name, proxy, per_second_64=got["answered_per_second"], cpu_us_64=got["cpu_us_per_call"]
-                )
+                for connections in many:
+                    got = own_calls(bench, name, running, rate="max", mode=mode, connections=connections)
+                    figures = {"per_second": got["answered_per_second"], "cpu_us": got["cpu_us_per_call"]}
+                    bench.record.add(name, proxy, **{f"{key}_{connections}": value for key, value in figures.items()})
         rates = shares(bench, name)
         for proxy in bench.laps(name, bench.options.rounds, phase=" at fixed rates", direct=direct):
             with bench.attempt(name, proxy), bench.proxy(proxy, upstreams) as running:

@@ -52,6 +52,7 @@ HEADLINE = (
     ("stateless", "cpu_us_512"),
     ("stateless", "cpu_us_at_50"),
     ("session", "cpu_us_64"),
+    ("session", "cpu_us_512"),
     ("session", "cpu_us_at_50"),
     ("streaming", "cpu_us_64"),
     ("churn", "cpu_us"),

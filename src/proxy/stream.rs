@@ -296,7 +296,9 @@ impl Relay {
                 Next::Ready(value) => return Ok(Ok(value)),
                 Next::Ended(end) => return Ok(Err(end)),
                 Next::Wake => {
-                    if let Some(end) = self.tick(down, ctx).await? {
+                    // Boxed, like all that a stream does but wait: it would be held as room for as
+                    // long as the stream is silent.
+                    if let Some(end) = Box::pin(self.tick(down, ctx)).await? {
                         return Ok(Err(end));
                     }
                 }
@@ -328,7 +330,7 @@ impl Relay {
                 Ok(Ok(Some(piece))) => {
                     self.last_from_server = Instant::now();
                     self.observe(&piece);
-                    self.send(down, ctx, &piece).await?;
+                    Box::pin(self.send(down, ctx, &piece)).await?;
                     if self.too_large {
                         return Ok(End::TooLarge);
                     }

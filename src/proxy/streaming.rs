@@ -119,7 +119,7 @@ impl<D: Downstream> Streaming<D> {
                 Err(instead) => break instead,
             }
         };
-        ctx.end = relay.end(down, ctx, end).await;
+        ctx.end = Box::pin(relay.end(down, ctx, end)).await;
     }
 
     #[expect(
