@@ -26,6 +26,7 @@ mod load;
 mod model;
 mod node;
 mod problem;
+mod protect;
 mod schema;
 mod suggest;
 mod table;
@@ -40,6 +41,7 @@ pub use model::{
     Sessions, Streams, Timeouts, Transport, is_below,
 };
 pub use problem::{Problem, Problems, Severity};
+pub use protect::{Breaker, Ejection};
 pub use schema::schema;
 
 use problem::Report;

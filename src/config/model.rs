@@ -14,6 +14,7 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::Problem;
+use super::protect::{Breaker, Ejection};
 
 /// One checked configuration file.
 #[derive(Debug, Clone, PartialEq)]
@@ -189,6 +190,12 @@ pub struct Pool {
     pub resolve_every: Duration,
     /// How the endpoints are watched.
     pub health: Health,
+    /// When endpoints are ejected; `None` is never.
+    pub ejection: Option<Ejection>,
+    /// When their breakers open; `None` is never.
+    pub breaker: Option<Breaker>,
+    /// How long an endpoint that comes back takes to its full weight; zero is at once (default 10s).
+    pub slow_start: Duration,
     /// How long the steps of an exchange may take.
     pub timeouts: Timeouts,
     /// Name of the cookie that keeps a browser on its endpoint. Only on plain HTTP pools.
@@ -212,6 +219,8 @@ pub enum PoolKind {
 pub enum Balance {
     /// The less loaded of two drawn at random.
     LeastLoad,
+    /// The one of two drawn at random whose answers take less time for its load.
+    PeakEwma,
     /// In turn, by weight.
     RoundRobin,
     /// By a hash, so that the same client meets the same endpoint.

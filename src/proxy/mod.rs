@@ -12,6 +12,7 @@
 //! | era, method, id | [`call`] |
 //! | session or any endpoint, or an answer of ours | [`decide`] |
 //! | pick, connect, send, retry | [`forward`], [`retry`] |
+//! | what it says of the endpoint | [`outcome`] |
 //! | the reply, the sessions it opens and ends | [`relay`], [`stream`] |
 //! | log, metrics | [`finish`] |
 //!
@@ -35,6 +36,7 @@ pub mod legacy_sse;
 pub mod links;
 pub mod local;
 pub mod memo;
+pub mod outcome;
 pub mod plain;
 pub mod relay;
 pub mod retry;
@@ -164,7 +166,7 @@ async fn understood<D: Downstream>(
     let reply = match forward::forward(worker, down, ctx, pool, call, &aim).await {
         Ok(reply) => reply,
         // Clients give a stream up after two failures; one that ended they open again.
-        Err(Fault::Draining | Fault::UpstreamClosed) if is_stream => {
+        Err(Fault::Draining | Fault::UpstreamClosed | Fault::Tripped(_)) if is_stream => {
             local::ended_stream(down, ctx).await;
             return Ok(Next::Done);
         }

@@ -14,6 +14,7 @@ mod http2;
 pub mod inproc;
 mod listeners;
 mod probe;
+mod pulse;
 mod share;
 mod state;
 mod tasks;
@@ -259,6 +260,7 @@ fn shared(
         phases,
         chores,
         flight: Arc::new(Flight::default()),
+        started: Instant::now(),
         snapshot: ArcSwap::from_pointee(state::compile(config)?),
     })
 }

@@ -159,6 +159,8 @@ closed_set! {
         StreamsPerSession = "streams_per_session",
         /// Background work waiting to be done, such as deleting sessions that no one uses.
         Chores = "chores",
+        /// Endpoints of a pool ejected at once.
+        Ejections = "ejections",
     }
 }
 

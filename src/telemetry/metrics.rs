@@ -105,7 +105,7 @@ table! {
     ACTIVE_CONNECTIONS = Gauge "mcp_active_connections" []
         "Client connections open now.";
     SERVER_HEALTHY = Gauge "mcp_server_healthy" ["server_name"]
-        "1 when the endpoint can be given calls, 0 when it cannot.";
+        "1 when the endpoint's checks find it up, 0 when they do not.";
     REQUESTS_PER_SECOND = Gauge "mcp_requests_per_second" []
         "Requests answered per second, over the last minute.";
 
@@ -133,11 +133,22 @@ table! {
         "Always 1; the label tells the version.";
 
     ENDPOINT_UP = Gauge "tidegate_endpoint_up" ["pool", "endpoint"]
-        "1 when the endpoint can be given calls, 0 when it cannot.";
+        "1 when the endpoint's checks find it up, 0 when they do not.";
     ENDPOINT_IN_FLIGHT = Gauge "tidegate_endpoint_in_flight" ["pool", "endpoint"]
         "Calls in flight on the endpoint.";
     ENDPOINT_SESSIONS = Gauge "tidegate_endpoint_sessions" ["pool", "endpoint"]
         "Live sessions on the endpoint.";
+
+    ENDPOINT_EJECTED = Gauge "tidegate_endpoint_ejected" ["pool", "endpoint"]
+        "1 while the endpoint is ejected because of failures in a row, else 0.";
+    ENDPOINT_EJECTIONS = Counter "tidegate_endpoint_ejections_total" ["pool", "endpoint"]
+        "Times the endpoint was ejected.";
+    ENDPOINT_BREAKER = Gauge "tidegate_endpoint_breaker_state" ["pool", "endpoint"]
+        "What the endpoint's breaker does: 0 closed, 1 half-open, 2 open.";
+    ENDPOINT_OPENINGS = Counter "tidegate_endpoint_breaker_opened_total" ["pool", "endpoint"]
+        "Times the endpoint's breaker has opened.";
+    CHECKS_EXCUSED = Counter "tidegate_checks_excused_total" []
+        "Checks without an answer that were passed over, because this machine was short of CPU.";
 
     PROCESS_CPU = Counter "process_cpu_seconds_total" []
         "CPU seconds spent in user and kernel mode.";
@@ -186,6 +197,7 @@ pub(crate) struct Metrics {
     retries: IntCounterVec,
     label_overflow: IntCounter,
     log_lines_dropped: IntCounter,
+    checks_excused: IntCounter,
     /// All requests, whatever their labels; the numerator of `mcp_requests_per_second`.
     answered: AtomicU64,
     /// Locked by `tick` and by a scrape, never by a request.
@@ -255,6 +267,7 @@ impl Metrics {
             retries,
             label_overflow: counter(&registry, &LABEL_OVERFLOW),
             log_lines_dropped: counter(&registry, &LOG_LINES_DROPPED),
+            checks_excused: counter(&registry, &CHECKS_EXCUSED),
             answered: AtomicU64::new(0),
             rate: Mutex::new(RateWindow::default()),
             registry,
@@ -299,6 +312,11 @@ pub fn retried(pool: &str, outcome: RetryOutcome) {
         .retries
         .with_label_values(&[pool, outcome.as_str()])
         .inc();
+}
+
+/// Counts a check without an answer that is not held against its endpoint.
+pub fn check_excused() {
+    METRICS.checks_excused.inc();
 }
 
 /// Counts a tool call whose name became `other`.

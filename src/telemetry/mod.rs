@@ -21,7 +21,7 @@ pub use labels::{
     ToolOutcome,
 };
 pub use metrics::{
-    ActiveConnection, CONTENT_TYPE, EndpointView, OpenStream, RequestRecord, flush, gather,
-    id_refused, limit_hit, record_request, render, retried, session_ended, session_opened,
+    ActiveConnection, CONTENT_TYPE, EndpointView, OpenStream, RequestRecord, check_excused, flush,
+    gather, id_refused, limit_hit, record_request, render, retried, session_ended, session_opened,
     set_sessions, tick,
 };
