@@ -81,10 +81,13 @@ impl Guard {
         self.back_at.store(now.nanos().max(1), Relaxed);
     }
 
-    /// It is up again after it was down: what calls have shown before is of another life.
+    /// It is up again after it was down: what calls have shown before is of another life. How often it
+    /// was ejected is not forgotten.
     pub fn recovered(&self, now: Moment) {
         self.streak.store(0, Relaxed);
         self.latency.forget();
+        // Never later than it was; one that is over stays as long ago as it is.
+        self.ejected_until.fetch_min(now.nanos(), Relaxed);
         self.came_back(now);
     }
 

@@ -14,6 +14,7 @@ mod legacy_sse;
 mod lifecycle;
 mod limits;
 mod plain_http;
+mod protect;
 mod session_era;
 mod stateless_era;
 mod streams;

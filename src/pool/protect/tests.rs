@@ -155,6 +155,19 @@ fn no_more_than_the_share_is_ejected_and_a_pool_of_one_never_is() {
 }
 
 #[test]
+fn an_endpoint_that_was_down_is_not_ejected_any_more() {
+    let pool = ejecting(2);
+    fail(&pool, 0, 3, at(0));
+    let guard = &pool.endpoints()[0].guard;
+    guard.recovered(at(1000));
+    assert_eq!(picks(&pool, at(1000)), Ok(vec![0, 1]));
+    let again = fail(&pool, 0, 3, at(1000)).pop().expect("three");
+    let Some(Ejection::Done { times: 2, .. }) = again.ejection else {
+        panic!("the second time: {again:?}");
+    };
+}
+
+#[test]
 fn ejected_ones_serve_when_there_is_nobody_else() {
     let pool = ejecting(2);
     fail(&pool, 0, 3, at(0));
