@@ -17,8 +17,10 @@ const COUNT_MAX: u64 = (1 << COUNT_BITS) - 1;
 /// shortest window that is after two weeks, for an eighth of it.
 const TURN_MASK: u64 = (1 << (u64::BITS - 2 * COUNT_BITS)) - 1;
 
-/// Calls of one endpoint and what came of them.
+/// Calls of one endpoint and what came of them. On a cache line of its own, which is written with
+/// every call while some have failed.
 #[derive(Debug, Default)]
+#[repr(align(64))]
 pub struct Window {
     slots: [AtomicU64; SLOTS],
 }

@@ -24,6 +24,9 @@ use crate::pool::{Balance, CallPermit, Ejection, Endpoint, Outcome, Switched};
 use crate::telemetry::{self, Limit};
 use crate::transport::buffer::Piece;
 
+/// No error of a server is longer, in bytes; what is longer is not searched for one.
+const ERROR_MAX: usize = 64 * 1024;
+
 /// What the failure of an attempt says, if anything.
 pub fn of_fault(fault: Fault) -> Option<Outcome> {
     match fault {
@@ -53,12 +56,13 @@ pub fn of_status(status: u16) -> Outcome {
     }
 }
 
-/// What an answer that is not a stream says. Of one that is in several pieces the code may be missed
-/// where it is cut; errors are short.
+/// What an answer that is not a stream says. One that is longer than [`ERROR_MAX`] is no error, and of
+/// one in several pieces the code may be missed where it is cut.
 pub fn of_answer(pieces: &[Piece]) -> Outcome {
+    let size: usize = pieces.iter().map(|piece| piece.len()).sum();
     // Nearly every answer is told to be good by a search at memory speed.
     let suspicious = |piece: &Piece| memchr::memmem::find(piece, b"-32603").is_some();
-    if !pieces.iter().any(suspicious) {
+    if size > ERROR_MAX || !pieces.iter().any(suspicious) {
         return Outcome::Good;
     }
     let mut peek = Peek::lenient();

@@ -39,6 +39,7 @@ impl Admin {
                 healthy: endpoint.health() == HealthState::Up,
                 in_flight: u64::from(endpoint.in_flight()),
                 sessions: u64::from(endpoint.sessions()),
+                admin: endpoint.admin() as u8,
                 ejected: endpoint.guard.is_ejected(now),
                 ejections: endpoint.guard.ejections(),
                 breaker: match endpoint.guard.breaker(now) {

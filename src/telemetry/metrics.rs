@@ -139,6 +139,8 @@ table! {
     ENDPOINT_SESSIONS = Gauge "tidegate_endpoint_sessions" ["pool", "endpoint"]
         "Live sessions on the endpoint.";
 
+    ENDPOINT_ADMIN = Gauge "tidegate_endpoint_admin_state" ["pool", "endpoint"]
+        "What the operator wants of the endpoint: 0 up, 1 drain, 2 maint.";
     ENDPOINT_EJECTED = Gauge "tidegate_endpoint_ejected" ["pool", "endpoint"]
         "1 while the endpoint is ejected because of failures in a row, else 0.";
     ENDPOINT_EJECTIONS = Counter "tidegate_endpoint_ejections_total" ["pool", "endpoint"]

@@ -349,3 +349,40 @@ async fn peak_ewma_does_not_take_streams_for_slow_answers() {
     let got = answers.iter().filter(|(_, name)| name == "b").count();
     assert!(got <= 4, "b got {got} of 40");
 }
+
+#[tokio::test]
+async fn routes_of_plain_http_are_protected_as_well() {
+    let (a, b) = (Endpoint::start("a").await, Endpoint::start("b").await);
+    let gate = Tidegate::build(&[&a, &b])
+        .routes("- path_prefix: /\n  pool: main")
+        .pool("kind: http\nbalance: round_robin\nejection: { failures: 3, base_time: 5m }")
+        .pool("breaker: { min_calls: 4, open_time: 5m }")
+        .start()
+        .await;
+    let client = gate.client();
+    b.fault(Fault::Status(500, String::new()));
+    let mut failures = 0;
+    for _ in 0..20 {
+        let answer = client.request("GET", "/plain", &[], b"").await;
+        failures += usize::from(answer.status == 500);
+    }
+    assert_eq!(failures, 3);
+    assert_eq!(
+        of(&gate.metrics().await, "tidegate_endpoint_ejected", "b"),
+        1.0
+    );
+
+    a.fault(Fault::ResetBeforeHead);
+    let mut last = 0;
+    for _ in 0..20 {
+        last = client.request("GET", "/plain", &[], b"").await.status;
+    }
+    let metrics = gate.metrics().await;
+    assert_eq!(
+        metrics.sum("tidegate_endpoint_breaker_state"),
+        4.0,
+        "both are open"
+    );
+    assert_eq!(last, 503);
+    assert_eq!(of(&metrics, "tidegate_endpoint_ejections_total", "a"), 0.0);
+}

@@ -8,9 +8,10 @@ use prometheus::TextEncoder;
 
 use super::process::{self, Figures};
 use super::{
-    ENDPOINT_BREAKER, ENDPOINT_EJECTED, ENDPOINT_EJECTIONS, ENDPOINT_IN_FLIGHT, ENDPOINT_OPENINGS,
-    ENDPOINT_SESSIONS, ENDPOINT_UP, Family, METRICS, Metrics, PROCESS_CPU, PROCESS_MAX_FDS,
-    PROCESS_OPEN_FDS, PROCESS_RESIDENT, PROCESS_START, PROCESS_THREADS, SERVER_HEALTHY,
+    ENDPOINT_ADMIN, ENDPOINT_BREAKER, ENDPOINT_EJECTED, ENDPOINT_EJECTIONS, ENDPOINT_IN_FLIGHT,
+    ENDPOINT_OPENINGS, ENDPOINT_SESSIONS, ENDPOINT_UP, Family, METRICS, Metrics, PROCESS_CPU,
+    PROCESS_MAX_FDS, PROCESS_OPEN_FDS, PROCESS_RESIDENT, PROCESS_START, PROCESS_THREADS,
+    SERVER_HEALTHY,
 };
 
 /// The media type of what [`render`] returns.
@@ -29,6 +30,8 @@ pub struct EndpointView<'a> {
     pub in_flight: u64,
     /// Live sessions.
     pub sessions: u64,
+    /// 0 if the operator wants it up, 1 draining, 2 in maintenance.
+    pub admin: u8,
     /// Whether it is ejected.
     pub ejected: bool,
     /// How often it was ejected.
@@ -94,10 +97,11 @@ impl Exposition {
         for (server, healthy) in healthy {
             self.sample(&SERVER_HEALTHY, &[server], u8::from(healthy));
         }
-        let rows: [(&Family, fn(&EndpointView<'_>) -> u64); 7] = [
+        let rows: [(&Family, fn(&EndpointView<'_>) -> u64); 8] = [
             (&ENDPOINT_UP, |view| u64::from(view.healthy)),
             (&ENDPOINT_IN_FLIGHT, |view| view.in_flight),
             (&ENDPOINT_SESSIONS, |view| view.sessions),
+            (&ENDPOINT_ADMIN, |view| u64::from(view.admin)),
             (&ENDPOINT_EJECTED, |view| u64::from(view.ejected)),
             (&ENDPOINT_EJECTIONS, |view| view.ejections),
             (&ENDPOINT_BREAKER, |view| u64::from(view.breaker)),

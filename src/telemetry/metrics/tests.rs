@@ -14,6 +14,7 @@ fn view<'a>(pool: &'a str, endpoint: &'a str, healthy: bool) -> EndpointView<'a>
         healthy,
         in_flight: 3,
         sessions: 5,
+        admin: 0,
         ejected: !healthy,
         ejections: 7,
         breaker: 1,
