@@ -79,16 +79,16 @@ pub async fn forward<D: Downstream>(
                     now,
                 };
                 let picked = pool.pool.pick(&context, &mut fastrand::Rng::new());
-                picked.map_err(|reason| last.unwrap_or(reason.into()))?
+                picked.map_err(|reason| last.unwrap_or_else(|| reason.into()))?
             }
         };
         let bound = matches!(aim, Aim::Bound(_));
         let mut permit = match pool.pool.enter(&endpoint, now) {
             Ok(permit) => permit,
-            Err(tripped) if bound => return Err(last.unwrap_or(tripped.into())),
+            Err(tripped) if bound => return Err(last.unwrap_or_else(|| tripped.into())),
             Err(tripped) => {
                 // Somebody else took the last trial.
-                last = last.or(Some(tripped.into()));
+                last = last.or_else(|| Some(tripped.into()));
                 tried.push(endpoint.id());
                 continue;
             }

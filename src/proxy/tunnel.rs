@@ -146,11 +146,11 @@ async fn open(
         let endpoint = pool
             .pool
             .pick(&context, &mut fastrand::Rng::new())
-            .map_err(|reason| last.unwrap_or(reason.into()))?;
+            .map_err(|reason| last.unwrap_or_else(|| reason.into()))?;
         let mut permit = match pool.pool.enter(&endpoint, now) {
             Ok(permit) => permit,
             Err(tripped) => {
-                last = last.or(Some(tripped.into()));
+                last = last.or_else(|| Some(tripped.into()));
                 tried.push(endpoint.id());
                 continue;
             }

@@ -253,7 +253,9 @@ fn ejection(fields: &Fields<'_>) -> Ejection {
         max_time: fields.duration("max_time"),
         max_share: fields.percent("max_share"),
     };
-    let written = fields.written("max_time").or(fields.written("base_time"));
+    let written = fields
+        .written("max_time")
+        .or_else(|| fields.written("base_time"));
     let shorter = ejection.max_time < ejection.base_time && !ejection.max_time.is_zero();
     if let Some(at) = written.filter(|_| shorter) {
         fields.error(at, "`max_time` is shorter than `base_time`");

@@ -97,7 +97,8 @@ impl Exposition {
         for (server, healthy) in healthy {
             self.sample(&SERVER_HEALTHY, &[server], u8::from(healthy));
         }
-        let rows: [(&Family, fn(&EndpointView<'_>) -> u64); 8] = [
+        type Row = (&'static Family, fn(&EndpointView<'_>) -> u64);
+        let rows: [Row; 8] = [
             (&ENDPOINT_UP, |view| u64::from(view.healthy)),
             (&ENDPOINT_IN_FLIGHT, |view| view.in_flight),
             (&ENDPOINT_SESSIONS, |view| view.sessions),
