@@ -331,6 +331,40 @@ fn an_endpoint_that_comes_back_rises_to_its_share() {
 }
 
 #[test]
+fn the_end_of_an_ejection_and_of_an_open_breaker_begin_a_slow_start() {
+    let slow_start = Duration::from_secs(10);
+    let pool = pool(
+        2,
+        Protection {
+            ejection: Some(EJECTION),
+            breaker: Some(BREAKER),
+            slow_start,
+        },
+    );
+    let [ejected, broken] = pool.endpoints() else {
+        unreachable!("there are two")
+    };
+    assert_eq!(ejected.guard.share(slow_start, at(0)), 1000);
+    fail(&pool, 0, 3, at(0));
+    assert_eq!(
+        ejected.guard.share(slow_start, at(10_000)),
+        100,
+        "when it ends"
+    );
+    assert_eq!(ejected.guard.share(slow_start, at(15_000)), 550);
+    assert_eq!(ejected.guard.share(slow_start, at(20_000)), 1000);
+
+    fail(&pool, 1, 4, at(0));
+    assert_eq!(broken.guard.breaker(at(0)), State::Open);
+    for _ in 0..2 {
+        call(&pool, 1, Outcome::Good, at(5_000));
+    }
+    assert_eq!(broken.guard.breaker(at(5_000)), State::Closed);
+    assert_eq!(broken.guard.share(slow_start, at(5_000)), 100);
+    assert_eq!(broken.guard.share(slow_start, at(15_000)), 1000);
+}
+
+#[test]
 fn consistent_hash_keeps_its_keys_through_a_slow_start() {
     let pool =
         Pool::new("weather", Balance::ConsistentHash, endpoints(&[1, 1])).expect("ids differ");
