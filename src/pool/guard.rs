@@ -26,7 +26,7 @@ pub struct Guard {
     /// A [`Past`] in two words; written under the pool's lock.
     ejected_until: AtomicU64,
     ejected_times: AtomicU32,
-    /// The end of the last ejection was told to somebody, or there was none.
+    /// There was an ejection whose end nobody was told of yet.
     ejections_untold: AtomicBool,
     ejections: AtomicU64,
     pub(super) window: Window,

@@ -156,6 +156,7 @@ async fn watch_endpoint(
             }
         }
         if outcome_failed
+            && !excused
             && health.state() != HealthState::Up
             && let Some(name) = &name
         {

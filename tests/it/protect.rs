@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::support::tidegate::Metrics;
-use crate::support::{Endpoint, Fault, Mcp, Tidegate, eventually, text_of};
+use crate::support::{Endpoint, Fault, Mcp, Tidegate, eventually, eventually_some, text_of};
 
 const QUICK: &str = "{ check: mcp, interval: 100ms, timeout: 500ms, rise: 1, fall: 2 }";
 /// Ejection alone, for longer than any test takes, in turn so that shares are exact.
@@ -198,22 +198,22 @@ async fn sessions_of_an_ejected_endpoint_go_on_and_new_ones_go_elsewhere() {
 async fn an_ejection_ends_by_itself_and_the_next_one_is_longer() {
     let (a, b) = (Endpoint::start("a").await, Endpoint::start("b").await);
     let gate = Tidegate::build(&[&a, &b])
-        .pool("balance: round_robin\nejection: { failures: 1, base_time: 400ms }\nbreaker: off")
+        .pool("balance: round_robin\nejection: { failures: 1, base_time: 700ms }\nbreaker: off")
         .start()
         .await;
     let client = gate.client();
     fail_calls(&b, Fault::Status(500, "{}".into()));
+    let mut failures = 0;
     for times in 1..=3 {
-        let mut failures = 0;
-        while failures == 0 {
-            failures = failed(&calls(&client, 4).await);
-        }
-        assert_eq!(failures, 1, "it is ejected again at once");
-        let told = format!(
-            "endpoint is ejected for {:?}",
-            Duration::from_millis(400 * times)
-        );
-        assert!(gate.stderr().contains(&told), "{}", gate.stderr());
+        let time = Duration::from_millis(700 * times);
+        let told = format!("endpoint is ejected for {time:?}");
+        let ejected = async || {
+            failures += failed(&calls(&client, 2).await) as u64;
+            gate.stderr().contains(&told).then_some(())
+        };
+        let ejected = eventually_some(Duration::from_secs(10), ejected).await;
+        assert!(ejected.is_some(), "not {told}: {}", gate.stderr());
+        assert_eq!(failures, times, "each was enough");
     }
     b.heal();
     let returned = || gate.stderr().contains("endpoint is no longer ejected");
