@@ -9,12 +9,16 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::Pool;
 use super::breaker::{self, Admit, Outcome, State, TrialId};
 use super::ejection;
 use super::endpoint::{CallPermit, Endpoint};
 use super::moment::Moment;
 use super::window::Totals;
+use super::{Balance, Pool};
+
+/// How long a call that has failed counts for when a pool balances by latency: a server that fails
+/// at once would be the fastest of all.
+const FAILED: Duration = Duration::from_secs(1);
 
 /// How a pool is protected from its endpoints. Everything is off by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -134,6 +138,9 @@ impl Pool {
         }
         let now = now();
         let endpoint = permit.endpoint();
+        if outcome == Outcome::Bad && self.balance() == Balance::PeakEwma {
+            endpoint.guard.latency.observe(FAILED, now);
+        }
         let ejection = self.strike(endpoint, outcome, now);
         let breaker = self.judge(endpoint, trial, outcome, now);
         Changes { ejection, breaker }

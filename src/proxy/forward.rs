@@ -180,7 +180,9 @@ async fn attempt<D: Downstream>(
     }
     let timed = Timed::begin(pool, call);
     let waited = await_head(worker, down, &mut up, endpoint, head_timeout(pool, call)).await;
-    timed.end(&worker.shared, endpoint);
+    if waited.is_ok() {
+        timed.end(&worker.shared, endpoint);
+    }
     waited.map_err(|fault| match fault {
         Fault::UpstreamClosed => sent(fault),
         _ => Failed {

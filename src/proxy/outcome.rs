@@ -161,7 +161,7 @@ impl Timed {
         Self((by_latency && counts).then(Instant::now))
     }
 
-    /// The head is there, or was waited for in vain.
+    /// The head is there.
     pub fn end(self, shared: &Shared, endpoint: &Endpoint) {
         if let Some(began) = self.0 {
             let now = Instant::now();

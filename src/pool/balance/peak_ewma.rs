@@ -2,7 +2,7 @@
 //! head lately (see `latency`), times the load there would be with one more call.
 //!
 //! It finds out by itself what weights cannot know: which copy runs on the slower machine, and which
-//! one is collecting garbage right now. An endpoint of which nothing is known is asked once, and not
+//! one is collecting garbage right now. A call that has failed counts as a slow one. An endpoint of which nothing is known is asked once, and not
 //! again before it has answered.
 
 use std::sync::Arc;

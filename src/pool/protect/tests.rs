@@ -365,6 +365,24 @@ fn the_end_of_an_ejection_and_of_an_open_breaker_begin_a_slow_start() {
 }
 
 #[test]
+fn a_server_that_fails_fast_is_not_the_fastest() {
+    let pool = Pool::new("weather", Balance::PeakEwma, endpoints(&[1, 1])).expect("ids differ");
+    let healthy = &pool.endpoints()[0];
+    healthy
+        .guard
+        .latency
+        .observe(Duration::from_millis(50), at(0));
+    assert_eq!(picks(&pool, at(0)), Ok(vec![1]), "nothing is known of it");
+    call(&pool, 1, Outcome::Bad, at(0));
+    assert_eq!(picks(&pool, at(0)), Ok(vec![0]));
+    healthy
+        .guard
+        .latency
+        .observe(Duration::from_millis(50), at(60_000));
+    assert_eq!(picks(&pool, at(60_000)), Ok(vec![1]), "it is tried again");
+}
+
+#[test]
 fn consistent_hash_keeps_its_keys_through_a_slow_start() {
     let pool =
         Pool::new("weather", Balance::ConsistentHash, endpoints(&[1, 1])).expect("ids differ");
