@@ -23,7 +23,7 @@ pub struct Guard {
     troubled: AtomicBool,
     /// Failures in a row.
     pub(super) streak: AtomicU32,
-    /// A [`Past`] in two words; written under the pool's lock.
+    /// A [`Past`] in two words. It begins under the pool's lock, and may be cut short without.
     ejected_until: AtomicU64,
     ejected_times: AtomicU32,
     /// There was an ejection whose end nobody was told of yet.

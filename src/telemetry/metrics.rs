@@ -19,6 +19,7 @@
 //!
 //! **Requests and streams.** See [`RequestRecord`] for what counts as the duration of a request.
 
+mod collect;
 mod process;
 mod record;
 mod scrape;
@@ -30,12 +31,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use once_cell::sync::Lazy;
-use prometheus::core::Collector;
-use prometheus::{
-    Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
-};
+use prometheus::{Gauge, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry};
 
+use self::collect::{counter, counters, float_gauge, gauge, gauges, histograms, one_each};
 pub use self::record::{RequestRecord, flush, gather, record_request};
 use self::scrape::RateWindow;
 pub use self::scrape::{CONTENT_TYPE, EndpointView, render};
@@ -414,82 +412,4 @@ impl Drop for OpenStream {
         self.metrics.streams[kind].dec();
         self.metrics.streams_ended[kind][self.reason as usize].inc();
     }
-}
-
-// Making a collector out of a row. What can fail is a row that is not valid or stands twice, which
-// is a property of the table above and is covered by a test.
-
-const SOUND: &str = "rows of the table are valid and distinct";
-
-fn registered<C: Collector + Clone + 'static>(
-    registry: &Registry,
-    row: &Family,
-    kind: Kind,
-    made: prometheus::Result<C>,
-) -> C {
-    debug_assert_eq!(row.kind, kind, "{}", row.name);
-    let collector = made.expect(SOUND);
-    registry.register(Box::new(collector.clone())).expect(SOUND);
-    collector
-}
-
-fn opts(row: &Family) -> Opts {
-    Opts::new(row.name, row.help)
-}
-
-fn counter(registry: &Registry, row: &Family) -> IntCounter {
-    registered(
-        registry,
-        row,
-        Kind::Counter,
-        IntCounter::with_opts(opts(row)),
-    )
-}
-
-fn counters(registry: &Registry, row: &Family) -> IntCounterVec {
-    registered(
-        registry,
-        row,
-        Kind::Counter,
-        IntCounterVec::new(opts(row), row.labels),
-    )
-}
-
-fn gauge(registry: &Registry, row: &Family) -> IntGauge {
-    registered(registry, row, Kind::Gauge, IntGauge::with_opts(opts(row)))
-}
-
-fn float_gauge(registry: &Registry, row: &Family) -> Gauge {
-    registered(registry, row, Kind::Gauge, Gauge::with_opts(opts(row)))
-}
-
-fn gauges(registry: &Registry, row: &Family) -> IntGaugeVec {
-    registered(
-        registry,
-        row,
-        Kind::Gauge,
-        IntGaugeVec::new(opts(row), row.labels),
-    )
-}
-
-fn histograms(registry: &Registry, row: &Family, buckets: &[f64]) -> HistogramVec {
-    let opts = HistogramOpts::new(row.name, row.help).buckets(buckets.to_vec());
-    registered(
-        registry,
-        row,
-        Kind::Histogram,
-        HistogramVec::new(opts, row.labels),
-    )
-}
-
-/// Registers a family with one closed label, and resolves its children in the order of `values`.
-fn one_each(
-    registry: &Registry,
-    row: &Family,
-    values: impl Iterator<Item = &'static str>,
-) -> Vec<IntCounter> {
-    let family = counters(registry, row);
-    values
-        .map(|value| family.with_label_values(&[value]))
-        .collect()
 }
