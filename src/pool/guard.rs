@@ -36,6 +36,9 @@ pub struct Guard {
     openings: AtomicU64,
     /// When it came back; 0 if it never was away.
     back_at: AtomicU64,
+    /// Until when it may be ejected or rising to its share, so that one look is enough for an
+    /// endpoint of which nothing is the matter. Only ever moves on.
+    unsettled_until: AtomicU64,
     /// How slow it has been.
     pub latency: Latency,
 }
@@ -79,6 +82,13 @@ impl Guard {
     /// It is back from having been away: its weight counts for less for a while.
     pub fn came_back(&self, now: Moment) {
         self.back_at.store(now.nanos().max(1), Relaxed);
+        let risen = now.after(ramp::LENGTH_MAX);
+        self.unsettled_until.fetch_max(risen.nanos(), Relaxed);
+    }
+
+    /// May it be ejected or rising at this moment?
+    pub(super) fn is_unsettled(&self, now: Moment) -> bool {
+        self.unsettled_until.load(Relaxed) > now.nanos()
     }
 
     /// It is up again after it was down: what calls have shown before is of another life. How often it

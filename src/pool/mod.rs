@@ -12,6 +12,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub mod balance;
 pub mod breaker;
@@ -194,10 +195,13 @@ impl Pool {
         context: &PickContext<'_>,
         rng: &mut fastrand::Rng,
     ) -> Result<Arc<Endpoint>, NoEndpoint> {
-        let candidates = self.candidates(context)?;
+        let (candidates, is_unsettled) = self.candidates(context)?;
         let scales = Scales {
             now: context.now,
-            slow_start: self.protection.slow_start,
+            slow_start: match is_unsettled {
+                true => self.protection.slow_start,
+                false => Duration::ZERO,
+            },
         };
         let endpoints = &self.endpoints;
         let chosen = self
@@ -208,23 +212,61 @@ impl Pool {
             .ok_or(NoEndpoint::AllDown)
     }
 
-    fn candidates(&self, context: &PickContext<'_>) -> Result<Candidates, NoEndpoint> {
+    /// Who may take the call, and whether something may be the matter with any endpoint.
+    fn candidates(&self, context: &PickContext<'_>) -> Result<(Candidates, bool), NoEndpoint> {
         let mut tiers = [Candidates::EMPTY; Tier::COUNT];
+        let mut is_unsettled = false;
         let mut nearest = NoEndpoint::AllDown;
         for (at, endpoint) in self.endpoints.iter().enumerate() {
             if context.exclude.contains(&endpoint.id()) {
                 continue;
             }
-            match standing(endpoint, context, &self.protection) {
+            let unsettled = endpoint.guard.is_unsettled(context.now);
+            is_unsettled |= unsettled;
+            match self.standing(endpoint, context) {
+                Ok(_) if unsettled && self.is_ejected(endpoint, context.now) => {
+                    tiers[Tier::Ejected as usize].add(at);
+                }
                 Ok(tier) => tiers[tier as usize].add(at),
                 Err(reason) if reason.rank() > nearest.rank() => nearest = reason,
                 Err(_) => {}
             }
         }
-        tiers
-            .into_iter()
-            .find(|tier| !tier.is_empty())
-            .ok_or(nearest)
+        let best = tiers.iter().find(|tier| !tier.is_empty());
+        best.map(|tier| (*tier, is_unsettled)).ok_or(nearest)
+    }
+
+    /// May this endpoint take a call that no session binds, and in which group if it is not ejected?
+    fn standing(&self, endpoint: &Endpoint, context: &PickContext<'_>) -> Result<Tier, NoEndpoint> {
+        let tier = match (endpoint.health(), endpoint.is_backup()) {
+            (HealthState::Up, false) => Tier::PrimaryUp,
+            (HealthState::Up, true) => Tier::BackupUp,
+            (HealthState::Unchecked, false) => Tier::PrimaryUnchecked,
+            (HealthState::Unchecked, true) => Tier::BackupUnchecked,
+            (HealthState::Down, _) => return Err(NoEndpoint::AllDown),
+        };
+        if endpoint.admin() != Admin::Up || endpoint.weight() == 0 {
+            return Err(NoEndpoint::AllDraining);
+        }
+        if !endpoint.is_resolved() {
+            return Err(NoEndpoint::NoneResolved);
+        }
+        let able = match context.need {
+            Need::Any => Fact::Yes,
+            Need::SessionEra => endpoint.facts.speaks_session_era.get(),
+            Need::StatelessEra => endpoint.facts.speaks_stateless_era.get(),
+        };
+        if able == Fact::No {
+            return Err(NoEndpoint::WrongEra);
+        }
+        if self.protection.breaker.is_some() && endpoint.guard.refuses(context.now) {
+            return Err(NoEndpoint::AllTripped);
+        }
+        Ok(tier)
+    }
+
+    fn is_ejected(&self, endpoint: &Endpoint, now: Moment) -> bool {
+        self.protection.ejection.is_some() && endpoint.guard.is_ejected(now)
     }
 }
 
@@ -250,42 +292,6 @@ enum Tier {
 
 impl Tier {
     const COUNT: usize = Self::Ejected as usize + 1;
-}
-
-/// May this endpoint take a call that no session binds, and in which group?
-fn standing(
-    endpoint: &Endpoint,
-    context: &PickContext<'_>,
-    protection: &Protection,
-) -> Result<Tier, NoEndpoint> {
-    let tier = match (endpoint.health(), endpoint.is_backup()) {
-        (HealthState::Up, false) => Tier::PrimaryUp,
-        (HealthState::Up, true) => Tier::BackupUp,
-        (HealthState::Unchecked, false) => Tier::PrimaryUnchecked,
-        (HealthState::Unchecked, true) => Tier::BackupUnchecked,
-        (HealthState::Down, _) => return Err(NoEndpoint::AllDown),
-    };
-    if endpoint.admin() != Admin::Up || endpoint.weight() == 0 {
-        return Err(NoEndpoint::AllDraining);
-    }
-    if !endpoint.is_resolved() {
-        return Err(NoEndpoint::NoneResolved);
-    }
-    let able = match context.need {
-        Need::Any => Fact::Yes,
-        Need::SessionEra => endpoint.facts.speaks_session_era.get(),
-        Need::StatelessEra => endpoint.facts.speaks_stateless_era.get(),
-    };
-    if able == Fact::No {
-        return Err(NoEndpoint::WrongEra);
-    }
-    if protection.breaker.is_some() && endpoint.guard.refuses(context.now) {
-        return Err(NoEndpoint::AllTripped);
-    }
-    if protection.ejection.is_some() && endpoint.guard.is_ejected(context.now) {
-        return Ok(Tier::Ejected);
-    }
-    Ok(tier)
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use super::moment::Moment;
 
+/// The longest slow start; a longer one is cut off there.
+pub const LENGTH_MAX: Duration = Duration::from_secs(3600);
 /// The share of its weight that counts for an endpoint that does not ramp, in thousandths.
 pub const FULL: u32 = 1000;
 /// The share that it begins with.

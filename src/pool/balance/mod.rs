@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::ENDPOINTS_MAX;
 use super::endpoint::Endpoint;
 use super::moment::Moment;
+use super::ramp;
 
 mod consistent_hash;
 mod least_load;
@@ -93,7 +94,10 @@ impl Scales {
     /// What an endpoint weighs, in thousandths of its weight: less than 2^26, and 0 only if its
     /// weight is.
     pub(super) fn weight(self, endpoint: &Endpoint) -> u64 {
-        let share = endpoint.guard.share(self.slow_start, self.now);
+        let share = match self.slow_start.is_zero() {
+            true => ramp::FULL,
+            false => endpoint.guard.share(self.slow_start, self.now),
+        };
         u64::from(endpoint.weight()) * u64::from(share)
     }
 }
