@@ -36,8 +36,8 @@ pub struct Guard {
     openings: AtomicU64,
     /// When it came back; 0 if it never was away.
     back_at: AtomicU64,
-    /// Until when it may be ejected or rising to its share, so that one look is enough for an
-    /// endpoint of which nothing is the matter. Only ever moves on.
+    /// Until when it may be ejected, behind a breaker, or rising to its share, so that one look is
+    /// enough for an endpoint of which nothing is the matter. Only ever moves on.
     unsettled_until: AtomicU64,
     /// How slow it has been.
     pub latency: Latency,
@@ -82,11 +82,16 @@ impl Guard {
     /// It is back from having been away: its weight counts for less for a while.
     pub fn came_back(&self, now: Moment) {
         self.back_at.store(now.nanos().max(1), Relaxed);
-        let risen = now.after(ramp::LENGTH_MAX);
-        self.unsettled_until.fetch_max(risen.nanos(), Relaxed);
+        self.unsettle(now);
     }
 
-    /// May it be ejected or rising at this moment?
+    /// Has it looked at more closely for as long as a slow start may last from `from` on.
+    fn unsettle(&self, from: Moment) {
+        let until = from.after(ramp::LENGTH_MAX);
+        self.unsettled_until.fetch_max(until.nanos(), Relaxed);
+    }
+
+    /// May it be ejected, behind a breaker or rising at this moment?
     pub(super) fn is_unsettled(&self, now: Moment) -> bool {
         self.unsettled_until.load(Relaxed) > now.nanos()
     }
@@ -157,6 +162,9 @@ impl Guard {
     pub(super) fn set_gate(&self, gate: Option<Moment>) {
         let nanos = gate.map_or(0, |gate| gate.nanos().max(1));
         self.gate.store(nanos, Relaxed);
+        if let Some(gate) = gate {
+            self.unsettle(gate);
+        }
     }
 
     /// Takes back the permit of a trial that told nothing.

@@ -12,7 +12,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 pub mod balance;
 pub mod breaker;
@@ -184,7 +183,7 @@ impl Pool {
     /// The first of these groups that is not empty is balanced over: primaries that are up, backups
     /// that are up, primaries not checked yet, backups not checked yet, and, rather than nobody, those
     /// that are ejected. Within it only endpoints that are in administrative state up, have a weight
-    /// and an address, serve the needed era, whose breaker lets something through, and which were not
+    /// and an address, serve the needed era, have a breaker that lets something through, and were not
     /// tried yet.
     ///
     /// Takes no permit: [`Pool::enter`] does. So calls that pick at the same moment may not see
@@ -198,10 +197,7 @@ impl Pool {
         let (candidates, is_unsettled) = self.candidates(context)?;
         let scales = Scales {
             now: context.now,
-            slow_start: match is_unsettled {
-                true => self.protection.slow_start,
-                false => Duration::ZERO,
-            },
+            slow_start: is_unsettled.then_some(self.protection.slow_start),
         };
         let endpoints = &self.endpoints;
         let chosen = self
@@ -221,12 +217,12 @@ impl Pool {
             if context.exclude.contains(&endpoint.id()) {
                 continue;
             }
-            let unsettled = endpoint.guard.is_unsettled(context.now);
-            is_unsettled |= unsettled;
-            match self.standing(endpoint, context) {
-                Ok(_) if unsettled && self.is_ejected(endpoint, context.now) => {
-                    tiers[Tier::Ejected as usize].add(at);
-                }
+            let mut standing = standing(endpoint, context.need);
+            if endpoint.guard.is_unsettled(context.now) {
+                is_unsettled = true;
+                standing = standing.and_then(|tier| self.set_aside(endpoint, tier, context.now));
+            }
+            match standing {
                 Ok(tier) => tiers[tier as usize].add(at),
                 Err(reason) if reason.rank() > nearest.rank() => nearest = reason,
                 Err(_) => {}
@@ -236,37 +232,18 @@ impl Pool {
         best.map(|tier| (*tier, is_unsettled)).ok_or(nearest)
     }
 
-    /// May this endpoint take a call that no session binds, and in which group if it is not ejected?
-    fn standing(&self, endpoint: &Endpoint, context: &PickContext<'_>) -> Result<Tier, NoEndpoint> {
-        let tier = match (endpoint.health(), endpoint.is_backup()) {
-            (HealthState::Up, false) => Tier::PrimaryUp,
-            (HealthState::Up, true) => Tier::BackupUp,
-            (HealthState::Unchecked, false) => Tier::PrimaryUnchecked,
-            (HealthState::Unchecked, true) => Tier::BackupUnchecked,
-            (HealthState::Down, _) => return Err(NoEndpoint::AllDown),
-        };
-        if endpoint.admin() != Admin::Up || endpoint.weight() == 0 {
-            return Err(NoEndpoint::AllDraining);
-        }
-        if !endpoint.is_resolved() {
-            return Err(NoEndpoint::NoneResolved);
-        }
-        let able = match context.need {
-            Need::Any => Fact::Yes,
-            Need::SessionEra => endpoint.facts.speaks_session_era.get(),
-            Need::StatelessEra => endpoint.facts.speaks_stateless_era.get(),
-        };
-        if able == Fact::No {
-            return Err(NoEndpoint::WrongEra);
-        }
-        if self.protection.breaker.is_some() && endpoint.guard.refuses(context.now) {
+    /// The group of an endpoint of which its calls may have shown something.
+    fn set_aside(&self, endpoint: &Endpoint, tier: Tier, now: Moment) -> Result<Tier, NoEndpoint> {
+        let Protection {
+            ejection, breaker, ..
+        } = &self.protection;
+        if breaker.is_some() && endpoint.guard.refuses(now) {
             return Err(NoEndpoint::AllTripped);
         }
-        Ok(tier)
-    }
-
-    fn is_ejected(&self, endpoint: &Endpoint, now: Moment) -> bool {
-        self.protection.ejection.is_some() && endpoint.guard.is_ejected(now)
+        match ejection.is_some() && endpoint.guard.is_ejected(now) {
+            true => Ok(Tier::Ejected),
+            false => Ok(tier),
+        }
     }
 }
 
@@ -292,6 +269,33 @@ enum Tier {
 
 impl Tier {
     const COUNT: usize = Self::Ejected as usize + 1;
+}
+
+/// May this endpoint take a call that no session binds, and in which group? What calls have shown of
+/// it is not looked at here.
+fn standing(endpoint: &Endpoint, need: Need) -> Result<Tier, NoEndpoint> {
+    let tier = match (endpoint.health(), endpoint.is_backup()) {
+        (HealthState::Up, false) => Tier::PrimaryUp,
+        (HealthState::Up, true) => Tier::BackupUp,
+        (HealthState::Unchecked, false) => Tier::PrimaryUnchecked,
+        (HealthState::Unchecked, true) => Tier::BackupUnchecked,
+        (HealthState::Down, _) => return Err(NoEndpoint::AllDown),
+    };
+    if endpoint.admin() != Admin::Up || endpoint.weight() == 0 {
+        return Err(NoEndpoint::AllDraining);
+    }
+    if !endpoint.is_resolved() {
+        return Err(NoEndpoint::NoneResolved);
+    }
+    let able = match need {
+        Need::Any => Fact::Yes,
+        Need::SessionEra => endpoint.facts.speaks_session_era.get(),
+        Need::StatelessEra => endpoint.facts.speaks_stateless_era.get(),
+    };
+    match able {
+        Fact::No => Err(NoEndpoint::WrongEra),
+        Fact::Yes | Fact::Unknown => Ok(tier),
+    }
 }
 
 #[cfg(test)]

@@ -87,16 +87,17 @@ impl Balancer {
 #[derive(Clone, Copy, Default)]
 pub(super) struct Scales {
     pub(super) now: Moment,
-    pub(super) slow_start: Duration,
+    /// How long a slow start takes; `None` where nobody is in one.
+    pub(super) slow_start: Option<Duration>,
 }
 
 impl Scales {
     /// What an endpoint weighs, in thousandths of its weight: less than 2^26, and 0 only if its
     /// weight is.
     pub(super) fn weight(self, endpoint: &Endpoint) -> u64 {
-        let share = match self.slow_start.is_zero() {
-            true => ramp::FULL,
-            false => endpoint.guard.share(self.slow_start, self.now),
+        let share = match self.slow_start {
+            None => ramp::FULL,
+            Some(length) => endpoint.guard.share(length, self.now),
         };
         u64::from(endpoint.weight()) * u64::from(share)
     }

@@ -64,7 +64,7 @@ mod tests {
     fn at(millis: u64) -> Scales {
         Scales {
             now: Moment::from_nanos(1).after(Duration::from_millis(millis)),
-            slow_start: Duration::ZERO,
+            slow_start: None,
         }
     }
 
