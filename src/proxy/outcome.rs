@@ -56,7 +56,7 @@ pub fn of_status(status: u16) -> Outcome {
     }
 }
 
-/// What an answer that is not a stream says. One that is longer than [`ERROR_MAX`] is no error, and of
+/// What an answer that is not a stream says. One that is longer than 64 KiB is no error, and of
 /// one in several pieces the code may be missed where it is cut.
 pub fn of_answer(pieces: &[Piece]) -> Outcome {
     let size: usize = pieces.iter().map(|piece| piece.len()).sum();
