@@ -3,7 +3,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
@@ -12,6 +12,7 @@ use super::call::{Call, Rules};
 use super::ctx::Ctx;
 use super::decide::Aim;
 use super::fault::Fault;
+use super::outcome::{self, Timed};
 use super::retry::{self, Stage};
 use super::state::PoolState;
 use super::watch::Watch;
@@ -67,6 +68,7 @@ pub async fn forward<D: Downstream>(
     let mut attempts = 0;
     let mut last = None;
     loop {
+        let now = worker.shared.moment(Instant::now());
         let endpoint = match aim {
             Aim::Bound(bound) => Arc::clone(&bound.endpoint),
             Aim::Any { need, key } => {
@@ -74,17 +76,30 @@ pub async fn forward<D: Downstream>(
                     key: *key,
                     exclude: &tried,
                     need: *need,
+                    now,
                 };
                 let picked = pool.pool.pick(&context, &mut fastrand::Rng::new());
-                picked.map_err(|_| last.unwrap_or(Fault::NoEndpoint))?
+                picked.map_err(|reason| last.unwrap_or_else(|| reason.into()))?
+            }
+        };
+        let bound = matches!(aim, Aim::Bound(_));
+        let mut permit = match pool.pool.enter(&endpoint, now) {
+            Ok(permit) => permit,
+            Err(tripped) if bound => return Err(last.unwrap_or_else(|| tripped.into())),
+            Err(tripped) => {
+                // Somebody else took the last trial.
+                last = last.or_else(|| Some(tripped.into()));
+                tried.push(endpoint.id());
+                continue;
             }
         };
         attempts += 1;
         ctx.endpoint = Some(endpoint.id());
         let whole = call.body.ended;
-        let permit = endpoint.call();
         let failed = match attempt(worker, down, ctx, pool, call, aim, &endpoint).await {
             Ok(up) => {
+                let said = outcome::of_head(call, up.head().status());
+                outcome::report(&worker.shared, pool, &mut permit, said);
                 if attempts > 1 {
                     telemetry::retried(pool.pool.name(), RetryOutcome::Success);
                 }
@@ -92,11 +107,12 @@ pub async fn forward<D: Downstream>(
             }
             Err(failed) => failed,
         };
+        let said = outcome::of_fault(failed.fault);
+        outcome::report(&worker.shared, pool, &mut permit, said);
         drop(permit);
         if failed.stage == Stage::Connect {
             worker.shared.chores.suspect(&endpoint);
         }
-        let bound = matches!(aim, Aim::Bound(_));
         if !retry::may(
             call.retry(),
             failed.stage,
@@ -162,15 +178,18 @@ async fn attempt<D: Downstream>(
         // It stood behind the part that was looked at before.
         call.note_id(ctx);
     }
-    await_head(worker, down, &mut up, endpoint, head_timeout(pool, call))
-        .await
-        .map_err(|fault| match fault {
-            Fault::UpstreamClosed => sent(fault),
-            _ => Failed {
-                fault,
-                stage: Stage::Answered,
-            },
-        })?;
+    let timed = Timed::begin(pool, call);
+    let waited = await_head(worker, down, &mut up, endpoint, head_timeout(pool, call)).await;
+    if waited.is_ok() {
+        timed.end(&worker.shared, endpoint);
+    }
+    waited.map_err(|fault| match fault {
+        Fault::UpstreamClosed => sent(fault),
+        _ => Failed {
+            fault,
+            stage: Stage::Answered,
+        },
+    })?;
     Ok(up)
 }
 

@@ -12,6 +12,7 @@
 //! | era, method, id | [`call`] |
 //! | session or any endpoint, or an answer of ours | [`decide`] |
 //! | pick, connect, send, retry | [`forward`], [`retry`] |
+//! | what it says of the endpoint | [`outcome`] |
 //! | the reply | [`relay`], [`stream`] |
 //! | the sessions it opens and ends | [`settle`] |
 //! | a session begun again, a stream asked for again | [`recovery`], [`revival`] |
@@ -41,6 +42,7 @@ pub mod listen;
 pub mod local;
 pub mod memo;
 pub mod origin;
+pub mod outcome;
 pub mod plain;
 pub mod recovery;
 pub mod relay;
@@ -181,7 +183,7 @@ async fn understood<D: Downstream>(
     let reply = match send(worker, down, ctx, pool, call, &mut aim).await {
         Ok(reply) => reply,
         // Clients give a stream up after two failures; one that ended they open again.
-        Err(Fault::Draining | Fault::UpstreamClosed) if is_stream => {
+        Err(Fault::Draining | Fault::UpstreamClosed | Fault::Tripped(_)) if is_stream => {
             local::ended_stream(down, ctx).await;
             return Ok(Next::Done);
         }

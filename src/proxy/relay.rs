@@ -13,6 +13,7 @@ use super::fault::Fault;
 use super::forward::Reply;
 use super::kept::Kept;
 use super::listen::Listen;
+use super::outcome;
 use super::revival::{Revival, What};
 use super::settle::{disown, give_back, settle_session, shown_session};
 use super::state::{InFlight, PoolState};
@@ -53,6 +54,8 @@ pub async fn relay<D: Downstream>(
     let held = match hold(worker, down, &mut reply, total).await {
         Ok(held) => held,
         Err(fault) => {
+            let said = outcome::of_fault(fault);
+            outcome::report(&worker.shared, pool, &mut reply.permit, said);
             if call.rules == Rules::Handshake && session.is_some() {
                 disown(worker, down.head(), pool, &reply);
             }
@@ -60,6 +63,10 @@ pub async fn relay<D: Downstream>(
         }
     };
     let status = reply.up.head().status();
+    if outcome::of_head(call, status).is_none() {
+        let said = Some(outcome::of_answer(&held.pieces));
+        outcome::report(&worker.shared, pool, &mut reply.permit, said);
+    }
     note_answer(ctx, pool, call, status, &held);
     let held = reworded(held, call, status);
     let idle = pool.config.timeouts.stream_idle;
@@ -392,7 +399,7 @@ fn tells_failure(held: &Held) -> bool {
 /// Learns from a complete answer: whether a tool call failed, and what `server/discover` said.
 fn note_answer(ctx: &mut Ctx, pool: &PoolState, call: &Call, status: u16, held: &Held) {
     if call.is("tools/call") {
-        ctx.tool_failed = Some(status != 200 || tells_failure(held));
+        ctx.tool_failed = Some(status != 200 || outcome::tells_failure(&held.pieces));
     }
     if call.is("server/discover") && status == 200 && held.complete {
         let pieces: Vec<&[u8]> = held.pieces.iter().map(|piece| &**piece).collect();

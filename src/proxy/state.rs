@@ -7,13 +7,13 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{Balance, Config, Eras, HashOn, PoolId};
-use crate::pool::{self, Admin, Endpoint, Fact, HealthState};
+use crate::pool::{self, Admin, Endpoint, Fact, HealthState, Moment};
 use crate::session::{Keyring, NameHash, Table};
 use crate::telemetry::{AccessLog, Limit, ToolNames};
 use crate::transport::dial::Target;
@@ -234,7 +234,7 @@ impl PoolState {
     pub fn hash_on(&self) -> Option<&HashOn> {
         match &self.config.balance {
             Balance::ConsistentHash(on) => Some(on),
-            Balance::LeastLoad | Balance::RoundRobin => None,
+            Balance::LeastLoad | Balance::PeakEwma | Balance::RoundRobin => None,
         }
     }
 }
@@ -460,9 +460,16 @@ pub struct Shared {
     pub chores: Chores,
     /// Exchanges in flight, over all threads.
     pub flight: Arc<Flight>,
+    /// When the clock of the pools began to run.
+    pub started: Instant,
 }
 
 impl Shared {
+    /// `now` on the clock of the pools.
+    pub fn moment(&self, now: Instant) -> Moment {
+        Moment::of(self.started, now)
+    }
+
     /// The phase at this moment.
     pub fn phase(&self) -> Phase {
         self.phases.now()

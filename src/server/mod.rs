@@ -16,6 +16,7 @@ pub mod inproc;
 mod layer;
 mod listeners;
 mod probe;
+mod pulse;
 mod share;
 mod state;
 mod tasks;
@@ -266,6 +267,7 @@ fn shared(
         phases,
         chores,
         flight: Arc::new(Flight::default()),
+        started: Instant::now(),
         snapshot: ArcSwap::from_pointee(state::compile(config)?),
     })
 }

@@ -18,6 +18,7 @@ mod limits;
 mod plain_http;
 mod recovery;
 mod revival;
+mod protect;
 mod session_era;
 mod slow_clients;
 mod slow_readers;

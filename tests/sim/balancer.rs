@@ -8,8 +8,9 @@ use tidegate::pool::{
 
 use crate::{endpoint, for_each_seed, one_of};
 
-const BALANCES: [Balance; 3] = [
+const BALANCES: [Balance; 4] = [
     Balance::LeastLoad,
+    Balance::PeakEwma,
     Balance::RoundRobin,
     Balance::ConsistentHash,
 ];
@@ -36,6 +37,7 @@ fn balancer_picks_only_whom_it_may() {
                 key,
                 exclude: &tried,
                 need,
+                ..PickContext::default()
             };
             let allowed = allowed(&pool, &context);
             match pool.pick(&context, rng) {
@@ -158,7 +160,7 @@ fn balancer_shares_follow_the_weights() {
                     Balance::RoundRobin => 0.0,
                     // How far the fuller of two can be above the average does not grow with the
                     // number of sessions.
-                    Balance::LeastLoad => 4.0 + 3.0 * f64::from(*weight),
+                    Balance::LeastLoad | Balance::PeakEwma => 4.0 + 3.0 * f64::from(*weight),
                     // Independent draws: six standard deviations.
                     Balance::ConsistentHash => 6.0 * want.sqrt(),
                 };
