@@ -45,7 +45,7 @@ pub use model::{
     Sessions, Streams, Timeouts, Tls, Transport, is_below,
 };
 pub use problem::{Problem, Problems, Severity};
-pub use protect::{Breaker, Ejection};
+pub use protect::{Breaker, Ejection, Retries};
 pub use schema::schema;
 
 use problem::Report;

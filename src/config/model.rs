@@ -15,7 +15,7 @@ use http::HeaderName;
 
 use super::Problem;
 use super::identity::Identity;
-use super::protect::{Breaker, Ejection};
+use super::protect::{Breaker, Ejection, Retries};
 
 /// One checked configuration file.
 #[derive(Debug, Clone, PartialEq)]
@@ -208,6 +208,8 @@ pub struct Pool {
     pub ejection: Option<Ejection>,
     /// When their breakers open; `None` is never.
     pub breaker: Option<Breaker>,
+    /// When calls are tried again; `None`: only what never reached a server.
+    pub retries: Option<Retries>,
     /// How long an endpoint that comes back takes to its full weight; zero is at once (default 10s).
     pub slow_start: Duration,
     /// How long the steps of an exchange may take.

@@ -15,6 +15,20 @@ pub struct Ejection {
     pub max_share: u8,
 }
 
+/// When calls are tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retries {
+    /// Percent of the calls of the last 10 s that may be second attempts, 0 to 100 (default 20).
+    pub ratio: u8,
+    /// Second attempts per second besides (default 10).
+    pub floor: u32,
+    /// Believe what tools say of themselves: those that only read, or do the same when called twice,
+    /// are called again (default false).
+    pub trust_annotations: bool,
+    /// Ask a second endpoint for a list when the first has not answered for so long.
+    pub hedge_after: Option<Duration>,
+}
+
 /// When nothing is sent to an endpoint, and for how long.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Breaker {

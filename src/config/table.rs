@@ -13,7 +13,7 @@ use super::keys::{BALANCES, ERAS, LEVELS, LOSSES, POOL_KINDS, Section, TRANSPORT
 
 mod watch;
 
-use watch::{BREAKER, EJECTION, HEALTH};
+use watch::{BREAKER, EJECTION, HEALTH, RETRIES};
 
 /// The file as a whole.
 pub(super) static ROOT: Section = Section {
@@ -204,6 +204,12 @@ static POOL: Section = Section {
             Kind::SectionOrOff(&BREAKER),
             Optional,
             "When nothing is sent to an endpoint whose calls fail, or `off`.",
+        ),
+        key(
+            "retries",
+            Kind::SectionOrOff(&RETRIES),
+            Optional,
+            "When calls are tried again, or `off`: then only what never reached a server.",
         ),
         key(
             "slow_start",

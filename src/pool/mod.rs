@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 pub mod balance;
 pub mod breaker;
+pub mod budget;
 pub mod ejection;
 pub mod endpoint;
 pub mod facts;
@@ -32,12 +33,18 @@ use protect::Ejecting;
 
 pub use balance::Balance;
 pub use breaker::Outcome;
+pub use budget::{Allowance, Budget};
 pub use endpoint::{Admin, CallPermit, Endpoint, EndpointSpec, SessionGuard, Unreachable};
 pub use facts::{Fact, FactCell, Facts};
 pub use guard::Guard;
 pub use health::{Health, HealthState, Transition};
 pub use moment::Moment;
 pub use protect::{Changes, Ejection, Protection, Switched, Tripped};
+
+/// Endpoints from which on two of them are drawn instead of looking at all.
+const SAMPLED_FROM: usize = 16;
+/// Draws before all are looked at after all.
+const DRAWS_MAX: usize = 16;
 
 /// Most endpoints in a pool.
 pub const ENDPOINTS_MAX: usize = 1024;
@@ -52,6 +59,8 @@ pub struct Pool {
     /// `(id, index)` sorted by id.
     by_id: Vec<(u64, usize)>,
     balancer: Balancer,
+    /// The greatest weight there was when the pool was built.
+    heaviest: u32,
     protection: Protection,
     ejecting: Ejecting,
 }
@@ -142,11 +151,13 @@ impl Pool {
             return Err(PoolError::Duplicate(name(0), name(1)));
         }
         let balancer = Balancer::new(balance, endpoints.len());
+        let heaviest = endpoints.iter().map(|e| e.weight()).max().unwrap_or(0);
         Ok(Self {
             name: name.into(),
             endpoints,
             by_id,
             balancer,
+            heaviest,
             protection: Protection::default(),
             ejecting: Ejecting::default(),
         })
@@ -187,13 +198,16 @@ impl Pool {
     /// tried yet.
     ///
     /// Takes no permit: [`Pool::enter`] does. So calls that pick at the same moment may not see
-    /// each other, which random choice tolerates. Allocates nothing; time is linear in the
-    /// endpoints.
+    /// each other, which random choice tolerates. Allocates nothing. In a large pool that is well,
+    /// and is balanced by a choice of two, few endpoints are looked at; otherwise all are.
     pub fn pick(
         &self,
         context: &PickContext<'_>,
         rng: &mut fastrand::Rng,
     ) -> Result<Arc<Endpoint>, NoEndpoint> {
+        if let Some(chosen) = self.sample(context, rng) {
+            return Ok(Arc::clone(&self.endpoints[chosen]));
+        }
         let (candidates, is_unsettled) = self.candidates(context)?;
         let scales = Scales {
             now: context.now,
@@ -206,6 +220,41 @@ impl Pool {
         chosen
             .map(|at| Arc::clone(&self.endpoints[at]))
             .ok_or(NoEndpoint::AllDown)
+    }
+
+    /// The better of two endpoints that are drawn until both may take the call: what looking at all of
+    /// them comes to, at the price of a few. `None` where that is not sure: then all are looked at.
+    fn sample(&self, context: &PickContext<'_>, rng: &mut fastrand::Rng) -> Option<usize> {
+        if self.endpoints.len() < SAMPLED_FROM || !self.balancer.takes_two() {
+            return None;
+        }
+        let mut first = None;
+        for _ in 0..DRAWS_MAX {
+            let at = rng.usize(..self.endpoints.len());
+            let endpoint = &self.endpoints[at];
+            let weight = endpoint.weight();
+            if endpoint.guard.is_unsettled(context.now) || weight > self.heaviest {
+                return None;
+            }
+            let is_drawn = rng.u32(..self.heaviest.max(1)) < weight;
+            let is_new = first != Some(at) && !context.exclude.contains(&endpoint.id());
+            if !is_drawn
+                || !is_new
+                || !matches!(standing(endpoint, context.need), Ok(Tier::PrimaryUp))
+            {
+                continue;
+            }
+            let Some(first) = first else {
+                first = Some(at);
+                continue;
+            };
+            let scales = Scales {
+                now: context.now,
+                slow_start: None,
+            };
+            return Some(self.balancer.better(&self.endpoints, scales, first, at));
+        }
+        None
     }
 
     /// Who may take the call, and whether something may be the matter with any endpoint.

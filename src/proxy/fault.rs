@@ -5,8 +5,8 @@
 //! address, no pool, no parser state; what the operator needs goes to the log with the fault.
 
 use crate::mcp::answer as code;
-use crate::telemetry::{Limit, limit_hit};
 use crate::pool::{NoEndpoint, Tripped};
+use crate::telemetry::{Limit, limit_hit};
 
 /// A failure as the client sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,13 +10,14 @@ use super::call::{Call, Rules};
 use super::ctx::{Ctx, End};
 use super::decide::Aim;
 use super::fault::Fault;
+use super::flight::InFlight;
 use super::forward::Reply;
 use super::kept::Kept;
 use super::listen::Listen;
 use super::outcome;
 use super::revival::{Revival, What};
 use super::settle::{disown, give_back, settle_session, shown_session};
-use super::state::{InFlight, PoolState};
+use super::state::PoolState;
 use super::stream::{Kind, Limits, Relay};
 use super::streaming::Begun;
 use super::watch::{Stop, Watch};
@@ -381,19 +382,6 @@ pub async fn send_stream_head<D: Downstream>(
     ctx.streamed = true;
     down.send_head(head.status(), Some(head), edits, Length::Unknown)
         .await
-}
-
-/// Does the answer to a tool call tell of a failure? It is read only if it may.
-fn tells_failure(held: &Held) -> bool {
-    if let [piece] = held.pieces.as_slice()
-        && answer::is_plainly_good(piece)
-    {
-        return false;
-    }
-    let mut peek = Peek::lenient();
-    let readable = held.pieces.iter().all(|piece| peek.feed(piece).is_ok());
-    let message = peek.message();
-    !readable || message.has_error || message.is_tool_error
 }
 
 /// Learns from a complete answer: whether a tool call failed, and what `server/discover` said.

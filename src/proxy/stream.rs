@@ -19,7 +19,7 @@ use super::state::{Phase, Phases};
 use super::watch::LAST_HOPE;
 use crate::config::Streams;
 use crate::mcp::sse::{KEEP_ALIVE, Mode};
-use crate::mcp::{Note, RawId, SseScan};
+use crate::mcp::{Note, RawId, SseScan, answer};
 use crate::pool::{Endpoint, HealthState, Outcome};
 use crate::telemetry::StreamKind;
 use crate::transport::{Downstream, Error, Upstream};

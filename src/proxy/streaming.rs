@@ -9,12 +9,13 @@ use std::task::{Context, Poll, Waker};
 
 use super::ctx::{Ctx, End};
 use super::finish;
+use super::flight::InFlight;
 use super::forward::Reply;
 use super::legacy_sse::SseSession;
 use super::outcome;
 use super::revival::Revival;
 use super::settle::give_back;
-use super::state::{Held, InFlight, Orphan, Shared};
+use super::state::{Held, Orphan, Shared};
 use super::stream::{Kind, Relay};
 use crate::session::StreamGuard;
 use crate::telemetry::OpenStream;

@@ -7,6 +7,7 @@
 //! tools' names, which bound a label of the metrics, and the answer that stands in for servers that
 //! are down.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -262,6 +263,8 @@ impl McpCheck {
 
     async fn learn_tools(&self, address: SocketAddr, session: Option<&ProbeSession>) {
         let mut cursor: Option<String> = None;
+        let mut repeatable = HashSet::new();
+        let name = |tool: &Value| Some(tool.get("name")?.as_str()?.into());
         for _ in 0..TOOL_PAGES_MAX {
             let params = cursor.as_ref().map_or_else(
                 || "{}".to_owned(),
@@ -285,6 +288,12 @@ impl McpCheck {
                 .and_then(Value::as_array)
                 .map(Vec::as_slice)
                 .unwrap_or_default();
+            repeatable.extend(
+                tools
+                    .iter()
+                    .filter(|tool| is_repeatable(tool))
+                    .filter_map(name),
+            );
             let names: Vec<&str> = tools
                 .iter()
                 .filter_map(|tool| tool.get("name")?.as_str())
@@ -295,8 +304,12 @@ impl McpCheck {
                 .and_then(Value::as_str)
                 .map(str::to_owned);
             if cursor.is_none() {
-                return;
+                break;
             }
+        }
+        let retries = self.pool.config.retries.as_ref();
+        if retries.is_some_and(|retries| retries.trust_annotations) {
+            self.pool.repeatable.store(Some(Arc::new(repeatable)));
         }
     }
 
@@ -427,6 +440,13 @@ impl McpCheck {
             late.store(false, Ordering::Relaxed);
         });
     }
+}
+
+/// Does a tool say of itself that calling it twice does no harm?
+fn is_repeatable(tool: &Value) -> bool {
+    ["readOnlyHint", "idempotentHint"]
+        .iter()
+        .any(|hint| tool.pointer(&format!("/annotations/{hint}")) == Some(&Value::Bool(true)))
 }
 
 #[async_trait]

@@ -7,7 +7,7 @@ use arc_swap::ArcSwapOption;
 
 use crate::config::{self, Check, Config, Eras};
 use crate::pool::{
-    self, Endpoint, EndpointSpec, HealthState, PoolError, Protection, breaker, ejection,
+    self, Budget, Endpoint, EndpointSpec, HealthState, PoolError, Protection, breaker, ejection,
 };
 use crate::proxy::state::{DialFacts, PoolState, Snapshot};
 use crate::session::NameHash;
@@ -54,6 +54,8 @@ fn compile_pool(config: &config::Pool) -> Result<PoolState, PoolError> {
             .with_protection(protection(config)),
         hash: NameHash::of(&config.name),
         discover: ArcSwapOption::empty(),
+        budget: Budget::default(),
+        repeatable: ArcSwapOption::empty(),
         dial,
         config: config.clone(),
     })

@@ -18,7 +18,7 @@ const BALANCES: [Balance; 4] = [
 #[test]
 fn balancer_picks_only_whom_it_may() {
     for_each_seed("balancer_picks_only_whom_it_may", |rng| {
-        let endpoints: Vec<_> = (0..rng.usize(1..12))
+        let endpoints: Vec<_> = (0..rng.usize(1..40))
             .map(|n| endpoint(&format!("w{n}"), rng.u32(..5)))
             .collect();
         let pool = Pool::new("p", one_of(rng, &BALANCES), endpoints).expect("names differ");
@@ -141,7 +141,7 @@ fn allowed(pool: &Pool, context: &PickContext<'_>) -> Result<Vec<u64>, NoEndpoin
 #[test]
 fn balancer_shares_follow_the_weights() {
     for_each_seed("balancer_shares_follow_the_weights", |rng| {
-        let weights: Vec<u32> = (0..rng.usize(2..12)).map(|_| rng.u32(1..10)).collect();
+        let weights: Vec<u32> = (0..rng.usize(2..40)).map(|_| rng.u32(1..10)).collect();
         let total: u32 = weights.iter().sum();
         let picks = total * 40;
         for balance in BALANCES {

@@ -11,7 +11,7 @@ use super::super::model::{
 };
 use super::super::node::{Span, Word};
 use super::super::problem::{Report, quoted};
-use super::super::protect::{Breaker, Ejection};
+use super::super::protect::{Breaker, Ejection, Retries};
 use super::routes::resolve;
 
 /// Where MCP is asked for when no route says it better.
@@ -77,6 +77,7 @@ fn pool(head: &Head<'_>, routes: &[&Route], report: &Report<'_>) -> Pool {
         health: health(&fields.section("health"), *kind, routes),
         ejection: fields.section_or_off("ejection").as_ref().map(ejection),
         breaker: fields.section_or_off("breaker").as_ref().map(breaker),
+        retries: fields.section_or_off("retries").as_ref().map(retries),
         slow_start: fields.duration_or_off("slow_start").unwrap_or_default(),
         timeouts: timeouts(&fields.section("timeouts")),
         affinity_cookie: affinity(fields, *kind),
@@ -270,6 +271,15 @@ fn breaker(fields: &Fields<'_>) -> Breaker {
         window: fields.duration("window"),
         open_time: fields.duration("open_time"),
         trials: fields.count("trials").unwrap_or_default(),
+    }
+}
+
+fn retries(fields: &Fields<'_>) -> Retries {
+    Retries {
+        ratio: fields.percent("ratio"),
+        floor: fields.count("floor").unwrap_or_default(),
+        trust_annotations: fields.flag("trust_annotations"),
+        hedge_after: fields.duration_or_off("hedge_after"),
     }
 }
 

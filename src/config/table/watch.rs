@@ -1,6 +1,6 @@
 //! The keys that say how endpoints are watched, and what becomes of those that fail.
 
-use super::super::keys::Kind::{Choice, Count, Duration, Percent, Text};
+use super::super::keys::Kind::{Choice, Count, Duration, DurationOrOff, Flag, Percent, Text};
 use super::super::keys::Need::{Default, Optional};
 use super::super::keys::{CHECKS, Section, key, names};
 
@@ -78,6 +78,39 @@ pub(super) static EJECTION: Section = Section {
             Default("50%"),
             "How much of the pool may be ejected at once, rounded down; but always one of two or \
              more endpoints, and never the only one.",
+        ),
+    ],
+};
+
+pub(super) static RETRIES: Section = Section {
+    noun: "retries section",
+    about: "When calls are tried again.",
+    keys: &[
+        key(
+            "ratio",
+            Percent(0, 100),
+            Default("20%"),
+            "How many of the calls of the last 10s may be second attempts.",
+        ),
+        key(
+            "floor",
+            Count(0, 1_000_000),
+            Default("10"),
+            "Second attempts per second that are allowed besides.",
+        ),
+        key(
+            "trust_annotations",
+            Flag,
+            Default("false"),
+            "Believe a tool that says `readOnlyHint` or `idempotentHint` of itself: it is called \
+             again where a list would be asked for again.",
+        ),
+        key(
+            "hedge_after",
+            DurationOrOff("1ms", "1m"),
+            Default("off"),
+            "Ask a second endpoint for a list, too, when the first has not answered for so long; \
+             the first answer counts.",
         ),
     ],
 };

@@ -28,7 +28,12 @@ pub(super) fn choose(
 ///
 /// Two idle endpoints are not compared: the heavier would win every time, and a pool with little to
 /// do would send everything there. The draw has already been fair between them.
-fn lighter(endpoints: &[Arc<Endpoint>], scales: Scales, first: usize, second: usize) -> usize {
+pub(super) fn lighter(
+    endpoints: &[Arc<Endpoint>],
+    scales: Scales,
+    first: usize,
+    second: usize,
+) -> usize {
     let (a, b) = (&endpoints[first], &endpoints[second]);
     let (a_busy, b_busy) = (a.busy(), b.busy());
     if a_busy == 0 && b_busy == 0 {

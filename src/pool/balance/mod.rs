@@ -61,6 +61,25 @@ impl Balancer {
         }
     }
 
+    /// Is it a choice of two drawn at random?
+    pub(super) fn takes_two(&self) -> bool {
+        matches!(self, Self::LeastLoad | Self::PeakEwma)
+    }
+
+    /// Which of two that were drawn, for those that take two.
+    pub(super) fn better(
+        &self,
+        endpoints: &[Arc<Endpoint>],
+        scales: Scales,
+        first: usize,
+        second: usize,
+    ) -> usize {
+        match self {
+            Self::PeakEwma => peak_ewma::sooner(endpoints, scales, first, second),
+            _ => least_load::lighter(endpoints, scales, first, second),
+        }
+    }
+
     /// The place in `endpoints` of the one to use. `None` only if there is no candidate with a
     /// weight, which can happen to a caller that checked when a weight is lowered meanwhile.
     pub(super) fn choose(

@@ -2,8 +2,8 @@
 //! head lately (see `latency`), times the load there would be with one more call.
 //!
 //! It finds out by itself what weights cannot know: which copy runs on the slower machine, and which
-//! one is collecting garbage right now. A call that has failed counts as a slow one. An endpoint of which nothing is known is asked once, and not
-//! again before it has answered.
+//! one is collecting garbage right now. A call that has failed counts as a slow one. An endpoint of
+//! which nothing is known is asked once, and not again before it has answered.
 
 use std::sync::Arc;
 
@@ -22,10 +22,19 @@ pub(super) fn choose(
     scales: Scales,
     rng: &mut fastrand::Rng,
 ) -> Option<usize> {
-    let (first, second) = draw_two(endpoints, candidates, scales, rng)?;
-    let Some(second) = second else {
-        return Some(first);
-    };
+    match draw_two(endpoints, candidates, scales, rng)? {
+        (first, Some(second)) => Some(sooner(endpoints, scales, first, second)),
+        (first, None) => Some(first),
+    }
+}
+
+/// The one where an answer is likely to come sooner.
+pub(super) fn sooner(
+    endpoints: &[Arc<Endpoint>],
+    scales: Scales,
+    first: usize,
+    second: usize,
+) -> usize {
     let (a, b) = (&endpoints[first], &endpoints[second]);
     let (a_time, b_time) = (time(a, scales), time(b, scales));
     // As with the least load: the heavier of two idle ones would win every time, and the draw has
@@ -35,7 +44,7 @@ pub(super) fn choose(
     } else {
         b_time * load(b, scales) < a_time * load(a, scales)
     };
-    Some(if is_cheaper { second } else { first })
+    if is_cheaper { second } else { first }
 }
 
 /// How long an answer is likely to take, in nanoseconds. Of one that was never seen, or so long ago
