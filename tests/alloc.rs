@@ -144,6 +144,11 @@ fn client(gate: SocketAddr, kind: Kind, turn: &Notify, go: &std::sync::mpsc::Rec
 
 /// Allocations of the request path in `COUNTED` requests.
 fn allocations(kind: Kind, access: &str) -> u64 {
+    allocations_in(kind, access, "least_load")
+}
+
+/// The same where the pool balances like this.
+fn allocations_in(kind: Kind, access: &str, balance: &str) -> u64 {
     let server = server();
     let state = tempfile::tempdir().unwrap();
     let log = state.path().join("access.log");
@@ -153,7 +158,7 @@ fn allocations(kind: Kind, access: &str) -> u64 {
         access.to_owned()
     };
     let text = format!(
-        "listeners: [{{ bind: 127.0.0.1:0 }}]\nroutes: [{{ path: /mcp, pool: a }}]\npools: {{ a: {{ endpoints: [\"{server}\"] }} }}\nlog: {{ access: \"{access}\" }}\nstate_dir: {}\n",
+        "listeners: [{{ bind: 127.0.0.1:0 }}]\nroutes: [{{ path: /mcp, pool: a }}]\npools: {{ a: {{ endpoints: [\"{server}\"], balance: {balance} }} }}\nlog: {{ access: \"{access}\" }}\nstate_dir: {}\n",
         state.path().display()
     );
     let config = tidegate::config::parse("test", &text).unwrap();
@@ -199,4 +204,9 @@ fn a_stateless_call_allocates_nothing() {
 fn a_session_call_allocates_nothing() {
     assert_eq!(allocations(Kind::Session, "off"), 0);
     assert_eq!(allocations(Kind::Session, "file"), 0, "with the access log");
+}
+
+#[test]
+fn balancing_by_latency_allocates_nothing() {
+    assert_eq!(allocations_in(Kind::Session, "off", "peak_ewma"), 0);
 }

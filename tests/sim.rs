@@ -1,4 +1,5 @@
-//! Random histories of the pure cores, by seed: the session table, the balancer, the health checks.
+//! Random histories of the pure cores, by seed: the session table, the balancer, the health
+//! checks, ejection, breakers, slow start.
 //!
 //! Each simulation runs a core and a naive model of it side by side through a few hundred random
 //! steps and compares after every one. Time and randomness come from the seed, so a failure comes
@@ -16,8 +17,16 @@ use tidegate::session::NameHash;
 
 #[path = "sim/balancer.rs"]
 mod balancer;
+#[path = "sim/breaker.rs"]
+mod breaker;
+#[path = "sim/ejection.rs"]
+mod ejection;
 #[path = "sim/health.rs"]
 mod health;
+#[path = "sim/peak.rs"]
+mod peak;
+#[path = "sim/ramp.rs"]
+mod ramp;
 #[path = "sim/table.rs"]
 mod table;
 

@@ -234,6 +234,18 @@ fn every_configuration_in_the_readme_loads() {
 }
 
 #[test]
+fn every_metric_is_documented() {
+    let page = fs::read_to_string(root().join("docs/metrics.md")).unwrap();
+    for family in tidegate::telemetry::metrics::FAMILIES {
+        assert!(
+            page.contains(&format!("`{}`", family.name)),
+            "docs/metrics.md does not say what {} is",
+            family.name
+        );
+    }
+}
+
+#[test]
 fn every_dependency_is_explained() {
     let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
     let page = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();

@@ -3,9 +3,12 @@
 #![allow(dead_code, reason = "no bench uses all of it")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidegate::mcp::{HttpMethod, Message, Peek, Seen};
-use tidegate::pool::{Balance, Endpoint, EndpointSpec, HealthState, Pool};
+use tidegate::pool::{
+    Balance, Endpoint, EndpointSpec, HealthState, Pool, Protection, breaker, ejection,
+};
 use tidegate::session::{Claims, IdKind, Keyring, NameHash, PrincipalHash, SealingKey};
 use tidegate::transport::Headers;
 use tidegate::transport::h1::head::Head;
@@ -76,13 +79,14 @@ pub(crate) fn sealed() -> String {
 }
 
 /// The ways of balancing.
-pub(crate) const WAYS: [(&str, Balance); 3] = [
+pub(crate) const WAYS: [(&str, Balance); 4] = [
     ("least load", Balance::LeastLoad),
+    ("peak ewma", Balance::PeakEwma),
     ("round robin", Balance::RoundRobin),
     ("consistent hash", Balance::ConsistentHash),
 ];
 
-/// A pool of endpoints that are all up.
+/// A pool of endpoints that are all up, protected as it is by default.
 pub(crate) fn pool(balance: Balance, count: u64) -> Pool {
     let endpoints: Vec<Arc<Endpoint>> = (0..count)
         .map(|id| {
@@ -96,5 +100,21 @@ pub(crate) fn pool(balance: Balance, count: u64) -> Pool {
             })
         })
         .collect();
-    Pool::new("bench", balance, endpoints).expect("the pool is small")
+    let pool = Pool::new("bench", balance, endpoints).expect("the pool is small");
+    pool.with_protection(Protection {
+        ejection: Some(ejection::Settings {
+            failures: 5,
+            base_time: Duration::from_secs(10),
+            max_time: Duration::from_secs(300),
+            max_share: 50,
+        }),
+        breaker: Some(breaker::Settings {
+            failure_ratio: 50,
+            min_calls: 20,
+            window: Duration::from_secs(10),
+            open_time: Duration::from_secs(5),
+            trials: 3,
+        }),
+        slow_start: Duration::from_secs(10),
+    })
 }

@@ -149,6 +149,19 @@ impl<'a> Fields<'a> {
         })
     }
 
+    /// Percent within the bounds of the table. Only for keys with a default.
+    pub(super) fn percent(&self, name: &str) -> u8 {
+        let Kind::Percent(min, max) = self.key(name).kind else {
+            return 0;
+        };
+        self.read(name, 0, |text| {
+            let value = units::percent(text)?;
+            let bounds = (&*format!("{min}%"), &*format!("{max}%"));
+            within(&value, (&min, &max), text, bounds)?;
+            u8::try_from(value).map_err(|_| format!("{} is too large", quoted(text)))
+        })
+    }
+
     /// A size in bytes within the bounds of the table. Only for keys with a default.
     pub(super) fn size(&self, name: &str) -> usize {
         let Kind::Size(min, max) = self.key(name).kind else {

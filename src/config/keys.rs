@@ -60,6 +60,8 @@ pub(super) enum Kind {
     Duration(&'static str, &'static str),
     /// A duration within bounds, or `off`.
     DurationOrOff(&'static str, &'static str),
+    /// A whole number of percent within bounds, both included.
+    Percent(u64, u64),
     /// A size within bounds, both included.
     Size(&'static str, &'static str),
     /// One of these words.
@@ -93,6 +95,7 @@ impl Kind {
             | Self::Count(..)
             | Self::Duration(..)
             | Self::DurationOrOff(..)
+            | Self::Percent(..)
             | Self::Size(..)
             | Self::Choice(_)
             | Self::Texts(_) => None,
@@ -115,6 +118,7 @@ pub(super) enum TransportChoice {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BalanceChoice {
     LeastLoad,
+    PeakEwma,
     RoundRobin,
     ConsistentHash,
 }
@@ -138,8 +142,9 @@ pub(super) const TRANSPORTS: Words<TransportChoice, 3> = [
 ];
 pub(super) const POOL_KINDS: Words<PoolKind, 2> =
     [("mcp", PoolKind::Mcp), ("http", PoolKind::Http)];
-pub(super) const BALANCES: Words<BalanceChoice, 3> = [
+pub(super) const BALANCES: Words<BalanceChoice, 4> = [
     ("least_load", BalanceChoice::LeastLoad),
+    ("peak_ewma", BalanceChoice::PeakEwma),
     ("round_robin", BalanceChoice::RoundRobin),
     ("consistent_hash", BalanceChoice::ConsistentHash),
 ];

@@ -29,6 +29,7 @@ mod load;
 mod model;
 mod node;
 mod problem;
+mod protect;
 mod schema;
 mod suggest;
 mod table;
@@ -44,6 +45,7 @@ pub use model::{
     Sessions, Streams, Timeouts, Tls, Transport, is_below,
 };
 pub use problem::{Problem, Problems, Severity};
+pub use protect::{Breaker, Ejection, Retries};
 pub use schema::schema;
 
 use problem::Report;

@@ -15,6 +15,7 @@ use http::HeaderName;
 
 use super::Problem;
 use super::identity::Identity;
+use super::protect::{Breaker, Ejection, Retries};
 
 /// One checked configuration file.
 #[derive(Debug, Clone, PartialEq)]
@@ -203,6 +204,14 @@ pub struct Pool {
     pub resolve_every: Duration,
     /// How the endpoints are watched.
     pub health: Health,
+    /// When endpoints are ejected; `None` is never.
+    pub ejection: Option<Ejection>,
+    /// When their breakers open; `None` is never.
+    pub breaker: Option<Breaker>,
+    /// When calls are tried again; `None`: only what never reached a server.
+    pub retries: Option<Retries>,
+    /// How long an endpoint that comes back takes to its full weight; zero is at once (default 10s).
+    pub slow_start: Duration,
     /// How long the steps of an exchange may take.
     pub timeouts: Timeouts,
     /// Name of the cookie that keeps a browser on its endpoint. Only on plain HTTP pools.
@@ -226,6 +235,8 @@ pub enum PoolKind {
 pub enum Balance {
     /// The less loaded of two drawn at random.
     LeastLoad,
+    /// The one of two drawn at random whose answers take less time for its load.
+    PeakEwma,
     /// In turn, by weight.
     RoundRobin,
     /// By a hash, so that the same client meets the same endpoint.

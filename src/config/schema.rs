@@ -9,6 +9,7 @@ use super::keys::{Key, Kind, Need, OFF, Section};
 use super::table::ROOT;
 
 const DURATION: &str = "^[0-9]+ ?(ms|s|m|h|d)$";
+const PERCENT: &str = "^[0-9]+ ?%$";
 const SIZE: &str = "^[0-9]+ ?(B|KiB|MiB|GiB|KB|MB|GB)$";
 
 /// The JSON Schema of the configuration file, as text that ends with a newline.
@@ -62,6 +63,7 @@ fn describe(key: &Key) -> String {
     match key.kind {
         Kind::Duration(min, max) => format!("{} From {min} to {max}.", key.about),
         Kind::DurationOrOff(min, max) => format!("{} From {min} to {max}, or off.", key.about),
+        Kind::Percent(min, max) => format!("{} From {min}% to {max}%.", key.about),
         Kind::Size(min, max) => format!("{} From {min} to {max}.", key.about),
         _ => key.about.to_owned(),
     }
@@ -79,6 +81,7 @@ fn kind(kind: &Kind) -> Value {
         Kind::DurationOrOff(..) => json!({
             "anyOf": [{ "type": "string", "pattern": DURATION }, off()],
         }),
+        Kind::Percent(..) => json!({ "type": "string", "pattern": PERCENT }),
         Kind::Size(..) => json!({ "type": "string", "pattern": SIZE }),
         Kind::Choice(words) => json!({ "enum": words }),
         Kind::Texts(max) => json!({

@@ -9,9 +9,11 @@ use super::keys::Kind::{
     self, Choice, Count, Duration, DurationOrOff, Flag, Size, Text, TextOrOff, Texts,
 };
 use super::keys::Need::{Default, Optional, Required};
-use super::keys::{
-    BALANCES, CHECKS, ERAS, LEVELS, LOSSES, POOL_KINDS, Section, TRANSPORTS, key, names,
-};
+use super::keys::{BALANCES, ERAS, LEVELS, LOSSES, POOL_KINDS, Section, TRANSPORTS, key, names};
+
+mod watch;
+
+use watch::{BREAKER, EJECTION, HEALTH, RETRIES};
 
 /// The file as a whole.
 pub(super) static ROOT: Section = Section {
@@ -147,7 +149,8 @@ static POOL: Section = Section {
             Choice(&names(&BALANCES)),
             Default("least_load"),
             "How an endpoint is chosen when no session decides: the less loaded of two drawn \
-             at random, in turn, or by a hash of the client.",
+             at random, the one of two whose answers take less time for its load, in turn, or \
+             by a hash of the client.",
         ),
         key(
             "hash_on",
@@ -189,6 +192,30 @@ static POOL: Section = Section {
             Kind::Section(&HEALTH),
             Optional,
             "How the endpoints are watched.",
+        ),
+        key(
+            "ejection",
+            Kind::SectionOrOff(&EJECTION),
+            Optional,
+            "When an endpoint whose calls fail one after the other is set aside, or `off`.",
+        ),
+        key(
+            "breaker",
+            Kind::SectionOrOff(&BREAKER),
+            Optional,
+            "When nothing is sent to an endpoint whose calls fail, or `off`.",
+        ),
+        key(
+            "retries",
+            Kind::SectionOrOff(&RETRIES),
+            Optional,
+            "When calls are tried again, or `off`: then only what never reached a server.",
+        ),
+        key(
+            "slow_start",
+            DurationOrOff("0s", "1h"),
+            Default("10s"),
+            "How long an endpoint that comes back takes from a tenth of its weight to all of it.",
         ),
         key(
             "timeouts",
@@ -246,52 +273,6 @@ static ENDPOINT: Section = Section {
             Flag,
             Default("false"),
             "Speaks HTTP/2 without TLS.",
-        ),
-    ],
-};
-
-static HEALTH: Section = Section {
-    noun: "health check",
-    about: "How endpoints are watched.",
-    keys: &[
-        key(
-            "check",
-            Choice(&names(&CHECKS)),
-            Optional,
-            "What is sent: an MCP question, a GET that wants 2xx or 3xx, a bare connection, \
-             or nothing. Unless set: `mcp` in a pool of kind mcp, `tcp` in a pool of kind \
-             http.",
-        ),
-        key(
-            "path",
-            Text,
-            Optional,
-            "Where to ask. Unless set: for `mcp` the path of the first route to this pool \
-             (/mcp when that is /), for `http` /health.",
-        ),
-        key(
-            "interval",
-            Duration("100ms", "1h"),
-            Default("2s"),
-            "Pause between two checks of one endpoint.",
-        ),
-        key(
-            "timeout",
-            Duration("10ms", "1m"),
-            Default("1s"),
-            "How long one check may take.",
-        ),
-        key(
-            "rise",
-            Count(1, 100),
-            Default("2"),
-            "Good checks in a row until a lost endpoint is up again.",
-        ),
-        key(
-            "fall",
-            Count(1, 100),
-            Default("3"),
-            "Bad checks in a row until an endpoint is down.",
         ),
     ],
 };

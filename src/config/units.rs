@@ -42,6 +42,21 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     measure(text, SIZE_UNITS, "a size", "KiB")
 }
 
+/// Reads percent such as `50%`.
+///
+/// # Errors
+/// A sentence that says how it is written.
+pub(super) fn percent(text: &str) -> Result<u64, String> {
+    let number = text.strip_suffix('%').map(str::trim_end);
+    let number = number.filter(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
+    number
+        .and_then(|number| number.parse().ok())
+        .ok_or_else(|| {
+            let shown = quoted(text);
+            format!("{shown} is not percent; write a whole number and the sign, such as 50%")
+        })
+}
+
 fn measure(text: &str, units: &[(&str, u64)], what: &str, usual: &str) -> Result<u64, String> {
     let known: Vec<&str> = units.iter().map(|(name, _)| *name).collect();
     let known = known.join(", ");
@@ -112,6 +127,23 @@ mod tests {
             ("1GB", 1_000_000_000),
         ] {
             assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+    }
+
+    #[test]
+    fn percent_have_their_sign() {
+        assert_eq!(percent("50%"), Ok(50));
+        assert_eq!(percent("7 %"), Ok(7));
+        for text in [
+            "50",
+            "%",
+            "-1%",
+            "1.5%",
+            "+5%",
+            "50%%",
+            "99999999999999999999%",
+        ] {
+            assert!(percent(text).is_err(), "{text}");
         }
     }
 

@@ -16,6 +16,17 @@ pub const METHOD_NOT_FOUND: i64 = -32601;
 pub const INVALID_PARAMS: i64 = -32602;
 /// Everything that is the server's or our own failure.
 pub const INTERNAL: i64 = -32603;
+/// Is this error, in an answer with HTTP 200, the server's own fault, by which it may be judged?
+///
+/// Only [`INTERNAL`] is: what JSON-RPC has for a failure of the server itself, and what the SDKs
+/// answer for it. The others of the reserved range (-32700 to -32600) blame the request. -32000 to
+/// -32099 are each server's own, and mean as many things as there are servers: a session that is
+/// gone, a resource that is not there, a limit on the caller. What a tool could not do is a result
+/// with `isError`, and no error at all.
+pub const fn is_server_fault(code: i32) -> bool {
+    code as i64 == INTERNAL
+}
+
 /// The session is unknown or gone; with HTTP 404. Session era only, and a custom of its SDKs: the
 /// status is what clients act on.
 pub const SESSION_NOT_FOUND: i64 = -32001;

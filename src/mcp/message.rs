@@ -67,6 +67,8 @@ pub struct Message {
     /// is decided by it here, so this is no duplicate to refuse. Only final once the whole `result`
     /// has been read.
     pub is_tool_error: bool,
+    /// The `error` is an object whose `code` is this number. Of several the last one counts.
+    pub error_code: Option<i32>,
     /// There is a `params.requestState` that is not null: a further round of an earlier request,
     /// which the server that began it may have to serve.
     pub has_request_state: bool,

@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
 
 use arc_swap::ArcSwapOption;
 
+use super::breaker::TrialId;
 use super::facts::Facts;
+use super::guard::Guard;
 use super::health::HealthState;
 
 /// Greatest weight; a greater one is taken for this.
@@ -77,6 +79,8 @@ pub struct Endpoint {
     suspected: AtomicBool,
     /// What was learned about the server.
     pub facts: Facts,
+    /// What calls have shown of it.
+    pub guard: Guard,
     counters: Counters,
 }
 
@@ -118,6 +122,7 @@ impl Endpoint {
             admin: AtomicU8::new(Admin::Up as u8),
             suspected: AtomicBool::new(false),
             facts: Facts::default(),
+            guard: Guard::default(),
             counters: Counters::default(),
         })
     }
@@ -226,7 +231,15 @@ impl Endpoint {
         self.counters.in_flight.fetch_add(1, Relaxed);
         CallPermit {
             endpoint: Arc::clone(self),
+            trial: None,
         }
+    }
+
+    /// The same for a call that passes as a trial of the breaker.
+    pub(super) fn trial(self: &Arc<Self>, id: TrialId) -> CallPermit {
+        let mut permit = self.call();
+        permit.trial = Some(id);
+        permit
     }
 
     /// Counts a session as live until the guard is dropped.
@@ -281,6 +294,8 @@ impl fmt::Debug for Endpoint {
 #[derive(Debug)]
 pub struct CallPermit {
     endpoint: Arc<Endpoint>,
+    /// The permit of the breaker, until it is told what came of the call.
+    trial: Option<TrialId>,
 }
 
 impl CallPermit {
@@ -288,10 +303,18 @@ impl CallPermit {
     pub fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint
     }
+
+    /// The permit of the breaker, if there is one.
+    pub(super) fn take_trial(&mut self) -> Option<TrialId> {
+        self.trial.take()
+    }
 }
 
 impl Drop for CallPermit {
     fn drop(&mut self) {
+        if let Some(id) = self.take_trial() {
+            self.endpoint.guard.give_back(id);
+        }
         let before = self.endpoint.counters.in_flight.fetch_sub(1, Relaxed);
         debug_assert!(before > 0, "each permit was counted once");
     }

@@ -3,7 +3,8 @@
 //! A pool is a set of endpoints that can serve one another's calls. A call that belongs to a
 //! session goes to the endpoint that owns it ([`Pool::find`], then [`Endpoint::reach`]). Everything
 //! else is a choice ([`Pool::pick`]): first who may take it at all, by state and by what is known
-//! of the server, then who should, by the pool's way of balancing.
+//! of the server, then who should, by the pool's way of balancing. What came of a call is told with
+//! [`Pool::record`], and may set its endpoint aside for a while.
 //!
 //! This module knows nothing of sessions, HTTP or sockets. An endpoint is known outside by a 64-bit
 //! id, a stable hash of its name that the caller computes; what is done to find out whether it is
@@ -13,16 +14,37 @@ use std::fmt;
 use std::sync::Arc;
 
 pub mod balance;
+pub mod breaker;
+pub mod budget;
+pub mod ejection;
 pub mod endpoint;
 pub mod facts;
+pub mod guard;
 pub mod health;
+pub mod latency;
+pub mod lateness;
+pub mod moment;
+pub mod protect;
+pub mod ramp;
+pub mod window;
 
-use balance::{Balancer, Candidates};
+use balance::{Balancer, Candidates, Scales};
+use protect::Ejecting;
 
 pub use balance::Balance;
+pub use breaker::Outcome;
+pub use budget::{Allowance, Budget};
 pub use endpoint::{Admin, CallPermit, Endpoint, EndpointSpec, SessionGuard, Unreachable};
 pub use facts::{Fact, FactCell, Facts};
+pub use guard::Guard;
 pub use health::{Health, HealthState, Transition};
+pub use moment::Moment;
+pub use protect::{Changes, Ejection, Protection, Switched, Tripped};
+
+/// Endpoints from which on two of them are drawn instead of looking at all.
+const SAMPLED_FROM: usize = 16;
+/// Draws before all are looked at after all.
+const DRAWS_MAX: usize = 16;
 
 /// Most endpoints in a pool.
 pub const ENDPOINTS_MAX: usize = 1024;
@@ -37,6 +59,10 @@ pub struct Pool {
     /// `(id, index)` sorted by id.
     by_id: Vec<(u64, usize)>,
     balancer: Balancer,
+    /// The greatest weight there was when the pool was built.
+    heaviest: u32,
+    protection: Protection,
+    ejecting: Ejecting,
 }
 
 /// Why a pool could not be built.
@@ -71,6 +97,8 @@ pub struct PickContext<'a> {
     pub exclude: &'a [u64],
     /// What the endpoint must be able to do. An endpoint of which this is unknown may.
     pub need: Need,
+    /// The time, which matters to ejected endpoints, breakers and those that have just come back.
+    pub now: Moment,
 }
 
 /// No endpoint can take the call. Of several reasons the one nearest to success is given.
@@ -88,6 +116,9 @@ pub enum NoEndpoint {
     /// Those that could take it do not speak a revision of the call's era.
     #[error("no endpoint speaks a revision of the call's era")]
     WrongEra,
+    /// Those that could take it are behind breakers that let nothing through.
+    #[error("the breaker of every endpoint that could take it is open")]
+    AllTripped,
 }
 
 impl NoEndpoint {
@@ -98,6 +129,7 @@ impl NoEndpoint {
             Self::AllDraining => 1,
             Self::NoneResolved => 2,
             Self::WrongEra => 3,
+            Self::AllTripped => 4,
         }
     }
 }
@@ -119,11 +151,15 @@ impl Pool {
             return Err(PoolError::Duplicate(name(0), name(1)));
         }
         let balancer = Balancer::new(balance, endpoints.len());
+        let heaviest = endpoints.iter().map(|e| e.weight()).max().unwrap_or(0);
         Ok(Self {
             name: name.into(),
             endpoints,
             by_id,
             balancer,
+            heaviest,
+            protection: Protection::default(),
+            ejecting: Ejecting::default(),
         })
     }
 
@@ -156,44 +192,107 @@ impl Pool {
     /// Chooses an endpoint for a call that no session binds.
     ///
     /// The first of these groups that is not empty is balanced over: primaries that are up, backups
-    /// that are up, primaries not checked yet, backups not checked yet. Within it only endpoints
-    /// that are in administrative state up, have a weight and an address, serve the needed era and
-    /// were not tried yet.
+    /// that are up, primaries not checked yet, backups not checked yet, and, rather than nobody, those
+    /// that are ejected. Within it only endpoints that are in administrative state up, have a weight
+    /// and an address, serve the needed era, have a breaker that lets something through, and were not
+    /// tried yet.
     ///
-    /// Takes no permit: [`Endpoint::call`] does. So calls that pick at the same moment may not see
-    /// each other, which random choice tolerates. Allocates nothing; time is linear in the
-    /// endpoints.
+    /// Takes no permit: [`Pool::enter`] does. So calls that pick at the same moment may not see
+    /// each other, which random choice tolerates. Allocates nothing. In a large pool that is well,
+    /// and is balanced by a choice of two, few endpoints are looked at; otherwise all are.
     pub fn pick(
         &self,
         context: &PickContext<'_>,
         rng: &mut fastrand::Rng,
     ) -> Result<Arc<Endpoint>, NoEndpoint> {
-        let candidates = self.candidates(context)?;
+        if let Some(chosen) = self.sample(context, rng) {
+            return Ok(Arc::clone(&self.endpoints[chosen]));
+        }
+        let (candidates, is_unsettled) = self.candidates(context)?;
+        let scales = Scales {
+            now: context.now,
+            slow_start: is_unsettled.then_some(self.protection.slow_start),
+        };
+        let endpoints = &self.endpoints;
         let chosen = self
             .balancer
-            .choose(&self.endpoints, &candidates, context.key, rng);
+            .choose(endpoints, &candidates, context.key, scales, rng);
         chosen
             .map(|at| Arc::clone(&self.endpoints[at]))
             .ok_or(NoEndpoint::AllDown)
     }
 
-    fn candidates(&self, context: &PickContext<'_>) -> Result<Candidates, NoEndpoint> {
+    /// The better of two endpoints that are drawn until both may take the call: what looking at all of
+    /// them comes to, at the price of a few. `None` where that is not sure: then all are looked at.
+    fn sample(&self, context: &PickContext<'_>, rng: &mut fastrand::Rng) -> Option<usize> {
+        if self.endpoints.len() < SAMPLED_FROM || !self.balancer.takes_two() {
+            return None;
+        }
+        let mut first = None;
+        for _ in 0..DRAWS_MAX {
+            let at = rng.usize(..self.endpoints.len());
+            let endpoint = &self.endpoints[at];
+            let weight = endpoint.weight();
+            if endpoint.guard.is_unsettled(context.now) || weight > self.heaviest {
+                return None;
+            }
+            let is_drawn = rng.u32(..self.heaviest.max(1)) < weight;
+            let is_new = first != Some(at) && !context.exclude.contains(&endpoint.id());
+            if !is_drawn
+                || !is_new
+                || !matches!(standing(endpoint, context.need), Ok(Tier::PrimaryUp))
+            {
+                continue;
+            }
+            let Some(first) = first else {
+                first = Some(at);
+                continue;
+            };
+            let scales = Scales {
+                now: context.now,
+                slow_start: None,
+            };
+            return Some(self.balancer.better(&self.endpoints, scales, first, at));
+        }
+        None
+    }
+
+    /// Who may take the call, and whether something may be the matter with any endpoint.
+    fn candidates(&self, context: &PickContext<'_>) -> Result<(Candidates, bool), NoEndpoint> {
         let mut tiers = [Candidates::EMPTY; Tier::COUNT];
+        let mut is_unsettled = false;
         let mut nearest = NoEndpoint::AllDown;
         for (at, endpoint) in self.endpoints.iter().enumerate() {
             if context.exclude.contains(&endpoint.id()) {
                 continue;
             }
-            match standing(endpoint, context.need) {
+            let mut standing = standing(endpoint, context.need);
+            if endpoint.guard.is_unsettled(context.now) {
+                is_unsettled = true;
+                standing = standing.and_then(|tier| self.set_aside(endpoint, tier, context.now));
+            }
+            match standing {
                 Ok(tier) => tiers[tier as usize].add(at),
                 Err(reason) if reason.rank() > nearest.rank() => nearest = reason,
                 Err(_) => {}
             }
         }
-        tiers
-            .into_iter()
-            .find(|tier| !tier.is_empty())
-            .ok_or(nearest)
+        let best = tiers.iter().find(|tier| !tier.is_empty());
+        best.map(|tier| (*tier, is_unsettled)).ok_or(nearest)
+    }
+
+    /// The group of an endpoint of which its calls may have shown something.
+    fn set_aside(&self, endpoint: &Endpoint, tier: Tier, now: Moment) -> Result<Tier, NoEndpoint> {
+        let Protection {
+            ejection, breaker, ..
+        } = &self.protection;
+        if breaker.is_some() && endpoint.guard.refuses(now) {
+            return Err(NoEndpoint::AllTripped);
+        }
+        match ejection.is_some() && endpoint.guard.is_ejected(now) {
+            true => Ok(Tier::Ejected),
+            false => Ok(tier),
+        }
     }
 }
 
@@ -214,13 +313,15 @@ enum Tier {
     BackupUp,
     PrimaryUnchecked,
     BackupUnchecked,
+    Ejected,
 }
 
 impl Tier {
-    const COUNT: usize = Self::BackupUnchecked as usize + 1;
+    const COUNT: usize = Self::Ejected as usize + 1;
 }
 
-/// May this endpoint take a call that no session binds, and in which group?
+/// May this endpoint take a call that no session binds, and in which group? What calls have shown of
+/// it is not looked at here.
 fn standing(endpoint: &Endpoint, need: Need) -> Result<Tier, NoEndpoint> {
     let tier = match (endpoint.health(), endpoint.is_backup()) {
         (HealthState::Up, false) => Tier::PrimaryUp,

@@ -3,8 +3,9 @@ use proptest::prelude::*;
 use super::balance::testing::endpoints;
 use super::*;
 
-const ALL: [Balance; 3] = [
+const ALL: [Balance; 4] = [
     Balance::LeastLoad,
+    Balance::PeakEwma,
     Balance::RoundRobin,
     Balance::ConsistentHash,
 ];
@@ -136,6 +137,7 @@ fn what_was_tried_is_not_picked_again() {
                 key: Some(7),
                 exclude: &tried,
                 need: Need::Any,
+                ..any_call()
             };
             let next = pool.pick(&context, &mut rng).expect("one is left").id();
             assert!(!tried.contains(&next));
@@ -144,7 +146,7 @@ fn what_was_tried_is_not_picked_again() {
         let context = PickContext {
             key: Some(7),
             exclude: &tried,
-            need: Need::Any,
+            ..any_call()
         };
         assert_eq!(
             pool.pick(&context, &mut rng).err(),

@@ -11,14 +11,56 @@ use tokio::time::timeout;
 use super::state::PoolState;
 use crate::mcp::headers::MCP_SESSION_ID;
 use crate::pool::Endpoint;
+use crate::pool::lateness::Failure;
 use crate::transport::dial::{Dialer, Target};
 use crate::transport::fields::{Name, Names};
-use crate::transport::{Edits, Headers, Http, Length, Outgoing, RequestHead, Upstream};
+use crate::transport::{Edits, Error, Headers, Http, Length, Outgoing, RequestHead, Upstream};
 
 /// Bound on the answer to a probe; a longer one is cut off and counts as read.
 const ANSWER_MAX: usize = 512 * 1024;
 /// The revision named where a session's own is not known.
 pub const SESSION_REVISION: &str = "2025-11-25";
+
+/// Why a question has no answer that is good.
+#[derive(Debug)]
+pub struct NotWell {
+    /// For the log.
+    pub why: String,
+    /// Whether the server is to blame for certain.
+    pub failure: Failure,
+}
+
+impl NotWell {
+    /// No answer came in time.
+    pub fn silent(why: impl Into<String>) -> Self {
+        Self {
+            why: why.into(),
+            failure: Failure::Silent,
+        }
+    }
+}
+
+impl From<String> for NotWell {
+    fn from(why: String) -> Self {
+        Self {
+            why,
+            failure: Failure::Told,
+        }
+    }
+}
+
+impl From<Error> for NotWell {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::ConnectTimeout | Error::ReadTimeout | Error::WriteTimeout => {
+                Self::silent(error.to_string())
+            }
+            Error::Refused | Error::Connect(_) | Error::Closed | Error::Malformed(_) => {
+                error.to_string().into()
+            }
+        }
+    }
+}
 
 /// An answer to a probe.
 pub struct Answer {
@@ -117,18 +159,17 @@ pub async fn ask(
     dialer: &Arc<Dialer>,
     address: SocketAddr,
     question: Question<'_>,
-) -> Result<Answer, String> {
+) -> Result<Answer, NotWell> {
     let Question { method, body, .. } = question;
     let dialed = pool.target(endpoint.id(), address);
-    let (target, authority) = dialed.ok_or("unknown endpoint")?;
+    let (target, authority) = dialed.ok_or_else(|| NotWell::from("unknown endpoint".to_owned()))?;
     // On a connection of its own: what a question finds must not depend on an older one.
     let target = Target {
         idle: Duration::from_secs(1),
         reuse: false,
         ..target
     };
-    let wrong = |error: crate::transport::Error| error.to_string();
-    let mut up = dialer.open(target, None).await.map_err(wrong)?;
+    let mut up = dialer.open(target, None).await?;
     let mut set: Vec<(&'static str, &[u8])> =
         vec![("accept", b"application/json, text/event-stream")];
     if body.is_some() {
@@ -146,12 +187,12 @@ pub async fn ask(
         },
         length: body.map_or(Length::None, |body| Length::Exact(body.len() as u64)),
     };
-    up.send_head(&out).await.map_err(wrong)?;
+    up.send_head(&out).await?;
     if let Some(body) = body {
-        up.send_body(body).await.map_err(wrong)?;
+        up.send_body(body).await?;
     }
-    up.finish().await.map_err(wrong)?;
-    up.read_head().await.map_err(wrong)?;
+    up.finish().await?;
+    up.read_head().await?;
     let head = up.head();
     let status = head.status();
     let text = |name: &str| {
@@ -163,7 +204,7 @@ pub async fn ask(
     let mut bytes = Vec::new();
     let mut message = None;
     while bytes.len() < ANSWER_MAX {
-        match up.read_body().await.map_err(wrong)? {
+        match up.read_body().await? {
             Some(piece) => bytes.extend_from_slice(&piece),
             None => break,
         }
@@ -219,7 +260,7 @@ pub async fn delete_session(
     match timeout(Duration::from_secs(5), asking).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => {
-            log::debug!(endpoint = endpoint.name(); "cannot delete a session: {error}")
+            log::debug!(endpoint = endpoint.name(); "cannot delete a session: {}", error.why)
         }
         Err(_) => log::debug!(endpoint = endpoint.name(); "a session was not deleted in time"),
     }

@@ -5,6 +5,7 @@
 //! address, no pool, no parser state; what the operator needs goes to the log with the fault.
 
 use crate::mcp::answer as code;
+use crate::pool::{NoEndpoint, Tripped};
 use crate::telemetry::{Limit, limit_hit};
 
 /// A failure as the client sees it.
@@ -50,6 +51,9 @@ pub enum Fault {
     OnlyStatelessEra,
     /// No endpoint of the pool can take the request now.
     NoEndpoint,
+    /// The breaker of the endpoint, or of every one that could take the request, is open. The
+    /// session lives on. Holds the seconds after which it may be worth trying again.
+    Tripped(u16),
     /// No connection to the endpoint could be made.
     Connect,
     /// The endpoint closed the connection before it answered.
@@ -82,6 +86,26 @@ pub struct Row {
     pub field: Option<(&'static str, &'static str)>,
     /// The closed-set label for logs and metrics.
     pub label: &'static str,
+}
+
+impl From<Tripped> for Fault {
+    fn from(tripped: Tripped) -> Self {
+        let seconds = tripped.retry_in.as_millis().div_ceil(1000);
+        Self::Tripped(u16::try_from(seconds).unwrap_or(u16::MAX))
+    }
+}
+
+impl From<NoEndpoint> for Fault {
+    fn from(reason: NoEndpoint) -> Self {
+        match reason {
+            // Trials are let through, so the next one that comes may be one of them.
+            NoEndpoint::AllTripped => Self::Tripped(1),
+            NoEndpoint::AllDown
+            | NoEndpoint::AllDraining
+            | NoEndpoint::NoneResolved
+            | NoEndpoint::WrongEra => Self::NoEndpoint,
+        }
+    }
 }
 
 impl Fault {
@@ -199,6 +223,15 @@ impl Fault {
                 field: Some(("retry-after", "2")),
                 ..row(503, code::INTERNAL, "no server is available", "no_endpoint")
             },
+            Self::Tripped(seconds) => Row {
+                field: Some(("retry-after", whole(seconds))),
+                ..row(
+                    503,
+                    code::INTERNAL,
+                    "the server has failed too often and is given time to recover",
+                    "breaker_open",
+                )
+            },
             Self::Connect => row(
                 502,
                 code::INTERNAL,
@@ -233,6 +266,19 @@ impl Fault {
             // 499 is nginx's word for it in the log; it never goes out.
             Self::ClientGone => row(499, code::INTERNAL, "client gone", "client_gone"),
         }
+    }
+}
+
+/// Seconds as text, rounded up to one of a few numbers.
+const fn whole(seconds: u16) -> &'static str {
+    match seconds {
+        0 | 1 => "1",
+        2 => "2",
+        3..=5 => "5",
+        6..=10 => "10",
+        11..=30 => "30",
+        31..=60 => "60",
+        _ => "300",
     }
 }
 
@@ -273,6 +319,7 @@ mod tests {
         (Fault::OnlySessionEra, 400, -32601),
         (Fault::OnlyStatelessEra, 400, -32022),
         (Fault::NoEndpoint, 503, -32603),
+        (Fault::Tripped(5), 503, -32603),
         (Fault::Connect, 502, -32603),
         (Fault::UpstreamClosed, 502, -32603),
         (Fault::UpstreamMalformed, 502, -32603),
@@ -288,6 +335,23 @@ mod tests {
             let row = fault.row();
             assert_eq!((row.status, row.code), (*status, *code), "{fault:?}");
             assert!(!row.message.is_empty() && !row.label.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_client_is_never_told_to_come_back_too_soon() {
+        for (seconds, text) in [
+            (0, "1"),
+            (1, "1"),
+            (3, "5"),
+            (5, "5"),
+            (6, "10"),
+            (61, "300"),
+        ] {
+            assert_eq!(
+                Fault::Tripped(seconds).row().field,
+                Some(("retry-after", text))
+            );
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
@@ -12,10 +12,12 @@ use super::call::{Call, Rules};
 use super::ctx::Ctx;
 use super::decide::Aim;
 use super::fault::Fault;
+use super::hedge;
+use super::outcome::{self, Timed};
 use super::retry::{self, Stage};
 use super::state::PoolState;
 use super::watch::Watch;
-use crate::mcp::{Class, HttpMethod};
+use crate::mcp::{Class, HttpMethod, Retry};
 use crate::pool::{CallPermit, Endpoint, PickContext};
 use crate::session::IdKind;
 use crate::telemetry::{self, RetryOutcome};
@@ -67,6 +69,7 @@ pub async fn forward<D: Downstream>(
     let mut attempts = 0;
     let mut last = None;
     loop {
+        let now = worker.shared.moment(Instant::now());
         let endpoint = match aim {
             Aim::Bound(bound) => Arc::clone(&bound.endpoint),
             Aim::Any { need, key } => {
@@ -74,17 +77,37 @@ pub async fn forward<D: Downstream>(
                     key: *key,
                     exclude: &tried,
                     need: *need,
+                    now,
                 };
                 let picked = pool.pool.pick(&context, &mut fastrand::Rng::new());
-                picked.map_err(|_| last.unwrap_or(Fault::NoEndpoint))?
+                picked.map_err(|reason| last.unwrap_or_else(|| reason.into()))?
+            }
+        };
+        let bound = matches!(aim, Aim::Bound(_));
+        let mut permit = match pool.pool.enter(&endpoint, now) {
+            Ok(permit) => permit,
+            Err(tripped) if bound => return Err(last.unwrap_or_else(|| tripped.into())),
+            Err(tripped) => {
+                // Somebody else took the last trial.
+                last = last.or_else(|| Some(tripped.into()));
+                tried.push(endpoint.id());
+                continue;
             }
         };
         attempts += 1;
+        if attempts == 1 {
+            pool.count_call(now);
+        }
         ctx.endpoint = Some(endpoint.id());
         let whole = call.body.ended;
-        let permit = endpoint.call();
         let failed = match attempt(worker, down, ctx, pool, call, aim, &endpoint).await {
-            Ok(up) => {
+            Ok((up, instead)) => {
+                if let Some(other) = instead {
+                    ctx.endpoint = Some(other.endpoint().id());
+                    permit = other;
+                }
+                let said = outcome::of_head(call, up.head().status());
+                outcome::report(&worker.shared, pool, &mut permit, said);
                 if attempts > 1 {
                     telemetry::retried(pool.pool.name(), RetryOutcome::Success);
                 }
@@ -92,18 +115,19 @@ pub async fn forward<D: Downstream>(
             }
             Err(failed) => failed,
         };
+        let said = outcome::of_fault(failed.fault);
+        outcome::report(&worker.shared, pool, &mut permit, said);
         drop(permit);
         if failed.stage == Stage::Connect {
             worker.shared.chores.suspect(&endpoint);
         }
-        let bound = matches!(aim, Aim::Bound(_));
-        if !retry::may(
-            call.retry(),
-            failed.stage,
-            whole || failed.stage == Stage::Connect,
-            bound,
-            attempts,
-        ) {
+        let whole = whole || failed.stage == Stage::Connect;
+        let safety = safety(pool, call, ctx);
+        if !retry::may(safety, failed.stage, whole, bound, attempts) {
+            return Err(failed.fault);
+        }
+        if !retry::is_free(failed.stage, attempts) && !pool.may_retry(now) {
+            telemetry::retried(pool.pool.name(), RetryOutcome::OverBudget);
             return Err(failed.fault);
         }
         last = Some(failed.fault);
@@ -115,15 +139,25 @@ pub async fn forward<D: Downstream>(
     }
 }
 
+/// Is the call safe to be sent twice? A tool is, if it says so and is believed.
+fn safety(pool: &PoolState, call: &Call, ctx: &Ctx) -> Retry {
+    let known = call.retry();
+    let tool = ctx.tool.as_deref().filter(|_| call.is("tools/call"));
+    match tool.is_some_and(|tool| pool.is_repeatable(tool)) {
+        true => Retry::Always,
+        false => known,
+    }
+}
+
 async fn attempt<D: Downstream>(
     worker: &Worker,
     down: &mut D,
     ctx: &mut Ctx,
-    pool: &PoolState,
+    pool: &Arc<PoolState>,
     call: &mut Call,
     aim: &Aim,
     endpoint: &Arc<Endpoint>,
-) -> Result<Up, Failed> {
+) -> Result<(Up, Option<CallPermit>), Failed> {
     let before = |fault| Failed {
         fault,
         stage: Stage::Connect,
@@ -152,7 +186,7 @@ async fn attempt<D: Downstream>(
         // It may have answered early and closed: that answer is what the client should see.
         Err(Sending::Server) => {
             return match timeout(EARLY_ANSWER, up.read_head()).await {
-                Ok(Ok(())) => Ok(up),
+                Ok(Ok(())) => Ok((up, None)),
                 _ => Err(sent(Fault::UpstreamClosed)),
             };
         }
@@ -162,16 +196,31 @@ async fn attempt<D: Downstream>(
         // It stood behind the part that was looked at before.
         call.note_id(ctx);
     }
-    await_head(worker, down, &mut up, endpoint, head_timeout(pool, call))
-        .await
-        .map_err(|fault| match fault {
-            Fault::UpstreamClosed => sent(fault),
-            _ => Failed {
-                fault,
-                stage: Stage::Answered,
-            },
-        })?;
-    Ok(up)
+    let timed = Timed::begin(pool, call);
+    let limit = head_timeout(pool, call);
+    let waited = match hedge::after(pool, call, aim) {
+        None => {
+            let waited = await_head(worker, down, &mut up, endpoint, limit).await;
+            waited.map(|()| None)
+        }
+        // Boxed, because every exchange would otherwise hold the room for it.
+        Some(after) => {
+            let times = (after, limit);
+            let first = hedge::first_head(worker, down, pool, call, aim, &mut up, endpoint, times);
+            Box::pin(first).await
+        }
+    };
+    if let Ok(None) = waited {
+        timed.end(&worker.shared, endpoint);
+    }
+    let instead = waited.map_err(|fault| match fault {
+        Fault::UpstreamClosed => sent(fault),
+        _ => Failed {
+            fault,
+            stage: Stage::Answered,
+        },
+    })?;
+    Ok((up, instead))
 }
 
 fn head_timeout(pool: &PoolState, call: &Call) -> Duration {
@@ -185,12 +234,12 @@ fn head_timeout(pool: &PoolState, call: &Call) -> Duration {
 }
 
 /// Which side a request could not be sent because of.
-enum Sending {
+pub(super) enum Sending {
     Client(Fault),
     Server,
 }
 
-async fn send<D: Downstream>(
+pub(super) async fn send<D: Downstream>(
     down: &mut D,
     call: &mut Call,
     aim: &Aim,
@@ -269,7 +318,7 @@ async fn send_head(
     up.send_head(&out).await
 }
 
-async fn await_head<D: Downstream>(
+pub(super) async fn await_head<D: Downstream>(
     worker: &Worker,
     down: &mut D,
     up: &mut Up,
@@ -279,13 +328,17 @@ async fn await_head<D: Downstream>(
     let mut watch = Watch::new(endpoint, &worker.shared.phases, limit);
     let mut reading = std::pin::pin!(up.read_head());
     let read = watch.wait(down, |context| reading.as_mut().poll(context));
-    match read.await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(Error::Malformed(what))) => {
+    of_read(read.await?)
+}
+
+/// What came of reading the head of a reply.
+pub(super) fn of_read(read: Result<(), Error>) -> Result<(), Fault> {
+    match read {
+        Ok(()) => Ok(()),
+        Err(Error::Malformed(what)) => {
             log::warn!("an endpoint sent a malformed response head: {what}");
             Err(Fault::UpstreamMalformed)
         }
-        Ok(Err(_)) => Err(Fault::UpstreamClosed),
-        Err(stop) => Err(stop.into()),
+        Err(_) => Err(Fault::UpstreamClosed),
     }
 }

@@ -8,7 +8,7 @@
 //! Only ids that have opened are remembered, so a place in here cannot be guessed at; and what is
 //! remembered is true for one compiled pool, so a reload leaves nothing stale behind.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwapOption;
 
@@ -38,9 +38,19 @@ pub struct Known {
     pub pulse: ArcSwapOption<Pulse>,
 }
 
+/// Places that one [`Memo::sweep`] looks at; all of them take some 3 s at a tick of 50 ms.
+const SWEPT: usize = 64;
+
 /// A direct-mapped table: a session has one place, and whoever needs it last has it.
 #[derive(Default)]
-pub struct Memo(Mutex<Vec<Option<Arc<Known>>>>);
+pub struct Memo(Mutex<Places>);
+
+#[derive(Default)]
+struct Places {
+    all: Vec<Option<Arc<Known>>>,
+    /// Where the next sweep begins.
+    next: usize,
+}
 
 impl Memo {
     /// What is known of an id, for requests of this principal to this pool.
@@ -51,8 +61,8 @@ impl Memo {
         kind: IdKind,
         principal: PrincipalHash,
     ) -> Option<Arc<Known>> {
-        let places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = places.get(place(id))?.as_ref()?;
+        let places = self.lock();
+        let known = places.all.get(place(id))?.as_ref()?;
         let same = known.sealed.as_bytes() == id
             && known.claims.kind == kind
             && known.claims.principal == principal
@@ -62,13 +72,35 @@ impl Memo {
 
     /// Remembers an id that has opened.
     pub fn keep(&self, known: &Arc<Known>) {
-        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if places.is_empty() {
-            places.resize_with(PLACES, || None);
+        let mut places = self.lock();
+        if places.all.is_empty() {
+            places.all.resize_with(PLACES, || None);
         }
-        let old = places[place(known.sealed.as_bytes())].replace(Arc::clone(known));
+        let old = places.all[place(known.sealed.as_bytes())].replace(Arc::clone(known));
         drop(places);
         drop(old);
+    }
+
+    /// Forgets sessions that are over, in a part of the places: to be called now and then, so that
+    /// what has been does not take memory until something else needs its place.
+    pub fn sweep(&self) {
+        let mut places = self.lock();
+        let from = places.next.min(places.all.len());
+        let end = (from + SWEPT).min(places.all.len());
+        places.next = if end == places.all.len() { 0 } else { end };
+        for place in &mut places.all[from..end] {
+            let is_over = |known: &Arc<Known>| {
+                let pulse = known.pulse.load();
+                pulse.as_ref().is_some_and(|pulse| pulse.is_over())
+            };
+            if place.as_ref().is_some_and(is_over) {
+                *place = None;
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Places> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

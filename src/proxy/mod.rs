@@ -12,6 +12,7 @@
 //! | era, method, id | [`call`] |
 //! | session or any endpoint, or an answer of ours | [`decide`] |
 //! | pick, connect, send, retry | [`forward`], [`retry`] |
+//! | what it says of the endpoint | [`outcome`] |
 //! | the reply | [`relay`], [`stream`] |
 //! | the sessions it opens and ends | [`settle`] |
 //! | a session begun again, a stream asked for again | [`recovery`], [`revival`] |
@@ -32,7 +33,9 @@ pub mod decide;
 pub mod discover;
 pub mod fault;
 pub mod finish;
+pub mod flight;
 pub mod forward;
+pub mod hedge;
 pub mod intake;
 pub mod kept;
 pub mod legacy_sse;
@@ -41,6 +44,7 @@ pub mod listen;
 pub mod local;
 pub mod memo;
 pub mod origin;
+pub mod outcome;
 pub mod plain;
 pub mod recovery;
 pub mod relay;
@@ -66,10 +70,11 @@ use call::Call;
 use ctx::Ctx;
 use decide::{Aim, Bound};
 use fault::Fault;
+use flight::InFlight;
 use forward::Reply;
 use intake::Admitted;
 use memo::Memo;
-use state::{InFlight, PoolState, Shared};
+use state::{PoolState, Shared};
 use streaming::{Begun, Streaming};
 
 /// What the requests of one thread share: the process's state and the thread's own connections.
@@ -181,7 +186,9 @@ async fn understood<D: Downstream>(
     let reply = match send(worker, down, ctx, pool, call, &mut aim).await {
         Ok(reply) => reply,
         // Clients give a stream up after two failures; one that ended they open again.
-        Err(Fault::Draining | Fault::UpstreamClosed) if is_stream => {
+        Err(Fault::Draining | Fault::UpstreamClosed | Fault::Connect | Fault::Tripped(_))
+            if is_stream =>
+        {
             local::ended_stream(down, ctx).await;
             return Ok(Next::Done);
         }

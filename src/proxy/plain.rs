@@ -16,10 +16,12 @@ use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session, http_proxy};
 use super::ctx::{Ctx, End};
 use super::fault::Fault;
 use super::finish;
+use super::flight::InFlight;
 use super::intake::{self, Admitted};
-use super::state::{InFlight, PoolState, Shared};
+use super::outcome;
+use super::state::{PoolState, Shared};
 use crate::config::HashOn;
-use crate::pool::{Admin, CallPermit, Endpoint, HealthState, Need, PickContext};
+use crate::pool::{Admin, CallPermit, Endpoint, HealthState, Moment, Need, Outcome, PickContext};
 use crate::session::NameHash;
 use crate::transport::dial::peer;
 use crate::transport::fields::{Name, is_nominated};
@@ -123,26 +125,15 @@ impl ProxyHttp for Plain {
         let unavailable = || Error::new(ErrorType::HTTPStatus(503));
         let pool = plain.pool.clone().ok_or_else(unavailable)?;
         let head = PingoraHead::new(session.req_header());
-        let wanted = wanted(&pool, &head).filter(|endpoint| !plain.tried.contains(&endpoint.id()));
-        let endpoint = match wanted {
-            Some(endpoint) => endpoint,
-            None => {
-                let key = key(&pool, &head, plain.info.as_ref());
-                let context = PickContext {
-                    key,
-                    exclude: &plain.tried,
-                    need: Need::Any,
-                };
-                let picked = pool.pool.pick(&context, &mut fastrand::Rng::new());
-                let picked = picked.map_err(|_| match plain.tried.is_empty() {
-                    true => unavailable(),
-                    // All there is was tried, in vain.
-                    false => Error::new(ErrorType::ConnectError),
-                })?;
-                plain.set_cookie = pool.config.affinity_cookie.as_ref().map(|_| picked.id());
-                picked
-            }
-        };
+        let now = self.shared.moment(Instant::now());
+        let key = key(&pool, &head, plain.info.as_ref());
+        let permit = plain.enter(&pool, wanted(&pool, &head), key, now);
+        let permit = permit.ok_or_else(|| match plain.tried.is_empty() {
+            true => unavailable(),
+            // All there is was tried, in vain.
+            false => Error::new(ErrorType::ConnectError),
+        })?;
+        let endpoint = permit.endpoint();
         let address = endpoint.address().ok_or_else(unavailable)?;
         let (target, _) = pool
             .target(endpoint.id(), address)
@@ -152,7 +143,7 @@ impl ProxyHttp for Plain {
         }
         let mut peer = peer(&target);
         peer.options.read_timeout = Some(pool.config.timeouts.header);
-        plain.permit = Some(endpoint.call());
+        plain.permit = Some(permit);
         Ok(Box::new(peer))
     }
 
@@ -164,6 +155,7 @@ impl ProxyHttp for Plain {
         mut error: Box<Error>,
     ) -> Box<Error> {
         // Nothing was sent, so any request may go elsewhere.
+        plain.report(&self.shared, outcome::of_fault(Fault::Connect));
         if let Some(permit) = plain.permit.take() {
             let endpoint = permit.endpoint();
             plain.tried.push(endpoint.id());
@@ -180,6 +172,8 @@ impl ProxyHttp for Plain {
         plain: &mut PlainCtx,
     ) -> Result<()> {
         strip_hop_by_hop(response);
+        let said = outcome::of_status(response.status.as_u16());
+        plain.report(&self.shared, Some(said));
         let name = plain
             .pool
             .as_ref()
@@ -246,6 +240,10 @@ impl ProxyHttp for Plain {
             _ => Fault::UpstreamClosed,
         };
         if fault != Fault::ClientGone && session.response_written().is_none() {
+            // A connection that could not be made was reported as that.
+            if !matches!(fault, Fault::Connect | Fault::NoEndpoint) {
+                plain.report(&self.shared, outcome::of_fault(fault));
+            }
             let _ = refuse(session, plain, fault).await;
         } else if let Some(ctx) = &mut plain.ctx {
             ctx.end = if fault == Fault::ClientGone {
@@ -271,6 +269,46 @@ impl ProxyHttp for Plain {
     fn suppress_error_log(&self, _: &Session, _: &PlainCtx, _: &Error) -> bool {
         // Every exchange has its line in the access log, with the reason.
         true
+    }
+}
+
+impl PlainCtx {
+    /// A permit for the endpoint that the client wants, or else for any other.
+    fn enter(
+        &mut self,
+        pool: &PoolState,
+        wanted: Option<Arc<Endpoint>>,
+        key: Option<u64>,
+        now: Moment,
+    ) -> Option<CallPermit> {
+        if let Some(endpoint) = wanted.filter(|wanted| !self.tried.contains(&wanted.id()))
+            && let Ok(permit) = pool.pool.enter(&endpoint, now)
+        {
+            return Some(permit);
+        }
+        let mut passed_over = self.tried.clone();
+        loop {
+            let context = PickContext {
+                key,
+                exclude: &passed_over,
+                need: Need::Any,
+                now,
+            };
+            let picked = pool.pool.pick(&context, &mut fastrand::Rng::new());
+            let picked = picked.ok()?;
+            if let Ok(permit) = pool.pool.enter(&picked, now) {
+                self.set_cookie = pool.config.affinity_cookie.as_ref().map(|_| picked.id());
+                return Some(permit);
+            }
+            // Somebody else took the last trial.
+            passed_over.push(picked.id());
+        }
+    }
+
+    fn report(&mut self, shared: &Shared, said: Option<Outcome>) {
+        if let (Some(pool), Some(permit)) = (&self.pool, &mut self.permit) {
+            outcome::report(shared, pool, permit, said);
+        }
     }
 }
 

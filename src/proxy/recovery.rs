@@ -22,10 +22,11 @@ use super::fault::Fault;
 use super::kept::Kept;
 use super::memo::Known;
 use super::origin::Origin;
+use super::outcome;
 use super::state::{Held, Orphan, PoolState, Shared};
 use crate::config::OnEndpointLoss;
 use crate::mcp::headers::{MCP_PROTOCOL_VERSION, MCP_SESSION_ID};
-use crate::pool::{Endpoint, Need, PickContext};
+use crate::pool::{Endpoint, Need, Outcome, PickContext};
 use crate::session::{Key, Live, NameHash};
 use crate::telemetry;
 use crate::transport::dial::Dialer;
@@ -190,7 +191,9 @@ async fn begin_again(
     let mut tried = Vec::new();
     let mut last = Fault::NoEndpoint;
     while tried.len() < ATTEMPTS {
+        let now = shared.moment(Instant::now());
         let context = PickContext {
+            now,
             key: None,
             exclude: &tried,
             need: Need::SessionEra,
@@ -205,8 +208,16 @@ async fn begin_again(
             path: &path,
             kept: &lost.kept,
         };
-        let permit = endpoint.call();
+        let Ok(mut permit) = pool.pool.enter(&endpoint, now) else {
+            continue;
+        };
         let opened = place.open(origin).await;
+        let said = match &opened {
+            Ok(_) => Some(Outcome::Good),
+            Err(Refused::Unreachable(_)) => Some(Outcome::Bad),
+            Err(Refused::Answered(..)) => None,
+        };
+        outcome::report(shared, pool, &mut permit, said);
         drop(permit);
         match opened {
             Ok(server_id) => return bind(shared, pool, lost, origin, &endpoint, server_id, path),
@@ -360,7 +371,7 @@ impl Place<'_> {
         };
         let asking = ask(self.pool, self.endpoint, self.dialer, address, question);
         match timeout(ANSWER_TIME, asking).await {
-            Ok(answer) => answer.map_err(Refused::Unreachable),
+            Ok(answer) => answer.map_err(|wrong| Refused::Unreachable(wrong.why)),
             Err(_) => Err(unreachable("it did not answer in time")),
         }
     }

@@ -10,12 +10,14 @@ use super::call::{Call, Rules};
 use super::ctx::{Ctx, End};
 use super::decide::Aim;
 use super::fault::Fault;
+use super::flight::InFlight;
 use super::forward::Reply;
 use super::kept::Kept;
 use super::listen::Listen;
+use super::outcome;
 use super::revival::{Revival, What};
 use super::settle::{disown, give_back, settle_session, shown_session};
-use super::state::{InFlight, PoolState};
+use super::state::PoolState;
 use super::stream::{Kind, Limits, Relay};
 use super::streaming::Begun;
 use super::watch::{Stop, Watch};
@@ -53,6 +55,8 @@ pub async fn relay<D: Downstream>(
     let held = match hold(worker, down, &mut reply, total).await {
         Ok(held) => held,
         Err(fault) => {
+            let said = outcome::of_fault(fault);
+            outcome::report(&worker.shared, pool, &mut reply.permit, said);
             if call.rules == Rules::Handshake && session.is_some() {
                 disown(worker, down.head(), pool, &reply);
             }
@@ -60,6 +64,10 @@ pub async fn relay<D: Downstream>(
         }
     };
     let status = reply.up.head().status();
+    if outcome::of_head(call, status).is_none() {
+        let said = Some(outcome::of_answer(&held.pieces));
+        outcome::report(&worker.shared, pool, &mut reply.permit, said);
+    }
     note_answer(ctx, pool, call, status, &held);
     let held = reworded(held, call, status);
     let idle = pool.config.timeouts.stream_idle;
@@ -376,23 +384,10 @@ pub async fn send_stream_head<D: Downstream>(
         .await
 }
 
-/// Does the answer to a tool call tell of a failure? It is read only if it may.
-fn tells_failure(held: &Held) -> bool {
-    if let [piece] = held.pieces.as_slice()
-        && answer::is_plainly_good(piece)
-    {
-        return false;
-    }
-    let mut peek = Peek::lenient();
-    let readable = held.pieces.iter().all(|piece| peek.feed(piece).is_ok());
-    let message = peek.message();
-    !readable || message.has_error || message.is_tool_error
-}
-
 /// Learns from a complete answer: whether a tool call failed, and what `server/discover` said.
 fn note_answer(ctx: &mut Ctx, pool: &PoolState, call: &Call, status: u16, held: &Held) {
     if call.is("tools/call") {
-        ctx.tool_failed = Some(status != 200 || tells_failure(held));
+        ctx.tool_failed = Some(status != 200 || outcome::tells_failure(&held.pieces));
     }
     if call.is("server/discover") && status == 200 && held.complete {
         let pieces: Vec<&[u8]> = held.pieces.iter().map(|piece| &**piece).collect();

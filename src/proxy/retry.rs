@@ -40,6 +40,17 @@ pub fn may(retry: Retry, stage: Stage, whole: bool, bound: bool, attempts: u32) 
     }
 }
 
+/// Is the attempt free, or charged to the pool's budget? A connection that was not made has cost the
+/// server nothing; and servers close idle connections at any time, which a single further attempt
+/// makes good.
+pub fn is_free(stage: Stage, attempts: u32) -> bool {
+    match stage {
+        Stage::Connect => true,
+        Stage::Sent { reused } => reused && attempts == 1,
+        Stage::Answered => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,6 +86,14 @@ mod tests {
             3
         ));
         assert!(!may(Retry::Always, Stage::Answered, true, false, 1));
+    }
+
+    #[test]
+    fn only_a_stale_connection_is_made_good_for_free() {
+        assert!(is_free(Stage::Connect, 2));
+        assert!(is_free(Stage::Sent { reused: true }, 1));
+        assert!(!is_free(Stage::Sent { reused: true }, 2));
+        assert!(!is_free(Stage::Sent { reused: false }, 1));
     }
 
     #[test]

@@ -134,7 +134,7 @@ impl Revival {
     ) -> Attempt {
         match &self.what {
             What::Session(key) => self.session(shared, *key, last_event, forgotten).await,
-            What::Listen(listen) => self.listen(listen).await,
+            What::Listen(listen) => self.listen(shared, listen).await,
         }
     }
 
@@ -178,7 +178,7 @@ impl Revival {
         // Of a session that was begun again nobody knows the events of before.
         set.extend(last_event.filter(|_| !lost).map(|id| (LAST_EVENT_ID, id)));
         let asked = self
-            .ask(&home.endpoint, "GET", &home.path, &set, None)
+            .ask(shared, &home.endpoint, "GET", &home.path, &set, None)
             .await;
         self.judge(asked, news)
     }
@@ -192,8 +192,9 @@ impl Revival {
     }
 
     /// The same subscription, at any server of the pool.
-    async fn listen(&self, listen: &Listen) -> Attempt {
+    async fn listen(&self, shared: &Shared, listen: &Listen) -> Attempt {
         let context = PickContext {
+            now: shared.moment(Instant::now()),
             key: None,
             exclude: &[],
             need: Need::StatelessEra,
@@ -208,7 +209,7 @@ impl Revival {
         ];
         let body = Some(listen.body());
         let asked = self
-            .ask(&endpoint, "POST", listen.target(), &set, body)
+            .ask(shared, &endpoint, "POST", listen.target(), &set, body)
             .await;
         match self.judge(asked, Vec::new()) {
             Attempt::Open(mut reply, _) => match listen.acknowledged(&mut reply.up).await {
@@ -222,6 +223,7 @@ impl Revival {
     /// Sends the request; the reply, its head read. `None` if there was none.
     async fn ask(
         &self,
+        shared: &Shared,
         endpoint: &Arc<Endpoint>,
         method: &str,
         path: &str,
@@ -229,7 +231,8 @@ impl Revival {
         body: Option<&[u8]>,
     ) -> Option<Reply> {
         let (target, authority) = self.pool.target(endpoint.id(), endpoint.address()?)?;
-        let permit = endpoint.call();
+        let now = shared.moment(Instant::now());
+        let permit = self.pool.pool.enter(endpoint, now).ok()?;
         let mut up: Up = self.dialer.open(target, None).await.ok()?;
         let out = Outgoing {
             head: &self.kept,

@@ -3,21 +3,22 @@
 //! A [`Snapshot`] is immutable and swapped whole; a request keeps the one it began with. The
 //! rest of [`Shared`] outlives a snapshot: the session table, the log, the known tool names.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{Balance, Config, Eras, HashOn, PoolId};
-use crate::pool::{self, Admin, Endpoint, Fact, HealthState};
+use crate::pool::{self, Admin, Allowance, Budget, Endpoint, Fact, HealthState, Moment};
 use crate::session::{Keyring, NameHash, Table};
 use crate::telemetry::{AccessLog, Limit, ToolNames};
 use crate::transport::dial::Target;
 
+use super::flight::{Flight, own_shard};
 use super::links::Links;
 use super::origin::{Origin, Origins};
 
@@ -119,6 +120,10 @@ pub struct PoolState {
     pub discover: ArcSwapOption<String>,
     /// What dialing needs beside the address, by endpoint id.
     pub dial: HashMap<u64, DialFacts>,
+    /// How many calls may be tried again.
+    pub budget: Budget,
+    /// Tools that their servers call harmless to call twice, where that is believed.
+    pub repeatable: ArcSwapOption<HashSet<Box<str>>>,
 }
 
 /// What dialing an endpoint needs beside its address at the moment.
@@ -230,11 +235,34 @@ impl PoolState {
         }
     }
 
+    /// Counts a call of this thread, of which a share may be tried again.
+    pub fn count_call(&self, now: Moment) {
+        self.budget.call(own_shard(), now);
+    }
+
+    /// May one more call be tried again? Counted, if so.
+    pub fn may_retry(&self, now: Moment) -> bool {
+        let Some(retries) = &self.config.retries else {
+            return false;
+        };
+        let allowance = Allowance {
+            ratio: retries.ratio,
+            floor: retries.floor,
+        };
+        self.budget.retry(own_shard(), allowance, now)
+    }
+
+    /// May this tool be called twice, by what its server says and the operator believes?
+    pub fn is_repeatable(&self, tool: &str) -> bool {
+        let known = self.repeatable.load();
+        known.as_ref().is_some_and(|known| known.contains(tool))
+    }
+
     /// What the consistent hash looks at, if the pool balances so.
     pub fn hash_on(&self) -> Option<&HashOn> {
         match &self.config.balance {
             Balance::ConsistentHash(on) => Some(on),
-            Balance::LeastLoad | Balance::RoundRobin => None,
+            Balance::LeastLoad | Balance::PeakEwma | Balance::RoundRobin => None,
         }
     }
 }
@@ -311,133 +339,6 @@ pub struct Orphan {
     pub path: Box<str>,
 }
 
-/// Exchanges in flight, told apart by whether a drain waits for them.
-#[derive(Default)]
-pub struct Flight {
-    /// Each thread counts in a place of its own, so that they do not write to the same memory with
-    /// every request.
-    shards: [Arc<Shard>; SHARDS],
-    doors: AtomicUsize,
-    errands: AtomicUsize,
-}
-
-/// Threads beyond this many share places.
-const SHARDS: usize = 16;
-
-/// On cache lines of its own. An exchange is counted off where it was counted.
-#[derive(Default)]
-#[repr(align(128))]
-struct Shard {
-    calls: AtomicUsize,
-    streams: AtomicUsize,
-}
-
-/// A door or an errand, counted until dropped.
-pub struct Counted {
-    flight: Arc<Flight>,
-    counter: fn(&Flight) -> &AtomicUsize,
-}
-
-/// Counts one exchange until dropped.
-pub struct InFlight {
-    shard: Arc<Shard>,
-    stream: bool,
-}
-
-/// The place of this thread.
-fn own_shard() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static OWN: usize = NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS;
-    }
-    OWN.with(|own| *own)
-}
-
-impl Flight {
-    /// Counts a call: a drain waits for it to end by itself.
-    pub fn enter(&self) -> InFlight {
-        let shard = Arc::clone(&self.shards[own_shard()]);
-        shard.calls.fetch_add(1, Ordering::Relaxed);
-        InFlight {
-            shard,
-            stream: false,
-        }
-    }
-
-    /// Calls running now.
-    pub fn calls(&self) -> usize {
-        self.sum(|shard| &shard.calls)
-    }
-
-    /// Streams open now that end only when told.
-    pub fn streams(&self) -> usize {
-        self.sum(|shard| &shard.streams)
-    }
-
-    fn sum(&self, counter: fn(&Shard) -> &AtomicUsize) -> usize {
-        let counts = self.shards.iter().map(|shard| counter(shard));
-        counts.map(|count| count.load(Ordering::Relaxed)).sum()
-    }
-
-    /// Counts work that ends by itself once the process is ending, such as giving back the sessions
-    /// of health checks. It does not hold up a drain, only the very end of it.
-    pub fn errand(self: &Arc<Self>) -> Counted {
-        self.count(|flight| &flight.errands)
-    }
-
-    /// Counts a way in by which a call may still come: a listener that accepts, a connection whose
-    /// first request is on its way. A drain waits for it as for a call.
-    pub fn door(self: &Arc<Self>) -> Counted {
-        self.count(|flight| &flight.doors)
-    }
-
-    fn count(self: &Arc<Self>, counter: fn(&Self) -> &AtomicUsize) -> Counted {
-        counter(self).fetch_add(1, Ordering::Relaxed);
-        Counted {
-            flight: Arc::clone(self),
-            counter,
-        }
-    }
-
-    /// Is no call running, and can none come any more?
-    pub fn is_drained(&self) -> bool {
-        self.calls() + self.doors.load(Ordering::Relaxed) == 0
-    }
-
-    /// Is nothing left to be done?
-    pub fn is_over(&self) -> bool {
-        self.calls() + self.streams() + self.errands.load(Ordering::Relaxed) == 0
-    }
-}
-
-impl InFlight {
-    /// From now on this exchange is a stream without an end of its own (GET, `listen`, tunnel);
-    /// a drain does not wait for it but ends it.
-    pub fn becomes_stream(&mut self) {
-        if !std::mem::replace(&mut self.stream, true) {
-            self.shard.streams.fetch_add(1, Ordering::Relaxed);
-            self.shard.calls.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        (self.counter)(&self.flight).fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        let counter = if self.stream {
-            &self.shard.streams
-        } else {
-            &self.shard.calls
-        };
-        counter.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// What all requests of the process share.
 pub struct Shared {
     /// The configuration in force.
@@ -460,9 +361,16 @@ pub struct Shared {
     pub chores: Chores,
     /// Exchanges in flight, over all threads.
     pub flight: Arc<Flight>,
+    /// When the clock of the pools began to run.
+    pub started: Instant,
 }
 
 impl Shared {
+    /// `now` on the clock of the pools.
+    pub fn moment(&self, now: Instant) -> Moment {
+        Moment::of(self.started, now)
+    }
+
     /// The phase at this moment.
     pub fn phase(&self) -> Phase {
         self.phases.now()

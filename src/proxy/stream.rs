@@ -19,8 +19,8 @@ use super::state::{Phase, Phases};
 use super::watch::LAST_HOPE;
 use crate::config::Streams;
 use crate::mcp::sse::{KEEP_ALIVE, Mode};
-use crate::mcp::{Note, RawId, SseScan};
-use crate::pool::{Endpoint, HealthState};
+use crate::mcp::{Note, RawId, SseScan, answer};
+use crate::pool::{Endpoint, HealthState, Outcome};
 use crate::telemetry::StreamKind;
 use crate::transport::{Downstream, Error, Upstream};
 
@@ -95,6 +95,8 @@ pub struct Relay {
     link: Option<Arc<Link>>,
     scan: SseScan,
     tool_failed: Option<bool>,
+    /// What the answers say of the server, the worst of them.
+    said: Option<Outcome>,
     too_large: bool,
     answered_at: Option<Instant>,
     last_from_server: Instant,
@@ -132,6 +134,7 @@ impl Relay {
             link,
             scan: SseScan::new(mode).with_event_max(limits.event_max),
             tool_failed: None,
+            said: None,
             too_large: false,
             answered_at: None,
             last_from_server: now,
@@ -212,11 +215,6 @@ impl Relay {
             Ok(()) => end,
             Err(error) => End::of_write(&error),
         }
-    }
-
-    /// What kind of stream it is.
-    pub fn kind(&self) -> Kind {
-        self.kind
     }
 
     /// The id of the last event that has passed.
@@ -311,9 +309,19 @@ impl Relay {
         self.owed.is_empty() && self.answered_at.is_some()
     }
 
+    /// What kind of stream it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// Whether a tool call was answered with an error, if its answer was seen.
     pub fn tool_failed(&self) -> Option<bool> {
         self.tool_failed
+    }
+
+    /// What the answers, as far as they were seen, say of the server.
+    pub fn said(&self) -> Option<Outcome> {
+        self.said
     }
 
     async fn forward<D: Downstream, U: Upstream>(
@@ -349,6 +357,7 @@ impl Relay {
             owed,
             link,
             tool_failed,
+            said,
             too_large,
             ..
         } = self;
@@ -357,8 +366,13 @@ impl Relay {
                 id,
                 is_error,
                 is_tool_error,
+                error_code,
             } => {
                 *tool_failed = Some(*is_error || *is_tool_error);
+                match error_code.is_some_and(answer::is_server_fault) {
+                    true => *said = Some(Outcome::Bad),
+                    false => *said = said.or(Some(Outcome::Good)),
+                }
                 if let Some(id) = id {
                     settle(owed, link.as_deref(), id);
                 }

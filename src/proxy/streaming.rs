@@ -9,12 +9,14 @@ use std::task::{Context, Poll, Waker};
 
 use super::ctx::{Ctx, End};
 use super::finish;
+use super::flight::InFlight;
 use super::forward::Reply;
 use super::legacy_sse::SseSession;
+use super::outcome;
 use super::revival::Revival;
 use super::settle::give_back;
-use super::state::{Held, InFlight, Orphan, Shared};
-use super::stream::Relay;
+use super::state::{Held, Orphan, Shared};
+use super::stream::{Kind, Relay};
 use crate::session::StreamGuard;
 use crate::telemetry::OpenStream;
 use crate::transport::{Downstream, Upstream};
@@ -42,9 +44,17 @@ pub struct Begun {
 impl Begun {
     /// Gives back what the stream held when it has ended, and tells `ctx` what came of it.
     pub fn settle(self, shared: &Shared, ctx: &mut Ctx) {
-        let Self { relay, reply, .. } = self;
+        let Self {
+            relay, mut reply, ..
+        } = self;
         if self.is_tool_call {
             ctx.tool_failed = Some(relay.tool_failed().unwrap_or(true));
+        }
+        if relay.kind() == Kind::Post
+            && let Some(pool) = ctx.pool.map(|pool| ctx.snapshot.pool(pool))
+        {
+            let said = outcome::of_stream(ctx.end, relay.said());
+            outcome::report(shared, pool, &mut reply.permit, said);
         }
         drop(self.activity);
         self.counted.end(ctx.end.of_stream());

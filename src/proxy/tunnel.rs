@@ -15,6 +15,7 @@ use super::fault::Fault;
 use super::finish;
 use super::intake::{self, Admitted};
 use super::local;
+use super::outcome;
 use super::retry::{self, Stage};
 use super::state::{Orphan, Phase, PoolState};
 use super::watch::vanished;
@@ -135,20 +136,32 @@ async fn open(
     let mut attempts = 0;
     let mut last = None;
     loop {
+        let now = worker.shared.moment(Instant::now());
         let context = PickContext {
             key: decide::hash_key(pool, head, info),
             exclude: &tried,
             need: Need::Any,
+            now,
         };
         let endpoint = pool
             .pool
             .pick(&context, &mut fastrand::Rng::new())
-            .map_err(|_| last.unwrap_or(Fault::NoEndpoint))?;
+            .map_err(|reason| last.unwrap_or_else(|| reason.into()))?;
+        let mut permit = match pool.pool.enter(&endpoint, now) {
+            Ok(permit) => permit,
+            Err(tripped) => {
+                last = last.or_else(|| Some(tripped.into()));
+                tried.push(endpoint.id());
+                continue;
+            }
+        };
         attempts += 1;
         ctx.endpoint = Some(endpoint.id());
         let session = endpoint.session();
         let error = match handshake(pool, head, endpoint.id(), endpoint.address()).await {
             Ok((server, answer)) => {
+                let said = Some(outcome::of_status(answer.status));
+                outcome::report(&worker.shared, pool, &mut permit, said);
                 let pool = Arc::clone(pool);
                 return Ok(Opened {
                     server,
@@ -167,6 +180,8 @@ async fn open(
             Error::ReadTimeout | Error::WriteTimeout => (Stage::Answered, Fault::UpstreamTimeout),
             Error::Closed => (Stage::Sent { reused: false }, Fault::UpstreamClosed),
         };
+        let said = outcome::of_fault(fault);
+        outcome::report(&worker.shared, pool, &mut permit, said);
         if stage == Stage::Connect {
             worker.shared.chores.suspect(&endpoint);
         }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::connection::{Handler, Served};
 use crate::pool::HealthState;
+use crate::pool::breaker::State;
 use crate::proxy::ctx::Ctx;
 use crate::proxy::fault::Fault;
 use crate::proxy::intake::Builtin;
@@ -30,6 +31,7 @@ impl Admin {
     pub(super) fn metrics(&self) -> String {
         let snapshot = self.shared.snapshot.load();
         telemetry::set_sessions(self.shared.sessions.len());
+        let now = self.shared.moment(Instant::now());
         let mut endpoints = snapshot.pools.iter().flat_map(|pool| {
             pool.pool.endpoints().iter().map(|endpoint| EndpointView {
                 pool: pool.pool.name(),
@@ -37,6 +39,15 @@ impl Admin {
                 healthy: endpoint.health() == HealthState::Up,
                 in_flight: u64::from(endpoint.in_flight()),
                 sessions: u64::from(endpoint.sessions()),
+                admin: endpoint.admin() as u8,
+                ejected: endpoint.guard.is_ejected(now),
+                ejections: endpoint.guard.ejections(),
+                breaker: match endpoint.guard.breaker(now) {
+                    State::Closed => 0,
+                    State::HalfOpen => 1,
+                    State::Open => 2,
+                },
+                openings: endpoint.guard.openings(),
             })
         });
         telemetry::render(&mut endpoints)

@@ -24,6 +24,7 @@ use crate::transport::timer::Wheel;
 pub struct Inproc {
     around: Arc<Surroundings<Gateway>>,
     dialer: Arc<Dialer>,
+    memo: Arc<Memo>,
     _phases: PhaseSender,
     _shutdown: watch::Sender<bool>,
     _waiting: Waiting,
@@ -46,10 +47,11 @@ impl Inproc {
         )?);
         let (shutdown_sender, shutdown) = watch::channel(false);
         let dialer = Dialer::new();
+        let memo = Arc::new(Memo::default());
         let handler = Gateway::new(
             shared,
             Arc::clone(&dialer),
-            Arc::new(Memo::default()),
+            Arc::clone(&memo),
             "inproc".into(),
             shutdown.clone(),
         );
@@ -66,6 +68,7 @@ impl Inproc {
         Ok(Self {
             around,
             dialer,
+            memo,
             _phases: phase_sender,
             _shutdown: shutdown_sender,
             _waiting: waiting,
@@ -75,8 +78,8 @@ impl Inproc {
     /// Keeps the worker's time, for as long as it is polled.
     pub async fn turn(&self) {
         let wheel = Arc::clone(&self.around.wheel);
-        let dialer = Some(Arc::clone(&self.dialer));
-        turn(wheel, self.around.phases.clone(), dialer).await;
+        let own = Some((Arc::clone(&self.dialer), Arc::clone(&self.memo)));
+        turn(wheel, self.around.phases.clone(), own).await;
     }
 
     /// Serves a connection to its end.

@@ -16,6 +16,7 @@ pub mod inproc;
 mod layer;
 mod listeners;
 mod probe;
+mod pulse;
 mod share;
 mod state;
 mod tasks;
@@ -39,8 +40,9 @@ use tokio::sync::watch;
 use crate::config::{self, Config};
 use crate::demo::DemoServer;
 use crate::pool::PoolError;
+use crate::proxy::flight::Flight;
 use crate::proxy::origin::Origins;
-use crate::proxy::state::{Chores, Flight, Phase, Phases, Shared, Snapshot, phases};
+use crate::proxy::state::{Chores, Phase, Phases, Shared, Snapshot, phases};
 use crate::session::{Caps, KeyError, Table, load_or_create};
 use crate::telemetry::{AccessLog, Target, ToolNames};
 use crate::transport::timer::Wheel;
@@ -266,6 +268,7 @@ fn shared(
         phases,
         chores,
         flight: Arc::new(Flight::default()),
+        started: Instant::now(),
         snapshot: ArcSwap::from_pointee(state::compile(config)?),
     })
 }

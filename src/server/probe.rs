@@ -7,6 +7,7 @@
 //! tools' names, which bound a label of the metrics, and the answer that stands in for servers that
 //! are down.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,8 +24,9 @@ use tokio::time::timeout;
 
 use crate::config::{self, Eras, Transport};
 use crate::mcp::headers::MCP_SESSION_ID;
+use crate::pool::lateness::Failure;
 use crate::pool::{Endpoint, Fact};
-use crate::proxy::ask::{Answer, Question, SESSION_REVISION, ask, delete_session};
+use crate::proxy::ask::{Answer, NotWell, Question, SESSION_REVISION, ask, delete_session};
 use crate::proxy::state::PoolState;
 use crate::telemetry::ToolNames;
 use crate::transport::dial::Dialer;
@@ -100,7 +102,7 @@ impl McpCheck {
     }
 
     /// One check. The error text goes to the log when the endpoint changes its state.
-    async fn run(&self, address: SocketAddr) -> Result<(), String> {
+    async fn run(&self, address: SocketAddr) -> Result<(), NotWell> {
         if self.transport == Transport::Sse {
             return self.open_stream(address).await;
         }
@@ -125,16 +127,16 @@ impl McpCheck {
     }
 
     /// HTTP+SSE: a stream that begins is a server that lives; closing it ends its session.
-    async fn open_stream(&self, address: SocketAddr) -> Result<(), String> {
+    async fn open_stream(&self, address: SocketAddr) -> Result<(), NotWell> {
         let answer = self.ask(address, "GET", &[], None).await?;
         match answer.status {
             200 | 401 | 403 => Ok(()),
-            status => Err(format!("the stream was answered with status {status}")),
+            status => Err(format!("the stream was answered with status {status}").into()),
         }
     }
 
     /// First contact: what does this server speak?
-    async fn explore(&self, address: SocketAddr) -> Result<(), String> {
+    async fn explore(&self, address: SocketAddr) -> Result<(), NotWell> {
         let facts = &self.endpoint.facts;
         let stateless = self.discover(address).await?;
         // It answers. What it may still hold from before it was lost is not needed any more.
@@ -154,7 +156,7 @@ impl McpCheck {
     }
 
     /// `server/discover`. True if the server speaks the stateless era.
-    async fn discover(&self, address: SocketAddr) -> Result<bool, String> {
+    async fn discover(&self, address: SocketAddr) -> Result<bool, NotWell> {
         let answer = self.stateless(address, "server/discover", "{}").await?;
         let facts = &self.endpoint.facts;
         if answer.wants_credentials() {
@@ -167,16 +169,12 @@ impl McpCheck {
             return Ok(true);
         }
         if answer.status >= 500 {
-            return Err(format!(
-                "server/discover was answered with status {}",
-                answer.status
-            ));
+            return Err(
+                format!("server/discover was answered with status {}", answer.status).into(),
+            );
         }
         if facts.speaks_stateless_era.get() == Fact::Yes {
-            return Err(format!(
-                "server/discover failed with status {}",
-                answer.status
-            ));
+            return Err(format!("server/discover failed with status {}", answer.status).into());
         }
         facts.speaks_stateless_era.learn(false);
         Ok(false)
@@ -184,7 +182,7 @@ impl McpCheck {
 
     /// `initialize`, and `ping` sessions from then on where the server issues session ids and
     /// offers no cheaper question.
-    async fn handshake(&self, address: SocketAddr) -> Result<(), String> {
+    async fn handshake(&self, address: SocketAddr) -> Result<(), NotWell> {
         let body = format!(
             r#"{{"jsonrpc":"2.0","id":"tidegate-probe","method":"initialize","params":{{"protocolVersion":"{SESSION_REVISION}","capabilities":{{}},"clientInfo":{{"name":"tidegate-probe","version":"{}"}}}}}}"#,
             env!("CARGO_PKG_VERSION")
@@ -203,7 +201,8 @@ impl McpCheck {
             return Err(format!(
                 "initialize was answered with status {} and no result",
                 answer.status
-            ));
+            )
+            .into());
         };
         facts.speaks_session_era.learn(true);
         facts.issues_sessions.learn(answer.session.is_some());
@@ -233,7 +232,7 @@ impl McpCheck {
     }
 
     /// `ping` on the session that was opened for it.
-    async fn ping(&self, address: SocketAddr, session: ProbeSession) -> Result<(), String> {
+    async fn ping(&self, address: SocketAddr, session: ProbeSession) -> Result<(), NotWell> {
         let answer = self
             .in_session(
                 address,
@@ -253,7 +252,7 @@ impl McpCheck {
             }
             Ok(answer) => {
                 self.keep_session(session);
-                Err(format!("ping was answered with status {}", answer.status))
+                Err(format!("ping was answered with status {}", answer.status).into())
             }
             Err(error) => {
                 self.keep_session(session);
@@ -264,6 +263,8 @@ impl McpCheck {
 
     async fn learn_tools(&self, address: SocketAddr, session: Option<&ProbeSession>) {
         let mut cursor: Option<String> = None;
+        let mut repeatable = HashSet::new();
+        let name = |tool: &Value| Some(tool.get("name")?.as_str()?.into());
         for _ in 0..TOOL_PAGES_MAX {
             let params = cursor.as_ref().map_or_else(
                 || "{}".to_owned(),
@@ -287,6 +288,12 @@ impl McpCheck {
                 .and_then(Value::as_array)
                 .map(Vec::as_slice)
                 .unwrap_or_default();
+            repeatable.extend(
+                tools
+                    .iter()
+                    .filter(|tool| is_repeatable(tool))
+                    .filter_map(name),
+            );
             let names: Vec<&str> = tools
                 .iter()
                 .filter_map(|tool| tool.get("name")?.as_str())
@@ -297,8 +304,12 @@ impl McpCheck {
                 .and_then(Value::as_str)
                 .map(str::to_owned);
             if cursor.is_none() {
-                return;
+                break;
             }
+        }
+        let retries = self.pool.config.retries.as_ref();
+        if retries.is_some_and(|retries| retries.trust_annotations) {
+            self.pool.repeatable.store(Some(Arc::new(repeatable)));
         }
     }
 
@@ -307,7 +318,7 @@ impl McpCheck {
         address: SocketAddr,
         method: &str,
         params: &str,
-    ) -> Result<Answer, String> {
+    ) -> Result<Answer, NotWell> {
         let meta = format!(
             r#""_meta":{{"io.modelcontextprotocol/protocolVersion":"{STATELESS_REVISION}","io.modelcontextprotocol/clientInfo":{{"name":"tidegate-probe","version":"{}"}},"io.modelcontextprotocol/clientCapabilities":{{}}}}"#,
             env!("CARGO_PKG_VERSION")
@@ -331,7 +342,7 @@ impl McpCheck {
         address: SocketAddr,
         session: &ProbeSession,
         body: &str,
-    ) -> Result<Answer, String> {
+    ) -> Result<Answer, NotWell> {
         let fields: [(&'static str, &[u8]); 2] = [
             (MCP_SESSION_ID, session.id.as_bytes()),
             ("mcp-protocol-version", session.revision.as_bytes()),
@@ -358,7 +369,7 @@ impl McpCheck {
             ("mcp-protocol-version", SESSION_REVISION.as_bytes()),
         ];
         if let Err(error) = self.ask(address, "DELETE", &fields, None).await {
-            log::debug!(endpoint = self.endpoint.name(); "cannot delete a probe session: {error}");
+            log::debug!(endpoint = self.endpoint.name(); "cannot delete a probe session: {}", error.why);
         }
     }
 
@@ -368,20 +379,20 @@ impl McpCheck {
         method: &'static str,
         fields: &[(&'static str, &[u8])],
         body: Option<String>,
-    ) -> Result<Answer, String> {
+    ) -> Result<Answer, NotWell> {
         let limit = self.health().timeout;
         if self.late.load(Ordering::Relaxed) {
-            return Err("an earlier question is still not answered".to_owned());
+            return Err(NotWell::silent("an earlier question is still not answered"));
         }
         let in_session = fields.iter().any(|(name, _)| *name == MCP_SESSION_ID);
         let mut asking = tokio::spawn(self.question(address, method, fields, body));
         match timeout(limit, &mut asking).await {
             Ok(Ok(answer)) => return answer,
-            Ok(Err(_)) => return Err("the check came to nothing".to_owned()),
+            Ok(Err(_)) => return Err("the check came to nothing".to_owned().into()),
             Err(_) if in_session || method != "POST" => asking.abort(),
             Err(_) => self.clean_up_after(asking),
         }
-        Err(format!("no answer within {limit:?}"))
+        Err(NotWell::silent(format!("no answer within {limit:?}")))
     }
 
     /// A question that owns what it needs, so that it can outlive the check that asked it.
@@ -391,7 +402,7 @@ impl McpCheck {
         method: &'static str,
         fields: &[(&'static str, &[u8])],
         body: Option<String>,
-    ) -> impl Future<Output = Result<Answer, String>> + Send + use<> {
+    ) -> impl Future<Output = Result<Answer, NotWell>> + Send + use<> {
         let (pool, endpoint) = (Arc::clone(&self.pool), Arc::clone(&self.endpoint));
         let (dialer, path) = (Arc::clone(&self.dialer), self.path.clone());
         let fields: Vec<_> = fields
@@ -411,7 +422,7 @@ impl McpCheck {
 
     /// A server that is too slow for the check may yet open a session for its question. Nobody else
     /// will hear of it, so the answer is waited for a while, and no other question asked meanwhile.
-    fn clean_up_after(&self, mut asking: JoinHandle<Result<Answer, String>>) {
+    fn clean_up_after(&self, mut asking: JoinHandle<Result<Answer, NotWell>>) {
         self.late.store(true, Ordering::Relaxed);
         let late = Arc::clone(&self.late);
         let (pool, endpoint) = (Arc::clone(&self.pool), Arc::clone(&self.endpoint));
@@ -431,6 +442,13 @@ impl McpCheck {
     }
 }
 
+/// Does a tool say of itself that calling it twice does no harm?
+fn is_repeatable(tool: &Value) -> bool {
+    ["readOnlyHint", "idempotentHint"]
+        .iter()
+        .any(|hint| tool.pointer(&format!("/annotations/{hint}")) == Some(&Value::Bool(true)))
+}
+
 #[async_trait]
 impl HealthCheck for McpCheck {
     async fn check(&self, target: &Backend) -> PingoraResult<()> {
@@ -439,7 +457,10 @@ impl HealthCheck for McpCheck {
         };
         self.run(*address)
             .await
-            .map_err(|why| PingoraError::explain(ErrorType::Custom("McpCheck"), why))
+            .map_err(|NotWell { why, failure }| match failure {
+                Failure::Silent => PingoraError::explain(ErrorType::ReadTimedout, why),
+                Failure::Told => PingoraError::explain(ErrorType::Custom("McpCheck"), why),
+            })
     }
 
     fn health_threshold(&self, success: bool) -> usize {

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 
 use crate::config::{self, Check, Config, Eras};
-use crate::pool::{self, Endpoint, EndpointSpec, HealthState, PoolError};
+use crate::pool::{
+    self, Budget, Endpoint, EndpointSpec, HealthState, PoolError, Protection, breaker, ejection,
+};
 use crate::proxy::state::{DialFacts, PoolState, Snapshot};
 use crate::session::NameHash;
 
@@ -43,16 +45,39 @@ fn compile_pool(config: &config::Pool) -> Result<PoolState, PoolError> {
         .collect::<HashMap<_, _>>();
     let balance = match config.balance {
         config::Balance::LeastLoad => pool::Balance::LeastLoad,
+        config::Balance::PeakEwma => pool::Balance::PeakEwma,
         config::Balance::RoundRobin => pool::Balance::RoundRobin,
         config::Balance::ConsistentHash(_) => pool::Balance::ConsistentHash,
     };
     Ok(PoolState {
-        pool: pool::Pool::new(&config.name, balance, endpoints)?,
+        pool: pool::Pool::new(&config.name, balance, endpoints)?
+            .with_protection(protection(config)),
         hash: NameHash::of(&config.name),
         discover: ArcSwapOption::empty(),
+        budget: Budget::default(),
+        repeatable: ArcSwapOption::empty(),
         dial,
         config: config.clone(),
     })
+}
+
+fn protection(pool: &config::Pool) -> Protection {
+    Protection {
+        ejection: pool.ejection.as_ref().map(|config| ejection::Settings {
+            failures: config.failures,
+            base_time: config.base_time,
+            max_time: config.max_time,
+            max_share: config.max_share,
+        }),
+        breaker: pool.breaker.as_ref().map(|config| breaker::Settings {
+            failure_ratio: config.failure_ratio,
+            min_calls: config.min_calls,
+            window: config.window,
+            open_time: config.open_time,
+            trials: config.trials,
+        }),
+        slow_start: pool.slow_start,
+    }
 }
 
 fn compile_endpoint(pool: &config::Pool, endpoint: &config::Endpoint) -> Arc<Endpoint> {

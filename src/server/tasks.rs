@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use pingora::ErrorType;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 use pingora_load_balancing::Backend;
@@ -14,9 +15,11 @@ use tokio::sync::{Mutex, Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::checks::{Checker, check_for};
+use super::pulse::{Mark, Pulse};
 use crate::config::HostPort;
+use crate::pool::lateness::{Failure, excuses};
 use crate::pool::{Endpoint, Health, HealthState};
-use crate::proxy::ask::delete_session;
+use crate::proxy::ask::{NotWell, delete_session};
 use crate::proxy::state::{Orphan, Phase, Phases, PoolState, Shared, Waiting};
 use crate::session::NameHash;
 use crate::telemetry::{self, SessionEnd, ToolNames};
@@ -61,6 +64,7 @@ impl Tasks {
         let mut running = JoinSet::new();
         let mut checks = JoinSet::new();
         let mut alarms = Alarms::new();
+        let pulse = Pulse::new();
         for pool in &snapshot.pools {
             for (endpoint, config) in pool.pool.endpoints().iter().zip(&pool.config.endpoints) {
                 if config.address.ip().is_none() {
@@ -75,7 +79,7 @@ impl Tasks {
                         shared,
                         Arc::clone(pool),
                         Arc::clone(endpoint),
-                        checker,
+                        (checker, Arc::clone(&pulse)),
                         alarm,
                         config
                             .address
@@ -85,6 +89,9 @@ impl Tasks {
                     ));
                 }
             }
+        }
+        if !alarms.is_empty() {
+            running.spawn(async move { pulse.beat().await });
         }
         running.spawn(sweep(Arc::clone(&self.shared)));
         let room = Arc::new(Semaphore::new(DELETIONS_MAX));
@@ -113,34 +120,43 @@ async fn watch_endpoint(
     shared: Arc<Shared>,
     pool: Arc<PoolState>,
     endpoint: Arc<Endpoint>,
-    checker: Checker,
+    (checker, pulse): (Checker, Arc<Pulse>),
     alarm: Arc<Notify>,
     name: Option<HostPort>,
 ) {
     let mut phases = shared.phases.clone();
     let config = &pool.config.health;
     let mut health = Health::new(config.rise, config.fall, HealthState::Unchecked);
+    let mut lateness = Lateness::new(&pulse);
     loop {
         // This check is the answer to any suspicion that was not heard.
         endpoint.take_suspicion();
+        lateness.begin();
         let outcome = check(&checker, &endpoint).await;
         let outcome_failed = outcome.is_err();
-        if let Some(change) = health.record(outcome.is_ok()) {
+        let excused = lateness.excuses(&pool, &endpoint, outcome.as_ref().err());
+        let change = (!excused).then(|| health.record(outcome.is_ok())).flatten();
+        if let Some(change) = change {
             endpoint.set_health(health.state());
-            if change.to == HealthState::Down {
-                lose_sessions(&shared, &pool, &endpoint);
+            match (change.from, change.to) {
+                (_, HealthState::Down) => lose_sessions(&shared, &pool, &endpoint),
+                (HealthState::Down, HealthState::Up) => {
+                    endpoint.guard.recovered(shared.moment(Instant::now()));
+                }
+                _ => {}
             }
             let (pool, endpoint) = (pool.pool.name(), endpoint.name());
             match outcome {
                 Ok(()) => {
                     log::info!(pool = pool, endpoint = endpoint; "endpoint is {}", change.to.label())
                 }
-                Err(why) => {
+                Err(NotWell { why, .. }) => {
                     log::warn!(pool = pool, endpoint = endpoint; "endpoint is {}: {why}", change.to.label())
                 }
             }
         }
         if outcome_failed
+            && !excused
             && health.state() != HealthState::Up
             && let Some(name) = &name
         {
@@ -153,6 +169,44 @@ async fn watch_endpoint(
         }
     }
     checker.close().await;
+}
+
+/// Tells checks that came to nothing because this machine did not let us run.
+struct Lateness<'a> {
+    pulse: &'a Pulse,
+    /// When the question was asked that is not answered yet.
+    asked: Mark,
+    /// The last check was passed over, so its question is still the one that counts.
+    excused: bool,
+}
+
+impl<'a> Lateness<'a> {
+    fn new(pulse: &'a Pulse) -> Self {
+        Self {
+            pulse,
+            asked: pulse.mark(),
+            excused: false,
+        }
+    }
+
+    fn begin(&mut self) {
+        if !self.excused {
+            self.asked = self.pulse.mark();
+        }
+    }
+
+    fn excuses(&mut self, pool: &PoolState, endpoint: &Endpoint, wrong: Option<&NotWell>) -> bool {
+        let (waited, lost) = self.asked.until(self.pulse.mark());
+        let before = self.excused;
+        self.excused = wrong.is_some_and(|wrong| excuses(wrong.failure, waited, lost));
+        if self.excused {
+            telemetry::check_excused();
+        }
+        if self.excused && !before {
+            log::warn!(pool = pool.pool.name(), endpoint = endpoint.name(); "a check without an answer is passed over: in {waited:?} this machine has not let us run for {lost:?}");
+        }
+        self.excused
+    }
 }
 
 /// The sessions of an endpoint that is down are lost; their clients are told as they ask.
@@ -193,16 +247,21 @@ async fn wait(
     }
 }
 
-async fn check(checker: &Checker, endpoint: &Endpoint) -> Result<(), String> {
+async fn check(checker: &Checker, endpoint: &Endpoint) -> Result<(), NotWell> {
     let address = endpoint
         .address()
         .ok_or_else(|| "its name does not resolve".to_owned())?;
     let backend = Backend::new(&address.to_string()).map_err(|error| error.to_string())?;
-    checker
-        .as_check()
-        .check(&backend)
-        .await
-        .map_err(|error| error.to_string())
+    let checked = checker.as_check().check(&backend).await;
+    checked.map_err(|error| NotWell {
+        failure: match error.etype() {
+            ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout => {
+                Failure::Silent
+            }
+            _ => Failure::Told,
+        },
+        why: error.to_string(),
+    })
 }
 
 /// Keeps an endpoint's address up with its name. An answer that still holds the address in use
@@ -260,6 +319,7 @@ async fn sweep(shared: Arc<Shared>) {
         let now = Instant::now();
         telemetry::tick(now);
         telemetry::set_sessions(shared.sessions.len());
+        tell_returns(&shared, now);
         let idle = shared.snapshot.load().config.sessions.idle_ttl;
         for live in shared.sessions.reap(now, idle, REAP_MAX) {
             telemetry::session_ended(SessionEnd::Idle);
@@ -269,6 +329,18 @@ async fn sweep(shared: Arc<Shared>) {
                 server_id: live.server_id.into_string(),
                 path: live.guard.path,
             });
+        }
+    }
+}
+
+/// Says which endpoints are no longer ejected.
+fn tell_returns(shared: &Shared, now: Instant) {
+    let now = shared.moment(now);
+    for pool in &shared.snapshot.load().pools {
+        for endpoint in pool.pool.endpoints() {
+            if endpoint.guard.take_return(now) {
+                log::info!(pool = pool.pool.name(), endpoint = endpoint.name(); "endpoint is no longer ejected");
+            }
         }
     }
 }

@@ -142,7 +142,8 @@ impl ServiceWithDependents for WorkerService {
         let memo = Arc::new(Memo::default());
         let wheel = Wheel::new(Instant::now());
         let phases = self.shared.phases.clone();
-        tokio::spawn(turn(Arc::clone(&wheel), phases, Some(Arc::clone(&dialer))));
+        let own = Some((Arc::clone(&dialer), Arc::clone(&memo)));
+        tokio::spawn(turn(Arc::clone(&wheel), phases, own));
         let mut accepting = tokio::task::JoinSet::new();
         for bound in self.bound.drain(..) {
             let handler = Gateway::new(
@@ -251,7 +252,11 @@ fn stays(stream: TcpStream, share: &Share) -> Option<TcpStream> {
 
 /// Keeps the time of one thread: turns its wheel, wakes what waits when the phase changes, and
 /// closes connections to endpoints that have been idle for too long.
-pub(super) async fn turn(wheel: Arc<Wheel>, mut phases: Phases, dialer: Option<Arc<Dialer>>) {
+pub(super) async fn turn(
+    wheel: Arc<Wheel>,
+    mut phases: Phases,
+    own: Option<(Arc<Dialer>, Arc<Memo>)>,
+) {
     telemetry::gather();
     let mut trimmed = Instant::now();
     let mut ticks = interval(TICK);
@@ -269,8 +274,9 @@ pub(super) async fn turn(wheel: Arc<Wheel>, mut phases: Phases, dialer: Option<A
                 let now = Instant::now();
                 wheel.turn(now);
                 telemetry::flush();
-                if let Some(dialer) = &dialer {
+                if let Some((dialer, memo)) = &own {
                     dialer.tick(now);
+                    memo.sweep();
                 }
                 if now >= trimmed + TRIM_EVERY {
                     trimmed = now;

@@ -171,6 +171,8 @@ closed_set! {
         Origins = "origins",
         /// Background work waiting to be done, such as deleting sessions that no one uses.
         Chores = "chores",
+        /// Endpoints of a pool ejected at once.
+        Ejections = "ejections",
     }
 }
 

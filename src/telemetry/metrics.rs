@@ -19,6 +19,7 @@
 //!
 //! **Requests and streams.** See [`RequestRecord`] for what counts as the duration of a request.
 
+mod collect;
 mod process;
 mod record;
 mod scrape;
@@ -30,12 +31,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use once_cell::sync::Lazy;
-use prometheus::core::Collector;
-use prometheus::{
-    Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
-};
+use prometheus::{Gauge, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry};
 
+use self::collect::{counter, counters, float_gauge, gauge, gauges, histograms, one_each};
 pub use self::record::{RequestRecord, flush, gather, record_request};
 use self::scrape::RateWindow;
 pub use self::scrape::{CONTENT_TYPE, EndpointView, render};
@@ -106,7 +104,7 @@ table! {
     ACTIVE_CONNECTIONS = Gauge "mcp_active_connections" []
         "Client connections open now.";
     SERVER_HEALTHY = Gauge "mcp_server_healthy" ["server_name"]
-        "1 when the endpoint can be given calls, 0 when it cannot.";
+        "1 when the endpoint's checks find it up, 0 when they do not.";
     REQUESTS_PER_SECOND = Gauge "mcp_requests_per_second" []
         "Requests answered per second, over the last minute.";
 
@@ -140,11 +138,24 @@ table! {
         "Always 1; the label tells the version.";
 
     ENDPOINT_UP = Gauge "tidegate_endpoint_up" ["pool", "endpoint"]
-        "1 when the endpoint can be given calls, 0 when it cannot.";
+        "1 when the endpoint's checks find it up, 0 when they do not.";
     ENDPOINT_IN_FLIGHT = Gauge "tidegate_endpoint_in_flight" ["pool", "endpoint"]
         "Calls in flight on the endpoint.";
     ENDPOINT_SESSIONS = Gauge "tidegate_endpoint_sessions" ["pool", "endpoint"]
         "Live sessions on the endpoint.";
+
+    ENDPOINT_ADMIN = Gauge "tidegate_endpoint_admin_state" ["pool", "endpoint"]
+        "What the operator wants of the endpoint: 0 up, 1 drain, 2 maint.";
+    ENDPOINT_EJECTED = Gauge "tidegate_endpoint_ejected" ["pool", "endpoint"]
+        "1 while the endpoint is ejected because of failures in a row, else 0.";
+    ENDPOINT_EJECTIONS = Counter "tidegate_endpoint_ejections_total" ["pool", "endpoint"]
+        "Times the endpoint was ejected.";
+    ENDPOINT_BREAKER = Gauge "tidegate_endpoint_breaker_state" ["pool", "endpoint"]
+        "What the endpoint's breaker does: 0 closed, 1 half-open, 2 open.";
+    ENDPOINT_OPENINGS = Counter "tidegate_endpoint_breaker_opened_total" ["pool", "endpoint"]
+        "Times the endpoint's breaker has opened.";
+    CHECKS_EXCUSED = Counter "tidegate_checks_excused_total" []
+        "Checks without an answer that were passed over, because this machine was short of CPU.";
 
     PROCESS_CPU = Counter "process_cpu_seconds_total" []
         "CPU seconds spent in user and kernel mode.";
@@ -196,6 +207,7 @@ pub(crate) struct Metrics {
     retries: IntCounterVec,
     label_overflow: IntCounter,
     log_lines_dropped: IntCounter,
+    checks_excused: IntCounter,
     /// All requests, whatever their labels; the numerator of `mcp_requests_per_second`.
     answered: AtomicU64,
     /// Locked by `tick` and by a scrape, never by a request.
@@ -280,6 +292,7 @@ impl Metrics {
             retries,
             label_overflow: counter(&registry, &LABEL_OVERFLOW),
             log_lines_dropped: counter(&registry, &LOG_LINES_DROPPED),
+            checks_excused: counter(&registry, &CHECKS_EXCUSED),
             answered: AtomicU64::new(0),
             rate: Mutex::new(RateWindow::default()),
             registry,
@@ -348,6 +361,11 @@ pub fn retried(pool: &str, outcome: RetryOutcome) {
         .retries
         .with_label_values(&[pool, outcome.as_str()])
         .inc();
+}
+
+/// Counts a check without an answer that is not held against its endpoint.
+pub fn check_excused() {
+    METRICS.checks_excused.inc();
 }
 
 /// Counts a tool call whose name became `other`.
@@ -443,82 +461,4 @@ impl Drop for OpenStream {
         self.metrics.streams[kind].dec();
         self.metrics.streams_ended[kind][self.reason as usize].inc();
     }
-}
-
-// Making a collector out of a row. What can fail is a row that is not valid or stands twice, which
-// is a property of the table above and is covered by a test.
-
-const SOUND: &str = "rows of the table are valid and distinct";
-
-fn registered<C: Collector + Clone + 'static>(
-    registry: &Registry,
-    row: &Family,
-    kind: Kind,
-    made: prometheus::Result<C>,
-) -> C {
-    debug_assert_eq!(row.kind, kind, "{}", row.name);
-    let collector = made.expect(SOUND);
-    registry.register(Box::new(collector.clone())).expect(SOUND);
-    collector
-}
-
-fn opts(row: &Family) -> Opts {
-    Opts::new(row.name, row.help)
-}
-
-fn counter(registry: &Registry, row: &Family) -> IntCounter {
-    registered(
-        registry,
-        row,
-        Kind::Counter,
-        IntCounter::with_opts(opts(row)),
-    )
-}
-
-fn counters(registry: &Registry, row: &Family) -> IntCounterVec {
-    registered(
-        registry,
-        row,
-        Kind::Counter,
-        IntCounterVec::new(opts(row), row.labels),
-    )
-}
-
-fn gauge(registry: &Registry, row: &Family) -> IntGauge {
-    registered(registry, row, Kind::Gauge, IntGauge::with_opts(opts(row)))
-}
-
-fn float_gauge(registry: &Registry, row: &Family) -> Gauge {
-    registered(registry, row, Kind::Gauge, Gauge::with_opts(opts(row)))
-}
-
-fn gauges(registry: &Registry, row: &Family) -> IntGaugeVec {
-    registered(
-        registry,
-        row,
-        Kind::Gauge,
-        IntGaugeVec::new(opts(row), row.labels),
-    )
-}
-
-fn histograms(registry: &Registry, row: &Family, buckets: &[f64]) -> HistogramVec {
-    let opts = HistogramOpts::new(row.name, row.help).buckets(buckets.to_vec());
-    registered(
-        registry,
-        row,
-        Kind::Histogram,
-        HistogramVec::new(opts, row.labels),
-    )
-}
-
-/// Registers a family with one closed label, and resolves its children in the order of `values`.
-fn one_each(
-    registry: &Registry,
-    row: &Family,
-    values: impl Iterator<Item = &'static str>,
-) -> Vec<IntCounter> {
-    let family = counters(registry, row);
-    values
-        .map(|value| family.with_label_values(&[value]))
-        .collect()
 }

@@ -21,7 +21,7 @@ pub use labels::{
     ToolNames, ToolOutcome,
 };
 pub use metrics::{
-    ActiveConnection, CONTENT_TYPE, EndpointView, OpenStream, RequestRecord, flush, gather,
-    handshake_failed, id_refused, limit_hit, record_request, render, retried, session_ended,
-    session_opened, session_recovered, set_sessions, stream_reestablished, tick,
+    ActiveConnection, CONTENT_TYPE, EndpointView, OpenStream, RequestRecord, check_excused, flush,
+    gather, handshake_failed, id_refused, limit_hit, record_request, render, retried,
+    session_ended, session_opened, session_recovered, set_sessions, stream_reestablished, tick,
 };

@@ -63,7 +63,7 @@ async fn assert_fault(
 
 /// A gate that does not wait long, and a session on the one endpoint.
 async fn hasty(a: &Endpoint) -> (Tidegate, Client, SessionId) {
-    let gate = Tidegate::build(&[a]).pool("timeouts: { header: 300ms }");
+    let gate = Tidegate::build(&[a]).pool("timeouts: { header: 300ms }\nbreaker: off");
     let gate = gate.start().await;
     let client = gate.client();
     let session = client.initialize().await;

@@ -130,7 +130,7 @@ async fn a_stream_that_is_cut_ends_with_an_error_for_its_request() {
 #[tokio::test]
 async fn an_event_that_was_cut_anywhere_is_no_message() {
     let a = Endpoint::start("a").await;
-    let (_gate, client, session) = gate_and_session(&a, "", "").await;
+    let (_gate, client, session) = gate_and_session(&a, "", "breaker: off").await;
     let id = json!("cut");
     let mut whole = start(&client, Some(&session), &id, ticks(1)).await;
     let length = whole.read_to_end().await.bytes.len();

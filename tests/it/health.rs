@@ -401,3 +401,40 @@ async fn an_endpoint_may_have_a_name() {
         .and_then(|r| r.header("host").map(str::to_owned));
     assert_eq!(host.as_deref(), Some(address.as_str()));
 }
+
+/// A machine that does not let the program run looks like servers that do not answer.
+#[tokio::test]
+async fn a_check_that_is_late_because_of_us_is_not_held_against_the_server() {
+    let a = Endpoint::named("a").stateless_only().start().await;
+    let gate = Tidegate::build(&[&a])
+        .health("{ check: mcp, interval: 100ms, timeout: 1s, rise: 1, fall: 1 }")
+        .pool("eras: stateless")
+        .start()
+        .await;
+    until_health(&gate, "a", true).await;
+    // Each question waits, so that the program stands still in the middle of one.
+    a.fault(Fault::StallBeforeHead);
+    let asked = a.requests().len();
+    a.until("a question", |a| a.requests().len() > asked).await;
+    // It stands still for longer than a check may take.
+    gate.signal("STOP");
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    gate.signal("CONT");
+    gate.metrics_when(|m| m.sum("tidegate_checks_excused_total") > 0.0)
+        .await;
+    a.heal();
+    assert_eq!(
+        healthy(&gate.metrics().await, "a"),
+        1.0,
+        "{}",
+        gate.stderr()
+    );
+
+    // Where we run, the same silence is what it looks like.
+    a.fault(Fault::StallBeforeHead);
+    until_health(&gate, "a", false).await;
+    assert!(
+        gate.stderr()
+            .contains("a check without an answer is passed over")
+    );
+}

@@ -144,10 +144,12 @@ async fn calls_that_are_reset_one_after_the_other_end_the_connection() {
     serves(&gate.client()).await;
     let before = resident(&gate);
     let mut raw = Raw::connect(gate.address(), &[]).await;
+    const LET_GO: u32 = 12_000;
     let mut sent = 0;
-    while sent < 3000 {
-        let streams: Vec<u32> = (sent..sent + 50).map(|number| 2 * number + 1).collect();
-        sent += 50;
+    // Faster than the budget comes back even on a machine that is busy with other things.
+    while sent < LET_GO {
+        let streams: Vec<u32> = (sent..sent + 240).map(|number| 2 * number + 1).collect();
+        sent += 240;
         for stream in &streams {
             raw.send(&call(&gate, *stream, "slow", &json!({"ms": 5000})))
                 .await;
@@ -168,7 +170,7 @@ async fn calls_that_are_reset_one_after_the_other_end_the_connection() {
         "slower reset: {sent} streams sent, {} calls arrived",
         a.requests().len()
     );
-    assert!(sent < 3000, "it was let go on");
+    assert!(sent < LET_GO, "it was let go on");
     has_ended(&gate, raw, before, true).await;
     assert!(eventually(Duration::from_secs(5), || a.in_flight() == 0).await);
 }

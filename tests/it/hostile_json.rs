@@ -48,7 +48,7 @@ fn call(members: &str, params: &str) -> String {
 #[tokio::test]
 async fn an_id_comes_back_letter_by_letter_when_the_server_cannot_answer() {
     let a = Endpoint::start("a").await;
-    let gate = Tidegate::in_front_of(&[&a]).await;
+    let gate = Tidegate::build(&[&a]).pool("breaker: off").start().await;
     a.kill().await;
     let long = format!("\"{}\"", "i".repeat(250));
     for id in [

@@ -129,7 +129,7 @@ async fn a_slow_reader_costs_one_buffer_and_holds_its_server_back() {
     let count: usize = count.map_or(200, |count| count.parse().expect("a number"));
     let _ = rlimit::increase_nofile_limit(4 * count as u64 + 500);
     let fast = Fast::start().await;
-    let gate = gate(&fast, "threads: 2").await;
+    let gate = gate(&fast, "threads: 2\nlimits: { write_timeout: 10m }").await;
     // What the first streams need is there for all.
     let warm = [reader(gate.address()).await, reader(gate.address()).await];
     stands_still(&fast).await;

@@ -8,8 +8,9 @@ use tidegate::pool::{
 
 use crate::{endpoint, for_each_seed, one_of};
 
-const BALANCES: [Balance; 3] = [
+const BALANCES: [Balance; 4] = [
     Balance::LeastLoad,
+    Balance::PeakEwma,
     Balance::RoundRobin,
     Balance::ConsistentHash,
 ];
@@ -17,7 +18,7 @@ const BALANCES: [Balance; 3] = [
 #[test]
 fn balancer_picks_only_whom_it_may() {
     for_each_seed("balancer_picks_only_whom_it_may", |rng| {
-        let endpoints: Vec<_> = (0..rng.usize(1..12))
+        let endpoints: Vec<_> = (0..rng.usize(1..40))
             .map(|n| endpoint(&format!("w{n}"), rng.u32(..5)))
             .collect();
         let pool = Pool::new("p", one_of(rng, &BALANCES), endpoints).expect("names differ");
@@ -36,6 +37,7 @@ fn balancer_picks_only_whom_it_may() {
                 key,
                 exclude: &tried,
                 need,
+                ..PickContext::default()
             };
             let allowed = allowed(&pool, &context);
             match pool.pick(&context, rng) {
@@ -139,7 +141,7 @@ fn allowed(pool: &Pool, context: &PickContext<'_>) -> Result<Vec<u64>, NoEndpoin
 #[test]
 fn balancer_shares_follow_the_weights() {
     for_each_seed("balancer_shares_follow_the_weights", |rng| {
-        let weights: Vec<u32> = (0..rng.usize(2..12)).map(|_| rng.u32(1..10)).collect();
+        let weights: Vec<u32> = (0..rng.usize(2..40)).map(|_| rng.u32(1..10)).collect();
         let total: u32 = weights.iter().sum();
         let picks = total * 40;
         for balance in BALANCES {
@@ -158,7 +160,7 @@ fn balancer_shares_follow_the_weights() {
                     Balance::RoundRobin => 0.0,
                     // How far the fuller of two can be above the average does not grow with the
                     // number of sessions.
-                    Balance::LeastLoad => 4.0 + 3.0 * f64::from(*weight),
+                    Balance::LeastLoad | Balance::PeakEwma => 4.0 + 3.0 * f64::from(*weight),
                     // Independent draws: six standard deviations.
                     Balance::ConsistentHash => 6.0 * want.sqrt(),
                 };

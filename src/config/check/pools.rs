@@ -11,6 +11,7 @@ use super::super::model::{
 };
 use super::super::node::{Span, Word};
 use super::super::problem::{Report, quoted};
+use super::super::protect::{Breaker, Ejection, Retries};
 use super::routes::resolve;
 
 /// Where MCP is asked for when no route says it better.
@@ -74,6 +75,10 @@ fn pool(head: &Head<'_>, routes: &[&Route], report: &Report<'_>) -> Pool {
         endpoints: endpoints(fields, report),
         resolve_every: fields.duration("resolve_every"),
         health: health(&fields.section("health"), *kind, routes),
+        ejection: fields.section_or_off("ejection").as_ref().map(ejection),
+        breaker: fields.section_or_off("breaker").as_ref().map(breaker),
+        retries: fields.section_or_off("retries").as_ref().map(retries),
+        slow_start: fields.duration_or_off("slow_start").unwrap_or_default(),
         timeouts: timeouts(&fields.section("timeouts")),
         affinity_cookie: affinity(fields, *kind),
         keep_alive: fields.duration("keep_alive"),
@@ -95,6 +100,7 @@ fn balance(fields: &Fields<'_>) -> Balance {
         Some(BalanceChoice::ConsistentHash) => {
             Balance::ConsistentHash(hash_on.unwrap_or(HashOn::ClientIp))
         }
+        Some(BalanceChoice::PeakEwma) => Balance::PeakEwma,
         Some(BalanceChoice::RoundRobin) => Balance::RoundRobin,
         Some(BalanceChoice::LeastLoad) | None => Balance::LeastLoad,
     }
@@ -239,6 +245,42 @@ fn mcp_check(path: Option<String>, routes: &[&Route]) -> Check {
         None => resolve(None, &path),
     };
     Check::Mcp { path, transport }
+}
+
+fn ejection(fields: &Fields<'_>) -> Ejection {
+    let ejection = Ejection {
+        failures: fields.count("failures").unwrap_or_default(),
+        base_time: fields.duration("base_time"),
+        max_time: fields.duration("max_time"),
+        max_share: fields.percent("max_share"),
+    };
+    let written = fields
+        .written("max_time")
+        .or_else(|| fields.written("base_time"));
+    let shorter = ejection.max_time < ejection.base_time && !ejection.max_time.is_zero();
+    if let Some(at) = written.filter(|_| shorter) {
+        fields.error(at, "`max_time` is shorter than `base_time`");
+    }
+    ejection
+}
+
+fn breaker(fields: &Fields<'_>) -> Breaker {
+    Breaker {
+        failure_ratio: fields.percent("failure_ratio"),
+        min_calls: fields.count("min_calls").unwrap_or_default(),
+        window: fields.duration("window"),
+        open_time: fields.duration("open_time"),
+        trials: fields.count("trials").unwrap_or_default(),
+    }
+}
+
+fn retries(fields: &Fields<'_>) -> Retries {
+    Retries {
+        ratio: fields.percent("ratio"),
+        floor: fields.count("floor").unwrap_or_default(),
+        trust_annotations: fields.flag("trust_annotations"),
+        hedge_after: fields.duration_or_off("hedge_after"),
+    }
 }
 
 fn timeouts(fields: &Fields<'_>) -> Timeouts {

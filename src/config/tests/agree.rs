@@ -172,6 +172,14 @@ fn decoder_knows_exactly_the_keys_of_the_schema() {
             "pools: { p: { kind: http, affinity: { qqqqqqqq: 1 } } }",
             "/pools/affinity",
         ),
+        (
+            "pools: { p: { ejection: { qqqqqqqq: 1 } } }",
+            "/pools/ejection",
+        ),
+        (
+            "pools: { p: { breaker: { qqqqqqqq: 1 } } }",
+            "/pools/breaker",
+        ),
         ("sessions: { qqqqqqqq: 1 }", "/sessions"),
         ("streams: { qqqqqqqq: 1 }", "/streams"),
         ("limits: { qqqqqqqq: 1 }", "/limits"),
@@ -221,6 +229,10 @@ fn defaults_and_bounds_of_the_table_fit_their_kinds() {
             Kind::DurationOrOff(min, max) => {
                 let default = default.filter(|text| *text != "off");
                 within(millis(min), millis(max), default.map(millis));
+            }
+            Kind::Percent(min, max) => {
+                let percent = |text: &str| units::percent(text).expect("percent").into();
+                within(min.into(), max.into(), default.map(percent));
             }
             Kind::Size(min, max) => within(bytes(min), bytes(max), default.map(bytes)),
             Kind::Choice(words) => {

@@ -41,6 +41,26 @@ fn durations_and_sizes_are_taken_with_and_without_quotes() {
 }
 
 #[test]
+fn protection_is_on_unless_it_is_switched_off() {
+    let pool = good(In::Pool, "").pools.remove(0);
+    let ejection = pool.ejection.expect("on");
+    assert_eq!((ejection.failures, ejection.max_share), (5, 50));
+    assert_eq!(pool.breaker.expect("on").trials, 3);
+    assert_eq!(pool.slow_start, Duration::from_secs(10));
+    let text = "ejection: off\nbreaker: no\nslow_start: off\nbalance: peak_ewma";
+    let pool = good(In::Pool, text).pools.remove(0);
+    assert_eq!((pool.ejection, pool.breaker), (None, None));
+    assert_eq!(
+        (pool.slow_start, pool.balance),
+        (Duration::ZERO, Balance::PeakEwma)
+    );
+    let text = "ejection: { max_share: 1% }\nslow_start: 0s";
+    let pool = good(In::Pool, text).pools.remove(0);
+    assert_eq!(pool.ejection.expect("on").max_share, 1);
+    assert_eq!(pool.slow_start, Duration::ZERO);
+}
+
+#[test]
 fn a_default_follows_the_bound_beside_it() {
     let config = good(In::Root, "sessions: { max: 5 }\nlimits: { body: 2KiB }");
     assert_eq!(config.sessions.max_per_pool, 5);

@@ -27,7 +27,36 @@ fn pools_are_checked() {
         (
             In::Pool,
             "balance: «random»",
-            "takes least_load | round_robin | consistent_hash",
+            "takes least_load | peak_ewma | round_robin | consistent_hash",
+        ),
+        (
+            In::Pool,
+            "ejection: { max_share: «0%» }",
+            "too small; the least is 1%",
+        ),
+        (In::Pool, "ejection: { max_share: «50» }", "such as 50%"),
+        (
+            In::Pool,
+            "ejection: { «base_time»: 10m }",
+            "`max_time` is shorter than `base_time`",
+        ),
+        (
+            In::Pool,
+            "ejection: { base_time: 10s, «max_time»: 9s }",
+            "`max_time` is shorter than `base_time`",
+        ),
+        (In::Pool, "ejection: { max_time: «9» }", "has no unit"),
+        (
+            In::Pool,
+            "breaker: { failure_ratio: «101%» }",
+            "too large; the most is 100%",
+        ),
+        (In::Pool, "breaker: { «ratio»: 5% }", "its keys are"),
+        (In::Pool, "breaker: «on»", "must be a map such as"),
+        (
+            In::Pool,
+            "slow_start: «2h»",
+            "too large; the most is 1h; or `off`",
         ),
         (
             In::Pool,

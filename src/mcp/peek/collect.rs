@@ -1,7 +1,7 @@
 //! What the lexer finds, sorted into a [`Message`].
 //!
-//! Four places matter: the message, its `params`, their `_meta`, and its `result`. Everything deeper
-//! or beside them passes unheard.
+//! Five places matter: the message, its `params`, their `_meta`, its `result` and its `error`.
+//! Everything deeper or beside them passes unheard.
 
 use super::PeekError;
 use super::kept::Taken;
@@ -24,6 +24,7 @@ enum Place {
     Params,
     Meta,
     Result,
+    Error,
 }
 
 /// A member that matters.
@@ -43,6 +44,7 @@ enum Member {
     Meta,
     MetaVersion,
     IsError,
+    ErrorCode,
 }
 
 impl Member {
@@ -68,7 +70,10 @@ impl Member {
             },
             Place::Meta if key == Self::MetaVersion.key().as_bytes() => Self::MetaVersion,
             Place::Result if key == b"isError" => Self::IsError,
-            Place::Outside | Place::Batch | Place::Meta | Place::Result => return None,
+            Place::Error if key == b"code" => Self::ErrorCode,
+            Place::Outside | Place::Batch | Place::Meta | Place::Result | Place::Error => {
+                return None;
+            }
         })
     }
 
@@ -87,6 +92,7 @@ impl Member {
             Self::Meta => "_meta",
             Self::MetaVersion => "io.modelcontextprotocol/protocolVersion",
             Self::IsError => "isError",
+            Self::ErrorCode => "code",
         }
     }
 
@@ -97,6 +103,9 @@ impl Member {
 }
 
 const _: () = assert!(Member::MetaVersion.key().len() < KEY_BYTES_MAX as usize);
+
+/// The longest code that is read: as long as a 32-bit number can be.
+const CODE_BYTES_MAX: u16 = 11;
 
 /// The members that can name the object of a method.
 const NAMING: [Member; 3] = [Member::Name, Member::Uri, Member::TaskId];
@@ -252,7 +261,7 @@ impl Collector {
             }
             Member::Error => {
                 self.message.has_error = true;
-                Want::Nothing
+                self.enter(Place::Error, kind)
             }
             Member::RequestState => {
                 self.message.has_request_state = kind != Kind::Null;
@@ -261,6 +270,13 @@ impl Collector {
             Member::IsError => {
                 self.message.is_tool_error = kind == Kind::True;
                 Want::Nothing
+            }
+            Member::ErrorCode => {
+                self.message.error_code = None;
+                match kind {
+                    Kind::Number => Want::Raw(CODE_BYTES_MAX),
+                    _ => Want::Nothing,
+                }
             }
             Member::Name
             | Member::Uri
@@ -332,8 +348,9 @@ impl Sink for Collector {
         let Some(member) = self.member else {
             return Ok(());
         };
-        // Whether a tool has failed decides nothing, so it may be said twice.
-        if self.seen & member.bit() != 0 && member != Member::IsError {
+        // Whether and how a call has failed decides nothing, so it may be said twice.
+        let may_repeat = matches!(member, Member::IsError | Member::ErrorCode);
+        if self.seen & member.bit() != 0 && !may_repeat {
             let key = member.key();
             return Err(PeekError::DuplicateKey { key, at }.into());
         }
@@ -355,6 +372,10 @@ impl Sink for Collector {
             Some(Member::Id) => self.id(text)?,
             Some(Member::Method) => self.method(text)?,
             Some(member @ (Member::Name | Member::Uri | Member::TaskId)) => self.name(member, text),
+            Some(Member::ErrorCode) => {
+                let code = str::from_utf8(text.bytes).ok().filter(|_| !text.is_cut);
+                self.message.error_code = code.and_then(|code| code.parse().ok());
+            }
             Some(Member::MetaVersion) => {
                 self.message.meta_version = Some(Text::joined([text.bytes]));
             }
@@ -373,7 +394,7 @@ impl Sink for Collector {
                 self.params_closed = true;
                 self.place = Place::Message;
             }
-            Place::Result => self.place = Place::Message,
+            Place::Result | Place::Error => self.place = Place::Message,
             Place::Message if self.message.shape == Shape::Batch => self.element_closed(),
             Place::Message | Place::Batch | Place::Outside => self.place = Place::Outside,
         }

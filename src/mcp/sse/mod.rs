@@ -54,6 +54,8 @@ pub enum Note<'a> {
         /// The answer is the result of a tool that has failed; see
         /// [`Message::is_tool_error`](super::Message::is_tool_error).
         is_tool_error: bool,
+        /// The code of the error, if it is one.
+        error_code: Option<i32>,
     },
     /// A request of the server to the client; session era only.
     Request {
@@ -432,6 +434,7 @@ impl SseScan {
                 id: id.as_ref(),
                 is_error: message.has_error,
                 is_tool_error: message.is_tool_error,
+                error_code: message.error_code,
             },
             (Class::Request, Some(id), Some(method)) => Note::Request { id, method },
             (Class::Notification, _, Some(method)) => Note::Notification { method },

@@ -70,6 +70,7 @@ fn words(note: &EventNote<'_>) -> String {
             id,
             is_error,
             is_tool_error,
+            error_code: _,
         } => {
             let tool = if is_tool_error { " failed" } else { "" };
             format!(

@@ -1,17 +1,22 @@
 //! Who of those that may.
 //!
-//! A pool filters; a balancer chooses among what is left. The three ways differ in what they look
-//! at: load, turn, or a key of the call. None of them allocates, and none keeps more than a number
+//! A pool filters; a balancer chooses among what is left. The ways differ in what they look
+//! at: load, how long answers take, turn, or a key of the call. None of them allocates, and none keeps more than a number
 //! per endpoint.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::ENDPOINTS_MAX;
 use super::endpoint::Endpoint;
+use super::moment::Moment;
+use super::ramp;
 
 mod consistent_hash;
 mod least_load;
+mod peak_ewma;
 mod round_robin;
+mod two;
 
 use round_robin::RoundRobin;
 
@@ -21,6 +26,8 @@ pub enum Balance {
     /// The less loaded of two drawn at random.
     #[default]
     LeastLoad,
+    /// The one of two drawn at random whose answers take less time for its load.
+    PeakEwma,
     /// In turn, in proportion to the weights.
     RoundRobin,
     /// The same key to the same endpoint, for as long as it is there.
@@ -30,6 +37,7 @@ pub enum Balance {
 /// A [`Balance`] and the state it needs.
 pub(super) enum Balancer {
     LeastLoad,
+    PeakEwma,
     RoundRobin(RoundRobin),
     ConsistentHash,
 }
@@ -38,6 +46,7 @@ impl Balancer {
     pub(super) fn new(balance: Balance, endpoint_count: usize) -> Self {
         match balance {
             Balance::LeastLoad => Self::LeastLoad,
+            Balance::PeakEwma => Self::PeakEwma,
             Balance::RoundRobin => Self::RoundRobin(RoundRobin::new(endpoint_count)),
             Balance::ConsistentHash => Self::ConsistentHash,
         }
@@ -46,8 +55,28 @@ impl Balancer {
     pub(super) fn kind(&self) -> Balance {
         match self {
             Self::LeastLoad => Balance::LeastLoad,
+            Self::PeakEwma => Balance::PeakEwma,
             Self::RoundRobin(_) => Balance::RoundRobin,
             Self::ConsistentHash => Balance::ConsistentHash,
+        }
+    }
+
+    /// Is it a choice of two drawn at random?
+    pub(super) fn takes_two(&self) -> bool {
+        matches!(self, Self::LeastLoad | Self::PeakEwma)
+    }
+
+    /// Which of two that were drawn, for those that take two.
+    pub(super) fn better(
+        &self,
+        endpoints: &[Arc<Endpoint>],
+        scales: Scales,
+        first: usize,
+        second: usize,
+    ) -> usize {
+        match self {
+            Self::PeakEwma => peak_ewma::sooner(endpoints, scales, first, second),
+            _ => least_load::lighter(endpoints, scales, first, second),
         }
     }
 
@@ -58,16 +87,38 @@ impl Balancer {
         endpoints: &[Arc<Endpoint>],
         candidates: &Candidates,
         key: Option<u64>,
+        scales: Scales,
         rng: &mut fastrand::Rng,
     ) -> Option<usize> {
         match self {
-            Self::LeastLoad => least_load::choose(endpoints, candidates, rng),
-            Self::RoundRobin(turns) => turns.choose(endpoints, candidates),
+            Self::LeastLoad => least_load::choose(endpoints, candidates, scales, rng),
+            Self::PeakEwma => peak_ewma::choose(endpoints, candidates, scales, rng),
+            Self::RoundRobin(turns) => turns.choose(endpoints, candidates, scales),
             Self::ConsistentHash => {
                 let key = key.unwrap_or_else(|| rng.u64(..));
                 consistent_hash::choose(endpoints, candidates, key)
             }
         }
+    }
+}
+
+/// How weights are read at one moment.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Scales {
+    pub(super) now: Moment,
+    /// How long a slow start takes; `None` where nobody is in one.
+    pub(super) slow_start: Option<Duration>,
+}
+
+impl Scales {
+    /// What an endpoint weighs, in thousandths of its weight: less than 2^26, and 0 only if its
+    /// weight is.
+    pub(super) fn weight(self, endpoint: &Endpoint) -> u64 {
+        let share = match self.slow_start {
+            None => ramp::FULL,
+            Some(length) => endpoint.guard.share(length, self.now),
+        };
+        u64::from(endpoint.weight()) * u64::from(share)
     }
 }
 

@@ -9,7 +9,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::Candidates;
+use super::{Candidates, Scales};
 use crate::pool::endpoint::Endpoint;
 
 /// What each endpoint has gained and not paid, by its place in the pool.
@@ -29,16 +29,16 @@ impl RoundRobin {
         &self,
         endpoints: &[Arc<Endpoint>],
         candidates: &Candidates,
+        scales: Scales,
     ) -> Option<usize> {
+        // At most a thousand times 2^26, which leaves room for every sum.
+        let weight = |at: usize| scales.weight(&endpoints[at]) as i64;
         let mut credit = self.credit.lock().unwrap_or_else(PoisonError::into_inner);
-        let total: i64 = candidates
-            .iter()
-            .map(|at| i64::from(endpoints[at].weight()))
-            .sum();
+        let total: i64 = candidates.iter().map(weight).sum();
         let mut gained = 0;
         let mut richest: Option<usize> = None;
         for at in candidates.iter() {
-            let weight = i64::from(endpoints[at].weight());
+            let weight = weight(at);
             if weight == 0 {
                 continue;
             }
@@ -66,7 +66,7 @@ mod tests {
     fn turns(turns: &RoundRobin, endpoints: &[Arc<Endpoint>], count: usize) -> Vec<usize> {
         let candidates = all(endpoints);
         (0..count)
-            .filter_map(|_| turns.choose(endpoints, &candidates))
+            .filter_map(|_| turns.choose(endpoints, &candidates, Scales::default()))
             .collect()
     }
 

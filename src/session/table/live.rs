@@ -79,6 +79,11 @@ impl Pulse {
         !self.over.load(Relaxed)
     }
 
+    /// Has the session left the table?
+    pub fn is_over(&self) -> bool {
+        self.over.load(Relaxed)
+    }
+
     pub(super) fn note(&self, now: Instant) {
         let nanos = now.saturating_duration_since(self.base).as_nanos();
         let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);

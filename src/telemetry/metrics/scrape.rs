@@ -8,7 +8,8 @@ use prometheus::TextEncoder;
 
 use super::process::{self, Figures};
 use super::{
-    ENDPOINT_IN_FLIGHT, ENDPOINT_SESSIONS, ENDPOINT_UP, Family, METRICS, Metrics, PROCESS_CPU,
+    ENDPOINT_ADMIN, ENDPOINT_BREAKER, ENDPOINT_EJECTED, ENDPOINT_EJECTIONS, ENDPOINT_IN_FLIGHT,
+    ENDPOINT_OPENINGS, ENDPOINT_SESSIONS, ENDPOINT_UP, Family, METRICS, Metrics, PROCESS_CPU,
     PROCESS_MAX_FDS, PROCESS_OPEN_FDS, PROCESS_RESIDENT, PROCESS_START, PROCESS_THREADS,
     SERVER_HEALTHY,
 };
@@ -23,12 +24,22 @@ pub struct EndpointView<'a> {
     pub pool: &'a str,
     /// Name of the endpoint, unique in its pool.
     pub endpoint: &'a str,
-    /// Whether it can be given calls.
+    /// Whether its checks find it up.
     pub healthy: bool,
     /// Calls in flight.
     pub in_flight: u64,
     /// Live sessions.
     pub sessions: u64,
+    /// 0 if the operator wants it up, 1 draining, 2 in maintenance.
+    pub admin: u8,
+    /// Whether it is ejected.
+    pub ejected: bool,
+    /// How often it was ejected.
+    pub ejections: u64,
+    /// 0 if its breaker is closed, 1 half-open, 2 open.
+    pub breaker: u8,
+    /// How often its breaker has opened.
+    pub openings: u64,
 }
 
 /// All metrics in the text format, with the endpoints of the current state.
@@ -86,29 +97,22 @@ impl Exposition {
         for (server, healthy) in healthy {
             self.sample(&SERVER_HEALTHY, &[server], u8::from(healthy));
         }
-        self.heading(&ENDPOINT_UP);
-        for view in views.values() {
-            self.sample(
-                &ENDPOINT_UP,
-                &[view.pool, view.endpoint],
-                u8::from(view.healthy),
-            );
-        }
-        self.heading(&ENDPOINT_IN_FLIGHT);
-        for view in views.values() {
-            self.sample(
-                &ENDPOINT_IN_FLIGHT,
-                &[view.pool, view.endpoint],
-                view.in_flight,
-            );
-        }
-        self.heading(&ENDPOINT_SESSIONS);
-        for view in views.values() {
-            self.sample(
-                &ENDPOINT_SESSIONS,
-                &[view.pool, view.endpoint],
-                view.sessions,
-            );
+        type Row = (&'static Family, fn(&EndpointView<'_>) -> u64);
+        let rows: [Row; 8] = [
+            (&ENDPOINT_UP, |view| u64::from(view.healthy)),
+            (&ENDPOINT_IN_FLIGHT, |view| view.in_flight),
+            (&ENDPOINT_SESSIONS, |view| view.sessions),
+            (&ENDPOINT_ADMIN, |view| u64::from(view.admin)),
+            (&ENDPOINT_EJECTED, |view| u64::from(view.ejected)),
+            (&ENDPOINT_EJECTIONS, |view| view.ejections),
+            (&ENDPOINT_BREAKER, |view| u64::from(view.breaker)),
+            (&ENDPOINT_OPENINGS, |view| view.openings),
+        ];
+        for (row, value) in rows {
+            self.heading(row);
+            for view in views.values() {
+                self.sample(row, &[view.pool, view.endpoint], value(view));
+            }
         }
     }
 

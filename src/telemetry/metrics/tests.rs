@@ -14,6 +14,11 @@ fn view<'a>(pool: &'a str, endpoint: &'a str, healthy: bool) -> EndpointView<'a>
         healthy,
         in_flight: 3,
         sessions: 5,
+        admin: 0,
+        ejected: !healthy,
+        ejections: 7,
+        breaker: 1,
+        openings: 2,
     }
 }
 
@@ -347,7 +352,8 @@ fn events_reach_the_exposition() {
             .unwrap();
         parse(line).2
     };
-    let cases: [(&str, fn()); 6] = [
+    let cases: [(&str, fn()); 7] = [
+        ("tidegate_checks_excused_total", check_excused),
         ("tidegate_sessions_opened_total", session_opened),
         (
             "tidegate_sessions_ended_total{reason=\"forgotten\"}",

@@ -233,6 +233,30 @@ fn a_tool_has_failed_when_its_result_says_so_itself() {
     }
 }
 
+#[test]
+fn the_code_of_an_error_is_read_and_of_nothing_else() {
+    let rows = [
+        (
+            r#"{"id":1,"error":{"code":-32603,"message":"x"}}"#,
+            Some(-32603),
+        ),
+        (r#"{"error":{"data":{"code":1},"code": 7},"id":1}"#, Some(7)),
+        (r#"{"id":1,"error":{"code":1,"code":2}}"#, Some(2)),
+        (r#"{"id":1,"error":{"code":1,"code":"2"}}"#, None),
+        (r#"{"id":1,"error":{"code":1e3}}"#, None),
+        (r#"{"id":1,"error":{"code":-2147483649}}"#, None),
+        (r#"{"id":1,"error":{"code":123456789012345678901}}"#, None),
+        (r#"{"id":1,"error":[{"code":1}]}"#, None),
+        (r#"{"id":1,"error":{"data":{"code":1}}}"#, None),
+        (r#"{"id":1,"result":{"code":1},"code":2}"#, None),
+        (r#"{"id":1,"result":{"error":{"code":1}}}"#, None),
+    ];
+    for (text, code) in rows {
+        let message = scan_every_way(text.as_bytes()).expect(text);
+        assert_eq!(message.error_code, code, "{text}");
+    }
+}
+
 /// One is made for every request, and moved about with it.
 #[test]
 fn a_scan_and_what_it_finds_are_small() {

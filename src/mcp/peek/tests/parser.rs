@@ -71,6 +71,7 @@ fn expected_object(json: &str, wrong: &mut Wrong) -> Message {
     let params = Members::of(members.get("params", wrong).unwrap_or("{}"));
     let meta = Members::of(params.get("_meta", wrong).unwrap_or("{}"));
     let result = Members::of(members.get("result", wrong).unwrap_or("{}"));
+    let error = Members::of(members.get("error", wrong).unwrap_or("{}"));
     let id = members.get("id", wrong).and_then(|id| {
         let is_odd = id.starts_with(['{', '[', 't', 'f']);
         if is_odd || id.len() > ID_BYTES_MAX {
@@ -110,6 +111,7 @@ fn expected_object(json: &str, wrong: &mut Wrong) -> Message {
         has_result: members.get("result", wrong).is_some(),
         has_error: members.get("error", wrong).is_some(),
         is_tool_error: result.last("isError") == Some("true"),
+        error_code: error.last("code").and_then(|code| code.parse().ok()),
         has_request_state: params
             .get("requestState", wrong)
             .is_some_and(|state| state != "null"),

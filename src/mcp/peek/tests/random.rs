@@ -110,6 +110,16 @@ fn result() -> impl Strategy<Value = String> {
     object(key(&["isError", "content", "x"]), value)
 }
 
+/// An error, with a code in most cases, now and then with two.
+fn error() -> impl Strategy<Value = String> {
+    let value = prop_oneof![
+        Just("-32603".to_owned()),
+        any::<i64>().prop_map(|code| code.to_string()),
+        json()
+    ];
+    object(key(&["code", "message", "data"]), value)
+}
+
 fn method() -> impl Strategy<Value = String> {
     key(&[
         "tools/call",
@@ -150,6 +160,8 @@ fn message() -> impl Strategy<Value = String> {
     ];
     let answer = (number(), result())
         .prop_map(|(id, result)| format!(r#"{{"result": {result},"id":{id}}}"#));
+    let failure = (number(), prop_oneof![4 => error(), 1 => json()])
+        .prop_map(|(id, error)| format!(r#"{{"error": {error},"id":{id}}}"#));
     let odd = object(any_key(), value);
     let usual = (
         method(),
@@ -172,7 +184,7 @@ fn message() -> impl Strategy<Value = String> {
             }
             format!("{{{}}}", members.join(","))
         });
-    prop_oneof![3 => usual, 2 => odd, 1 => answer]
+    prop_oneof![3 => usual, 2 => odd, 1 => answer, 1 => failure]
 }
 
 pub(super) fn document() -> impl Strategy<Value = String> {

@@ -161,7 +161,11 @@ pub(super) fn tool_list() -> Value {
     let names = [
         "whoami", "echo", "counter", "big", "slow", "fail", "ticks", "ask",
     ];
-    let tool = |name: &str| json!({"name": name, "inputSchema": {"type": "object"}});
+    // What they say of themselves is true: `counter` counts, and `whoami` only tells.
+    let tool = |name: &str| {
+        let annotations = json!({"readOnlyHint": name == "whoami", "idempotentHint": false});
+        json!({"name": name, "inputSchema": {"type": "object"}, "annotations": annotations})
+    };
     names.into_iter().map(tool).collect()
 }
 
