@@ -42,6 +42,9 @@ pub struct Config {
     pub threads: Option<NonZeroUsize>,
     /// How long a leaving process waits for exchanges and streams to end (default 30s).
     pub drain_timeout: Duration,
+    /// The most time over which the ends of the streams that are still open are spread (default 10s,
+    /// or a third of `drain_timeout` if that is less). Never above `drain_timeout`.
+    pub drain_jitter: Duration,
     /// What is odd but not wrong, such as a pool that no route uses. Not part of any decision.
     pub warnings: Vec<Problem>,
 }

@@ -6,13 +6,14 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwapOption;
 
 use super::facts::Facts;
 use super::health::HealthState;
+use super::window::Window;
 
 /// Greatest weight; a greater one is taken for this.
 pub const WEIGHT_MAX: u32 = 65_535;
@@ -75,6 +76,10 @@ pub struct Endpoint {
     admin: AtomicU8,
     /// Raised by the request path, lowered by whoever runs the checks.
     suspected: AtomicBool,
+    /// Is there something in `closing`? Streams ask for nothing more, as long as there is not.
+    closes: AtomicBool,
+    /// When what is open on it ends. Written by whoever drains it.
+    closing: Mutex<Option<Window>>,
     /// What was learned about the server.
     pub facts: Facts,
     counters: Counters,
@@ -117,6 +122,8 @@ impl Endpoint {
             health: AtomicU8::new(spec.health as u8),
             admin: AtomicU8::new(Admin::Up as u8),
             suspected: AtomicBool::new(false),
+            closes: AtomicBool::new(false),
+            closing: Mutex::new(None),
             facts: Facts::default(),
             counters: Counters::default(),
         })
@@ -196,6 +203,20 @@ impl Endpoint {
     pub fn set_admin(&self, admin: Admin) -> Admin {
         let before = usize::from(self.admin.swap(admin as u8, Relaxed));
         Admin::ALL.get(before).copied().unwrap_or(Admin::Up)
+    }
+
+    /// When what is open on it ends; `None` while it may go on.
+    pub fn closing(&self) -> Option<Window> {
+        if !self.closes.load(Relaxed) {
+            return None;
+        }
+        *self.closing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has what is open on it end within a window, or lets it go on.
+    pub fn close_over(&self, window: Option<Window>) {
+        *self.closing.lock().unwrap_or_else(PoisonError::into_inner) = window;
+        self.closes.store(window.is_some(), Relaxed);
     }
 
     /// Says that a connection to it has just failed. True for the first to say so since the checks

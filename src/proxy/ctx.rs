@@ -36,6 +36,8 @@ pub enum End {
     TooLarge,
     /// Ended because the process is shutting down.
     Drain,
+    /// Ended because the operator takes the endpoint out.
+    Withdrawn,
 }
 
 impl End {
@@ -60,6 +62,7 @@ impl End {
             Self::Timeout => "timeout",
             Self::TooLarge => "too_large",
             Self::Drain => "drain",
+            Self::Withdrawn => "withdrawn",
         }
     }
 
@@ -73,7 +76,7 @@ impl End {
             Self::UpstreamLost | Self::Truncated => StreamEnd::UpstreamLost,
             Self::Timeout => StreamEnd::Timeout,
             Self::TooLarge => StreamEnd::Limit,
-            Self::Drain => StreamEnd::Drain,
+            Self::Drain | Self::Withdrawn => StreamEnd::Drain,
         }
     }
 }

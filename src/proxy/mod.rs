@@ -41,6 +41,7 @@ pub mod listen;
 pub mod local;
 pub mod memo;
 pub mod origin;
+pub mod phases;
 pub mod plain;
 pub mod recovery;
 pub mod relay;

@@ -6,11 +6,11 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use crate::config::{Balance, Config, Eras, HashOn, PoolId};
 use crate::pool::{self, Admin, Endpoint, Fact, HealthState};
@@ -18,78 +18,10 @@ use crate::session::{Keyring, NameHash, Table};
 use crate::telemetry::{AccessLog, Limit, ToolNames};
 use crate::transport::dial::Target;
 
+pub use super::phases::{Phase, PhaseSender, Phases, phases};
+
 use super::links::Links;
 use super::origin::{Origin, Origins};
-
-/// How far this process is on its way out. Only ever moves forward.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
-    /// Serving.
-    Running = 0,
-    /// No new connections; exchanges in flight go on.
-    Draining = 1,
-    /// The deadline has come: streams end decently now.
-    Ending = 2,
-}
-
-/// The phase of the process, read by every request and changed three times at most.
-#[derive(Debug, Clone)]
-pub struct Phases {
-    now: Arc<AtomicU8>,
-    changes: watch::Receiver<Phase>,
-}
-
-/// Moves the process on.
-#[derive(Debug)]
-pub struct PhaseSender {
-    now: Arc<AtomicU8>,
-    changes: watch::Sender<Phase>,
-}
-
-/// Both ends, in [`Phase::Running`].
-pub fn phases() -> (PhaseSender, Phases) {
-    let now = Arc::new(AtomicU8::new(Phase::Running as u8));
-    let (sender, changes) = watch::channel(Phase::Running);
-    let sender = PhaseSender {
-        now: Arc::clone(&now),
-        changes: sender,
-    };
-    (sender, Phases { now, changes })
-}
-
-impl PhaseSender {
-    /// Enters a phase. There is no way back.
-    pub fn enter(&self, phase: Phase) {
-        self.now.fetch_max(phase as u8, Ordering::Release);
-        self.changes.send_if_modified(|now| {
-            let moves = phase > *now;
-            *now = phase.max(*now);
-            moves
-        });
-    }
-}
-
-impl Phases {
-    /// The phase at this moment. Takes no lock.
-    pub fn now(&self) -> Phase {
-        match self.now.load(Ordering::Acquire) {
-            0 => Phase::Running,
-            1 => Phase::Draining,
-            _ => Phase::Ending,
-        }
-    }
-
-    /// Resolves once the process is in `phase` or past it. May be dropped and called again.
-    pub async fn reached(&mut self, phase: Phase) {
-        // An error means that the sender is gone: the process is being torn down.
-        let _ = self.changes.wait_for(|now| *now >= phase).await;
-    }
-
-    /// Resolves when the phase has changed since the last call.
-    pub async fn changed(&mut self) -> bool {
-        self.changes.changed().await.is_ok()
-    }
-}
 
 /// The configuration as requests use it.
 pub struct Snapshot {
@@ -402,6 +334,11 @@ impl Flight {
     /// Is no call running, and can none come any more?
     pub fn is_drained(&self) -> bool {
         self.calls() + self.doors.load(Ordering::Relaxed) == 0
+    }
+
+    /// Is nothing open any more?
+    pub fn is_quiet(&self) -> bool {
+        self.calls() + self.streams() == 0
     }
 
     /// Is nothing left to be done?

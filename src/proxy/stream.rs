@@ -278,8 +278,11 @@ impl Relay {
         phases: &Phases,
         mut ready: impl FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Result<Result<T, End>, Error> {
+        let lot = ctx.request_id;
         loop {
-            down.alarm().at(self.wake());
+            let leaves = self.leaves(phases, lot);
+            let wake = leaves.map_or_else(|| self.wake(), |(at, _)| at.min(self.wake()));
+            down.alarm().at(wake);
             let next = poll_fn(|context| {
                 if let Poll::Ready(value) = ready(context) {
                     return Poll::Ready(Next::Ready(value));
@@ -287,8 +290,8 @@ impl Relay {
                 if down.poll_gone(context).is_ready() {
                     return Poll::Ready(Next::Ended(End::ClientGone));
                 }
-                if phases.now() == Phase::Ending {
-                    return Poll::Ready(Next::Ended(End::Drain));
+                if self.leaves(phases, lot) != leaves {
+                    return Poll::Ready(Next::Wake);
                 }
                 down.alarm().poll(context).map(|()| Next::Wake)
             });
@@ -296,6 +299,11 @@ impl Relay {
                 Next::Ready(value) => return Ok(Ok(value)),
                 Next::Ended(end) => return Ok(Err(end)),
                 Next::Wake => {
+                    if let Some((at, end)) = self.leaves(phases, lot)
+                        && Instant::now() >= at
+                    {
+                        return Ok(Err(end));
+                    }
                     if let Some(end) = self.tick(down, ctx).await? {
                         return Ok(Err(end));
                     }
@@ -388,6 +396,14 @@ impl Relay {
         down.send_body(piece).await?;
         self.last_to_client = Instant::now();
         Ok(())
+    }
+
+    /// When the stream has to end because of what the operator does, and why.
+    fn leaves(&self, phases: &Phases, lot: u64) -> Option<(Instant, End)> {
+        let leaves = phases.leaves(&self.endpoint, lot)?;
+        // The calls of HTTP+SSE are answered on the stream: it stays for them as for any call.
+        let is_waited_for = self.link.as_ref().is_some_and(|link| link.is_owing());
+        (!is_waited_for || phases.now() == Phase::Ending).then_some(leaves)
     }
 
     /// The next moment at which something may be due.

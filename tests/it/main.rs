@@ -4,6 +4,7 @@
 
 mod balance;
 mod cli;
+mod drain;
 mod fault_before_head;
 mod fault_in_stream;
 mod framing;

@@ -7,6 +7,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 mod pools;
 mod routes;
@@ -29,6 +30,7 @@ pub(super) fn config(root: &Node, report: &Report<'_>) -> Config {
     let pools = pools::pools(&heads, &routes, report);
     let admin = admin(&fields, &listeners, report);
     let state_dir = fields.text("state_dir");
+    let drain_timeout = fields.duration("drain_timeout");
     Config {
         listeners: listeners
             .into_iter()
@@ -43,7 +45,8 @@ pub(super) fn config(root: &Node, report: &Report<'_>) -> Config {
         log: log(&fields.section("log")),
         state_dir: state_dir.and_then(|word| fields.parsed(word, address::file_path)),
         threads: fields.count("threads").and_then(NonZeroUsize::new),
-        drain_timeout: fields.duration("drain_timeout"),
+        drain_timeout,
+        drain_jitter: drain_jitter(&fields, drain_timeout),
         warnings: Vec::new(),
     }
 }
@@ -170,6 +173,19 @@ fn sessions(fields: &Fields<'_>) -> Sessions {
         max_per_pool: max_per_pool.min(max),
         recovery_memory: fields.size("recovery_memory"),
     }
+}
+
+fn drain_jitter(root: &Fields<'_>, timeout: Duration) -> Duration {
+    let jitter = root.duration("drain_jitter");
+    if root.written("drain_jitter").is_none() {
+        return jitter.min(timeout / 3);
+    }
+    if jitter > timeout {
+        let message =
+            format!("`drain_jitter` ({jitter:?}) is more than `drain_timeout` ({timeout:?})");
+        root.error(root.place_of("drain_jitter"), message);
+    }
+    jitter.min(timeout)
 }
 
 fn streams(fields: &Fields<'_>) -> Streams {

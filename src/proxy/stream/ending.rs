@@ -52,7 +52,7 @@ impl Relay {
             let message = match (self.kind, end) {
                 // Clients take the result of a listen as the cue to open it again, an error not.
                 (Kind::Listen, _) => listen_result(id),
-                (_, End::Drain) => failure(id, Fault::Draining),
+                (_, End::Drain | End::Withdrawn) => failure(id, Fault::Draining),
                 (_, End::Timeout) => failure(id, Fault::UpstreamTimeout),
                 (_, End::TooLarge) => failure(id, Fault::UpstreamMalformed),
                 _ => failure(id, Fault::UpstreamClosed),
