@@ -1,4 +1,5 @@
-//! Random histories of the pure cores, by seed: the session table, the balancer, the health checks.
+//! Random histories of the pure cores, by seed: the session table, the balancer, the health checks,
+//! the events kept for clients that come back.
 //!
 //! Each simulation runs a core and a naive model of it side by side through a few hundred random
 //! steps and compares after every one. Time and randomness come from the seed, so a failure comes
@@ -18,6 +19,8 @@ use tidegate::session::NameHash;
 mod balancer;
 #[path = "sim/health.rs"]
 mod health;
+#[path = "sim/resume.rs"]
+mod resume;
 #[path = "sim/table.rs"]
 mod table;
 

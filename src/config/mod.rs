@@ -40,8 +40,8 @@ mod tests;
 pub use identity::Identity;
 pub use model::{
     AccessLog, Admin, Balance, Check, Config, Endpoint, Eras, HashOn, Health, HostPort, HostRule,
-    Level, Limits, Listener, Log, OnEndpointLoss, Origins, PathRule, Pool, PoolId, PoolKind, Route,
-    Sessions, Streams, Timeouts, Tls, Transport, is_below,
+    Level, Limits, Listener, Log, OnEndpointLoss, Origins, PathRule, Pool, PoolId, PoolKind,
+    Resume, Route, Sessions, Streams, Timeouts, Tls, Transport, is_below,
 };
 pub use problem::{Problem, Problems, Severity};
 pub use schema::schema;

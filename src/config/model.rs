@@ -391,6 +391,21 @@ pub struct Streams {
     pub reconnect: Option<Duration>,
     /// Longest single event in bytes (default 16MiB).
     pub max_event: usize,
+    /// Resumability lent to servers that give no event ids (default off).
+    pub resume: Option<Resume>,
+}
+
+/// How much is kept for clients that come back to a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resume {
+    /// Events of one stream (default 256).
+    pub events: usize,
+    /// Bytes of the events of one stream (default 1MiB).
+    pub bytes: usize,
+    /// How long a stream waits for its client, and is kept when it has ended (default 60s).
+    pub keep: Duration,
+    /// Bytes for all streams (default 64MiB).
+    pub memory: usize,
 }
 
 /// What one client may send at most, and how slowly.

@@ -38,6 +38,8 @@ pub enum End {
     Drain,
     /// Ended because the operator takes the endpoint out.
     Withdrawn,
+    /// The client came back for it on another connection.
+    TakenOver,
 }
 
 impl End {
@@ -47,6 +49,11 @@ impl End {
             Error::WriteTimeout => Self::ClientWrite,
             _ => Self::ClientGone,
         }
+    }
+
+    /// Is there nobody to be told anything?
+    pub const fn is_of_client(self) -> bool {
+        matches!(self, Self::ClientGone | Self::ClientWrite | Self::TakenOver)
     }
 
     /// The word in the log and in metric labels.
@@ -63,6 +70,7 @@ impl End {
             Self::TooLarge => "too_large",
             Self::Drain => "drain",
             Self::Withdrawn => "withdrawn",
+            Self::TakenOver => "taken_over",
         }
     }
 
@@ -70,7 +78,7 @@ impl End {
     pub const fn of_stream(self) -> StreamEnd {
         match self {
             Self::Complete | Self::Local => StreamEnd::Complete,
-            Self::ClientGone => StreamEnd::ClientClosed,
+            Self::ClientGone | Self::TakenOver => StreamEnd::ClientClosed,
             Self::ClientWrite => StreamEnd::SlowReader,
             Self::Resumable => StreamEnd::UpstreamClosed,
             Self::UpstreamLost | Self::Truncated => StreamEnd::UpstreamLost,

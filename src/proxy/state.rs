@@ -22,6 +22,7 @@ pub use super::phases::{Phase, PhaseSender, Phases, phases};
 
 use super::links::Links;
 use super::origin::{Origin, Origins};
+use super::resume::rings::Rings;
 
 /// The configuration as requests use it.
 pub struct Snapshot {
@@ -387,6 +388,8 @@ pub struct Shared {
     pub origins: Arc<Origins>,
     /// Open HTTP+SSE streams.
     pub links: Arc<Links>,
+    /// Streams that a client can come back to.
+    pub rings: Arc<Rings>,
     /// The access log.
     pub log: AccessLog,
     /// Tool names that may be metric labels.

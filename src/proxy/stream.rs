@@ -6,6 +6,7 @@
 //! lost, the client is told in the stream, in a place where it can be told.
 
 mod ending;
+mod observe;
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -15,13 +16,15 @@ use std::time::{Duration, Instant};
 use super::call::Owed;
 use super::ctx::{Ctx, End};
 use super::links::Link;
+use super::resume::Lent;
 use super::state::{Phase, Phases};
 use super::watch::LAST_HOPE;
 use crate::config::Streams;
+use crate::mcp::SseScan;
 use crate::mcp::sse::{KEEP_ALIVE, Mode};
-use crate::mcp::{Note, RawId, SseScan};
 use crate::pool::{Endpoint, HealthState};
 use crate::telemetry::StreamKind;
+use crate::transport::buffer::Piece;
 use crate::transport::{Downstream, Error, Upstream};
 
 /// What kind of stream this is, which decides how it may end.
@@ -94,6 +97,8 @@ pub struct Relay {
     /// Where the answers owed are kept, for HTTP+SSE.
     link: Option<Arc<Link>>,
     scan: SseScan,
+    /// Ids for the server's events, where it gives none and they are wanted.
+    lent: Option<Box<Lent>>,
     tool_failed: Option<bool>,
     too_large: bool,
     answered_at: Option<Instant>,
@@ -131,6 +136,7 @@ impl Relay {
             owed,
             link,
             scan: SseScan::new(mode).with_event_max(limits.event_max),
+            lent: None,
             tool_failed: None,
             too_large: false,
             answered_at: None,
@@ -171,7 +177,7 @@ impl Relay {
                 Poll::Ready(Err(_)) => return Ok(Some(End::UpstreamLost)),
                 Poll::Ready(Ok(Some(piece))) => piece,
             };
-            self.observe(&piece);
+            let piece = self.observe(&piece).map_or(piece, Piece::from);
             let joined = down.join_body(&piece);
             if joined {
                 ctx.bytes_out += piece.len() as u64;
@@ -204,7 +210,7 @@ impl Relay {
 
     /// Finishes the response, with whatever the client is still owed. How it ended, all in all.
     pub async fn end<D: Downstream>(&mut self, down: &mut D, ctx: &mut Ctx, end: End) -> End {
-        if matches!(end, End::ClientGone | End::ClientWrite) {
+        if end.is_of_client() {
             down.abort().await;
             return end;
         }
@@ -237,6 +243,9 @@ impl Relay {
         let mut tail = Vec::new();
         self.scan.poison_partial(&mut tail);
         self.scan.feed(&tail, &mut |_| {});
+        if let Some(lent) = &mut self.lent {
+            lent.drop_open();
+        }
         if !tail.is_empty() {
             self.send(down, ctx, &tail).await?;
         }
@@ -259,7 +268,8 @@ impl Relay {
         ctx.endpoint = Some(endpoint.id());
         self.endpoint = endpoint;
         self.last_from_server = Instant::now();
-        self.observe(first);
+        let lent = self.observe(first);
+        let first = lent.as_deref().unwrap_or(first);
         if !first.is_empty() {
             self.send(down, ctx, first).await?;
         }
@@ -289,6 +299,10 @@ impl Relay {
                 }
                 if down.poll_gone(context).is_ready() {
                     return Poll::Ready(Next::Ended(End::ClientGone));
+                }
+                let wanted = self.lent.as_ref().map(|lent| lent.poll_wanted(context));
+                if wanted.is_some_and(|wanted| wanted.is_ready()) {
+                    return Poll::Ready(Next::Ended(End::TakenOver));
                 }
                 if self.leaves(phases, lot) != leaves {
                     return Poll::Ready(Next::Wake);
@@ -330,12 +344,16 @@ impl Relay {
         phases: &Phases,
     ) -> Result<End, Error> {
         down.flush().await?;
+        let missed = self.lent.as_mut().map(|lent| lent.take_missed());
+        if let Some(missed) = missed.filter(|missed| !missed.is_empty()) {
+            self.send(down, ctx, &missed).await?;
+        }
         loop {
             let waited = self.hold(down, ctx, phases, |context| up.poll_body(context));
             match waited.await? {
                 Ok(Ok(Some(piece))) => {
                     self.last_from_server = Instant::now();
-                    self.observe(&piece);
+                    let piece = self.observe(&piece).map_or(piece, Piece::from);
                     self.send(down, ctx, &piece).await?;
                     if self.too_large {
                         return Ok(End::TooLarge);
@@ -348,50 +366,15 @@ impl Relay {
         }
     }
 
-    /// Watches a piece pass: which requests it answers, and where events end.
-    pub fn observe(&mut self, piece: &[u8]) {
-        let Self {
-            scan,
-            owed,
-            link,
-            tool_failed,
-            too_large,
-            ..
-        } = self;
-        scan.feed(piece, &mut |event| match &event.note {
-            Note::Response {
-                id,
-                is_error,
-                is_tool_error,
-            } => {
-                *tool_failed = Some(*is_error || *is_tool_error);
-                if let Some(id) = id {
-                    settle(owed, link.as_deref(), id);
-                }
-            }
-            Note::Batch(items) => {
-                for id in items
-                    .iter()
-                    .filter(|item| item.is_response)
-                    .filter_map(|item| item.id.as_ref())
-                {
-                    settle(owed, link.as_deref(), id);
-                }
-            }
-            Note::EventTooLarge => *too_large = true,
-            _ => {}
-        });
-        if self.kind == Kind::Post && self.owed.is_empty() && self.answered_at.is_none() {
-            self.answered_at = Some(Instant::now());
-        }
-    }
-
     async fn send<D: Downstream>(
         &mut self,
         down: &mut D,
         ctx: &mut Ctx,
         piece: &[u8],
     ) -> Result<(), Error> {
+        if piece.is_empty() {
+            return Ok(());
+        }
         ctx.bytes_out += piece.len() as u64;
         down.send_body(piece).await?;
         self.last_to_client = Instant::now();
@@ -446,19 +429,14 @@ impl Relay {
         }
         if now >= self.last_to_client + self.limits.keep_alive {
             if self.scan.at_boundary() {
-                self.send(down, ctx, KEEP_ALIVE).await?;
+                let primer = self.lent.as_mut().and_then(|lent| lent.prime());
+                let word = primer.as_deref().unwrap_or(KEEP_ALIVE);
+                self.send(down, ctx, word).await?;
             } else {
                 // Inside of an event nothing of ours may stand; look again after the same time.
                 self.last_to_client = now;
             }
         }
         Ok(None)
-    }
-}
-
-fn settle(owed: &mut Owed, link: Option<&Link>, id: &RawId) {
-    owed.retain(|other| other != id);
-    if let Some(link) = link {
-        link.settle(id);
     }
 }

@@ -11,10 +11,11 @@ use super::ctx::{Ctx, End};
 use super::finish;
 use super::forward::Reply;
 use super::legacy_sse::SseSession;
+use super::resume::linger::Lingering;
 use super::revival::Revival;
 use super::settle::give_back;
 use super::state::{Held, InFlight, Orphan, Shared};
-use super::stream::Relay;
+use super::stream::{Kind, Relay};
 use crate::session::StreamGuard;
 use crate::telemetry::OpenStream;
 use crate::transport::{Downstream, Upstream};
@@ -42,7 +43,15 @@ pub struct Begun {
 impl Begun {
     /// Gives back what the stream held when it has ended, and tells `ctx` what came of it.
     pub fn settle(self, shared: &Shared, ctx: &mut Ctx) {
-        let Self { relay, reply, .. } = self;
+        let Self {
+            mut relay, reply, ..
+        } = self;
+        if relay.kind() == Kind::Post
+            && relay.is_answered()
+            && let Some(lent) = relay.take_lent()
+        {
+            lent.keep();
+        }
         if self.is_tool_call {
             ctx.tool_failed = Some(relay.tool_failed().unwrap_or(true));
         }
@@ -134,7 +143,14 @@ impl<D: Downstream> Streaming<D> {
             _flight: flight,
             begun,
         } = *self;
-        begun.settle(&shared, &mut ctx);
+        let lingers = match ctx.end.is_of_client() {
+            true => Lingering::of(&shared, begun, ctx.end),
+            false => Err(Box::new(begun)),
+        };
+        match lingers {
+            Ok(stream) => stream.begin(&shared),
+            Err(begun) => begun.settle(&shared, &mut ctx),
+        }
         finish::finish(&shared, &ctx, down.info(), down.head());
         drop(flight);
         down

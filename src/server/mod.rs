@@ -40,6 +40,7 @@ use crate::config::{self, Config};
 use crate::demo::DemoServer;
 use crate::pool::PoolError;
 use crate::proxy::origin::Origins;
+use crate::proxy::resume::rings::Rings;
 use crate::proxy::state::{Chores, Flight, Phase, Phases, Shared, Snapshot, phases};
 use crate::session::{Caps, KeyError, Table, load_or_create};
 use crate::telemetry::{AccessLog, Target, ToolNames};
@@ -261,6 +262,13 @@ fn shared(
         sessions: Arc::new(Table::new(caps, Instant::now())),
         origins: Origins::new(sessions.recovery_memory),
         links: Arc::default(),
+        rings: Rings::new(
+            config
+                .streams
+                .resume
+                .as_ref()
+                .map_or(0, |resume| resume.memory),
+        ),
         log,
         tools,
         phases,

@@ -260,6 +260,7 @@ async fn sweep(shared: Arc<Shared>) {
         let now = Instant::now();
         telemetry::tick(now);
         telemetry::set_sessions(shared.sessions.len());
+        shared.rings.sweep(now);
         let idle = shared.snapshot.load().config.sessions.idle_ttl;
         for live in shared.sessions.reap(now, idle, REAP_MAX) {
             telemetry::session_ended(SessionEnd::Idle);

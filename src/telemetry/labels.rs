@@ -169,8 +169,26 @@ closed_set! {
         StreamsPerSession = "streams_per_session",
         /// Memory for what it takes to begin lost sessions again.
         Origins = "origins",
+        /// A client came back for events of which some were no longer kept.
+        ResumeEvents = "resume_events",
+        /// Memory for the events of streams that clients may come back to.
+        ResumeMemory = "resume_memory",
+        /// Time for which a stream waits for its client to come back.
+        ResumeTime = "resume_time",
         /// Background work waiting to be done, such as deleting sessions that no one uses.
         Chores = "chores",
+    }
+}
+
+closed_set! {
+    /// What a client that came back to a stream has found.
+    pub enum Resumed {
+        /// The stream, open.
+        Live = "live",
+        /// The rest of a stream that has ended.
+        Ended = "ended",
+        /// Nothing.
+        Gone = "nothing",
     }
 }
 

@@ -18,6 +18,7 @@ mod lifecycle;
 mod limits;
 mod plain_http;
 mod recovery;
+mod resume;
 mod revival;
 mod session_era;
 mod slow_clients;

@@ -16,7 +16,9 @@ mod tls;
 use super::address;
 use super::fields::{Fields, Item, is_off};
 use super::keys::LEVELS;
-use super::model::{AccessLog, Admin, Config, Level, Limits, Listener, Log, Sessions, Streams};
+use super::model::{
+    AccessLog, Admin, Config, Level, Limits, Listener, Log, Resume, Sessions, Streams,
+};
 use super::node::{Node, Span, Word};
 use super::problem::{Report, quoted};
 use super::table;
@@ -193,6 +195,19 @@ fn streams(fields: &Fields<'_>) -> Streams {
         keep_alive: fields.duration("keep_alive"),
         reconnect: fields.duration_or_off("reconnect"),
         max_event: fields.size("max_event"),
+        resume: fields
+            .written("resume")
+            .and_then(|_| fields.section_or_off("resume"))
+            .map(|fields| resume(&fields)),
+    }
+}
+
+fn resume(fields: &Fields<'_>) -> Resume {
+    Resume {
+        events: fields.count("events").unwrap_or_default(),
+        bytes: fields.size("bytes"),
+        keep: fields.duration("keep"),
+        memory: fields.size("memory"),
     }
 }
 
