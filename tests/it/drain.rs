@@ -49,8 +49,11 @@ fn span(ended: &[Ended], of: impl Fn(Kind) -> bool) -> (Instant, Duration) {
             .filter(|(kind, _)| of(*kind))
             .map(|(_, at)| *at)
     };
-    let (first, last) = (times().min().unwrap(), times().max().unwrap());
-    (first, last - first)
+    let first = times().min().expect("at least one");
+    (
+        first,
+        times().max().map_or(Duration::ZERO, |last| last - first),
+    )
 }
 
 async fn old_stream(client: &Client) -> Response {

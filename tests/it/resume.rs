@@ -40,7 +40,7 @@ async fn listening(client: &Client, a: &Endpoint) -> (SessionId, String, Respons
     a.until("it is open", |a| a.streams_open() == before + 1)
         .await;
     let get = gets(a).pop().expect("one");
-    let own = get.header("mcp-session-id").unwrap().to_owned();
+    let own = get.header("mcp-session-id").expect("one").to_owned();
     (session, own, stream)
 }
 
@@ -58,8 +58,9 @@ async fn read(stream: &mut Response, expected: impl IntoIterator<Item = u64>) ->
 /// The how many-th message this is.
 fn place(message: &Value) -> u64 {
     let params = &message["params"];
-    let n = params["n"].as_u64().or(params["progress"].as_u64());
-    n.unwrap_or_else(|| panic!("no number in {message}"))
+    let n = params["n"].as_u64();
+    n.or_else(|| params["progress"].as_u64())
+        .unwrap_or_else(|| panic!("no number in {message}"))
 }
 
 async fn rest(stream: &mut Response) -> (Vec<Value>, Option<String>) {
