@@ -41,7 +41,7 @@ pub use identity::Identity;
 pub use model::{
     AccessLog, Admin, Balance, Check, Config, Endpoint, Eras, HashOn, Health, HostPort, HostRule,
     Level, Limits, Listener, Log, OnEndpointLoss, Origins, PathRule, Pool, PoolId, PoolKind,
-    Resume, Route, Sessions, Streams, Timeouts, Tls, Transport, is_below,
+    Resume, Route, Sessions, State, Streams, Timeouts, Tls, Transport, is_below,
 };
 pub use problem::{Problem, Problems, Severity};
 pub use schema::schema;

@@ -278,8 +278,21 @@ pub struct Endpoint {
     pub weight: u16,
     /// Used only when no endpoint that is not a backup can be.
     pub backup: bool,
+    /// What the operator wants of it at the start (default up).
+    pub state: State,
     /// Speaks HTTP/2 without TLS, known beforehand (RFC 9113, section 3.3).
     pub http2: bool,
+}
+
+/// What the operator wants of an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    /// It takes what comes.
+    Up,
+    /// It keeps the sessions it has and gets no new ones.
+    Drain,
+    /// It gets nothing.
+    Maint,
 }
 
 /// A host, by name or by address, and a port that is not 0.

@@ -11,7 +11,7 @@ use super::keys::Kind::{
 };
 use super::keys::Need::{Default, Optional, Required};
 use super::keys::{
-    BALANCES, CHECKS, ERAS, LEVELS, LOSSES, POOL_KINDS, Section, TRANSPORTS, key, names,
+    BALANCES, CHECKS, ERAS, LEVELS, LOSSES, POOL_KINDS, STATES, Section, TRANSPORTS, key, names,
 };
 
 /// The file as a whole.
@@ -249,6 +249,13 @@ static ENDPOINT: Section = Section {
             Flag,
             Default("false"),
             "Used only when no other endpoint can be.",
+        ),
+        key(
+            "state",
+            Choice(&names(&STATES)),
+            Default("up"),
+            "What it begins with: `drain` keeps the sessions it has and gets no new ones, `maint` gets \
+             nothing.",
         ),
         key(
             "http2",

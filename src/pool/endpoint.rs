@@ -219,6 +219,13 @@ impl Endpoint {
         self.closes.store(window.is_some(), Relaxed);
     }
 
+    /// Are its sessions lost? So they are when it is down, in maintenance or drained to its deadline.
+    pub fn has_lost_sessions(&self) -> bool {
+        self.health() == HealthState::Down
+            || self.admin() == Admin::Maint
+            || self.closing().is_some()
+    }
+
     /// Says that a connection to it has just failed. True for the first to say so since the checks
     /// last looked: that one wakes them.
     pub fn suspect(&self) -> bool {
@@ -390,6 +397,28 @@ mod tests {
         assert_eq!(endpoint.reach(), address, "no weight");
         endpoint.set_address(None);
         assert_eq!(endpoint.reach(), Err(Unreachable::Unresolved));
+    }
+
+    #[test]
+    fn sessions_are_lost_when_it_is_down_taken_out_or_closing() {
+        let endpoint = endpoint();
+        assert!(!endpoint.has_lost_sessions(), "not checked yet");
+        endpoint.set_health(HealthState::Down);
+        assert!(endpoint.has_lost_sessions());
+        endpoint.set_health(HealthState::Up);
+        endpoint.set_admin(Admin::Drain);
+        assert!(!endpoint.has_lost_sessions(), "draining");
+        let window = Window {
+            from: std::time::Instant::now(),
+            length: std::time::Duration::from_secs(1),
+        };
+        endpoint.close_over(Some(window));
+        assert_eq!(endpoint.closing(), Some(window));
+        assert!(endpoint.has_lost_sessions());
+        endpoint.close_over(None);
+        assert!(endpoint.closing().is_none() && !endpoint.has_lost_sessions());
+        endpoint.set_admin(Admin::Maint);
+        assert!(endpoint.has_lost_sessions());
     }
 
     #[test]

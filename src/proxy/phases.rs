@@ -151,7 +151,7 @@ impl Phases {
     }
 
     /// The same, with regard to the process alone.
-    fn leaves_process(&self, lot: u64) -> Option<Instant> {
+    pub fn leaves_process(&self, lot: u64) -> Option<Instant> {
         match self.now() {
             Phase::Running | Phase::Draining => None,
             Phase::Closing => self.closing.get().map(|window| window.at(lot)),

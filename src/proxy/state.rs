@@ -224,6 +224,12 @@ impl Chores {
         }
     }
 
+    /// The same for one of many: waits for a place in the queue.
+    pub async fn delete_in_turn(&self, orphan: Orphan) {
+        // Without a reader the process is ending.
+        let _ = self.orphans.send(orphan).await;
+    }
+
     /// Has an endpoint checked now, unless that was asked for already.
     pub fn suspect(&self, endpoint: &Arc<Endpoint>) {
         if endpoint.suspect() && self.suspects.try_send(Arc::clone(endpoint)).is_err() {

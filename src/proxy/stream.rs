@@ -101,6 +101,8 @@ pub struct Relay {
     lent: Option<Box<Lent>>,
     tool_failed: Option<bool>,
     too_large: bool,
+    /// There is no server at the moment.
+    is_cut_off: bool,
     answered_at: Option<Instant>,
     last_from_server: Instant,
     last_to_client: Instant,
@@ -139,6 +141,7 @@ impl Relay {
             lent: None,
             tool_failed: None,
             too_large: false,
+            is_cut_off: false,
             answered_at: None,
             last_from_server: now,
             last_to_client: now,
@@ -250,6 +253,7 @@ impl Relay {
             self.send(down, ctx, &tail).await?;
         }
         // Silence is ours from here on.
+        self.is_cut_off = true;
         self.last_from_server = Instant::now();
         Ok(())
     }
@@ -267,6 +271,7 @@ impl Relay {
     ) -> Result<(), Error> {
         ctx.endpoint = Some(endpoint.id());
         self.endpoint = endpoint;
+        self.is_cut_off = false;
         self.last_from_server = Instant::now();
         let lent = self.observe(first);
         let first = lent.as_deref().unwrap_or(first);
@@ -383,7 +388,10 @@ impl Relay {
 
     /// When the stream has to end because of what the operator does, and why.
     fn leaves(&self, phases: &Phases, lot: u64) -> Option<(Instant, End)> {
-        let leaves = phases.leaves(&self.endpoint, lot)?;
+        let leaves = match self.is_cut_off {
+            true => (phases.leaves_process(lot)?, End::Drain),
+            false => phases.leaves(&self.endpoint, lot)?,
+        };
         // The calls of HTTP+SSE are answered on the stream: it stays for them as for any call.
         let is_waited_for = self.link.as_ref().is_some_and(|link| link.is_owing());
         (!is_waited_for || phases.now() == Phase::Ending).then_some(leaves)

@@ -119,7 +119,8 @@ impl<D: Downstream> Streaming<D> {
         } = begun;
         let end = loop {
             let end = relay.run(down, &mut reply.up, ctx, &shared.phases).await;
-            let Some(revival) = revival.as_ref().filter(|_| end == End::UpstreamLost) else {
+            let elsewhere = matches!(end, End::UpstreamLost | End::Withdrawn);
+            let Some(revival) = revival.as_ref().filter(|_| elsewhere) else {
                 break end;
             };
             // Boxed: it is rare, and every stream would hold the room for it.

@@ -21,7 +21,7 @@ use crate::pool::Window;
 use crate::proxy::state::{Phase, PhaseSender, Shared};
 
 /// How long streams may take to say their last words.
-const LAST_WORDS: Duration = Duration::from_secs(3);
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(3);
 /// What each stream adds to the window over which streams end: 100 a second come back elsewhere.
 const STREAM_SPACE: Duration = Duration::from_millis(10);
 /// How often the exchanges in flight are counted while draining.
@@ -168,7 +168,7 @@ impl Signals {
 }
 
 /// The window for so many streams: a few need no more than a moment.
-fn spread(open: usize, jitter: Duration) -> Duration {
+pub(super) fn spread(open: usize, jitter: Duration) -> Duration {
     let open = u32::try_from(open).unwrap_or(u32::MAX);
     STREAM_SPACE.saturating_mul(open).min(jitter)
 }

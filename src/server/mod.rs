@@ -19,6 +19,7 @@ mod probe;
 mod share;
 mod state;
 mod tasks;
+pub mod withdraw;
 mod worker;
 
 use std::io;

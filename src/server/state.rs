@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 
 use crate::config::{self, Check, Config, Eras};
-use crate::pool::{self, Endpoint, EndpointSpec, HealthState, PoolError};
+use crate::pool::{self, Admin, Endpoint, EndpointSpec, HealthState, PoolError};
 use crate::proxy::state::{DialFacts, PoolState, Snapshot};
 use crate::session::NameHash;
 
@@ -67,6 +67,11 @@ fn compile_endpoint(pool: &config::Pool, endpoint: &config::Endpoint) -> Arc<End
         backup: endpoint.backup,
         address: endpoint.address.socket_addr(),
         health,
+    });
+    compiled.set_admin(match endpoint.state {
+        config::State::Up => Admin::Up,
+        config::State::Drain => Admin::Drain,
+        config::State::Maint => Admin::Maint,
     });
     match pool.eras {
         Eras::Auto | Eras::Both => {}

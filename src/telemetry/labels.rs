@@ -56,6 +56,8 @@ closed_set! {
         Lost = "lost",
         /// The server said that it no longer knows the session.
         Forgotten = "forgotten",
+        /// Its endpoint was drained to its deadline.
+        Drained = "drained",
         /// Pushed out because a cap on sessions was reached.
         Evicted = "evicted",
         /// The connection that was the session (WebSocket, HTTP+SSE) closed, or the one that was to

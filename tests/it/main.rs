@@ -32,3 +32,4 @@ mod telemetry;
 mod tls;
 mod unknown_sessions;
 mod websocket;
+mod withdraw;
