@@ -13,7 +13,7 @@ use arc_swap::ArcSwapOption;
 
 use super::facts::Facts;
 use super::health::HealthState;
-use super::window::Window;
+use super::parting::Parting;
 
 /// Greatest weight; a greater one is taken for this.
 pub const WEIGHT_MAX: u32 = 65_535;
@@ -79,7 +79,7 @@ pub struct Endpoint {
     /// Is there something in `closing`? Streams ask for nothing more, as long as there is not.
     closes: AtomicBool,
     /// When what is open on it ends. Written by whoever drains it.
-    closing: Mutex<Option<Window>>,
+    closing: Mutex<Option<Parting>>,
     /// What was learned about the server.
     pub facts: Facts,
     counters: Counters,
@@ -206,7 +206,7 @@ impl Endpoint {
     }
 
     /// When what is open on it ends; `None` while it may go on.
-    pub fn closing(&self) -> Option<Window> {
+    pub fn closing(&self) -> Option<Parting> {
         if !self.closes.load(Relaxed) {
             return None;
         }
@@ -214,7 +214,7 @@ impl Endpoint {
     }
 
     /// Has what is open on it end within a window, or lets it go on.
-    pub fn close_over(&self, window: Option<Window>) {
+    pub fn close_over(&self, window: Option<Parting>) {
         *self.closing.lock().unwrap_or_else(PoisonError::into_inner) = window;
         self.closes.store(window.is_some(), Relaxed);
     }
@@ -408,7 +408,7 @@ mod tests {
         endpoint.set_health(HealthState::Up);
         endpoint.set_admin(Admin::Drain);
         assert!(!endpoint.has_lost_sessions(), "draining");
-        let window = Window {
+        let window = Parting {
             from: std::time::Instant::now(),
             length: std::time::Duration::from_secs(1),
         };

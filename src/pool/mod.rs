@@ -16,7 +16,7 @@ pub mod balance;
 pub mod endpoint;
 pub mod facts;
 pub mod health;
-pub mod window;
+pub mod parting;
 
 use balance::{Balancer, Candidates};
 
@@ -24,7 +24,7 @@ pub use balance::Balance;
 pub use endpoint::{Admin, CallPermit, Endpoint, EndpointSpec, SessionGuard, Unreachable};
 pub use facts::{Fact, FactCell, Facts};
 pub use health::{Health, HealthState, Transition};
-pub use window::Window;
+pub use parting::Parting;
 
 /// Most endpoints in a pool.
 pub const ENDPOINTS_MAX: usize = 1024;

@@ -7,7 +7,7 @@ use std::time::Instant;
 use tokio::sync::watch;
 
 use super::ctx::End;
-use crate::pool::{Endpoint, Window};
+use crate::pool::{Endpoint, Parting};
 
 /// How far this process is on its way out. Only ever moves forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,7 +27,7 @@ pub enum Phase {
 pub struct Phases {
     now: Arc<AtomicU8>,
     /// Set before [`Phase::Closing`] is entered.
-    closing: Arc<OnceLock<Window>>,
+    closing: Arc<OnceLock<Parting>>,
     changes: watch::Receiver<Phase>,
     bell: Arc<watch::Sender<()>>,
     rung: watch::Receiver<()>,
@@ -37,7 +37,7 @@ pub struct Phases {
 #[derive(Debug)]
 pub struct PhaseSender {
     now: Arc<AtomicU8>,
-    closing: Arc<OnceLock<Window>>,
+    closing: Arc<OnceLock<Parting>>,
     changes: watch::Sender<Phase>,
 }
 
@@ -74,7 +74,7 @@ impl PhaseSender {
     }
 
     /// Enters [`Phase::Closing`], in which what is open ends within `window`.
-    pub fn close_over(&self, window: Window) {
+    pub fn close_over(&self, window: Parting) {
         // A second window would be one more way back.
         let _ = self.closing.set(window);
         self.enter(Phase::Closing);

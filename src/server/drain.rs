@@ -17,7 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep};
 
-use crate::pool::Window;
+use crate::pool::Parting;
 use crate::proxy::state::{Phase, PhaseSender, Shared};
 
 /// How long streams may take to say their last words.
@@ -155,7 +155,7 @@ impl Signals {
             self.shared.flight.calls(),
             self.shared.flight.streams()
         );
-        self.phase.close_over(Window { from, length });
+        self.phase.close_over(Parting { from, length });
         self.until(deadline, |shared| shared.flight.is_quiet())
             .await;
     }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 use super::drain::{LAST_WORDS, spread};
-use crate::pool::{Admin, Endpoint, Window};
+use crate::pool::{Admin, Endpoint, Parting};
 use crate::proxy::state::{Orphan, PoolState, Shared};
 use crate::session::NameHash;
 use crate::telemetry::{self, SessionEnd};
@@ -56,7 +56,7 @@ pub async fn withdraw(
     if !until(endpoint, idle).await {
         return taken_back(shared, endpoint);
     }
-    let window = Window {
+    let window = Parting {
         from: Instant::now(),
         length: length(),
     };

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 /// When things end that were told to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Window {
+pub struct Parting {
     /// The first moment.
     pub from: Instant,
     /// How long it lasts from there; the last thing ends before it is over.
     pub length: Duration,
 }
 
-impl Window {
+impl Parting {
     /// The moment for whoever has drawn `lot`, a random number of any kind. The same lot has the same
     /// moment, so nothing need be remembered.
     pub fn at(self, lot: u64) -> Instant {
@@ -36,7 +36,7 @@ mod tests {
 
     #[test]
     fn moments_lie_in_the_window_and_are_spread_over_it() {
-        let window = Window {
+        let window = Parting {
             from: Instant::now(),
             length: Duration::from_secs(10),
         };
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn without_length_everything_ends_at_once() {
-        let window = Window {
+        let window = Parting {
             from: Instant::now(),
             length: Duration::ZERO,
         };
