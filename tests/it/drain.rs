@@ -99,7 +99,13 @@ async fn two_hundred_streams_end_one_after_the_other_and_no_call_fails() {
         let client = client.clone();
         calls.spawn(async move { client.modern_call("slow", json!({"ms": ms})).await });
     }
-    a.until("they run", |a| a.in_flight() >= 4).await;
+    let slow = |a: &Endpoint| {
+        a.requests()
+            .iter()
+            .filter(|r| r.tool() == Some("slow"))
+            .count()
+    };
+    a.until("they run", |a| slow(a) == 4).await;
 
     let told = Instant::now();
     gate.signal("TERM");
