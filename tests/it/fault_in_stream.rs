@@ -362,7 +362,7 @@ async fn a_get_stream_that_is_cut_in_an_event_ends_without_a_broken_message() {
 #[tokio::test]
 async fn a_listener_that_is_cut_in_an_event_still_gets_its_result() {
     let a = Endpoint::start("a").await;
-    let (_gate, client, _) = gate_and_session(&a, "", "").await;
+    let (_gate, client, _) = gate_and_session(&a, "streams: { reconnect: off }", "").await;
     for id in ids() {
         a.fault_next(1, Fault::CloseMidEvent(100));
         let params = json!({"notifications": {"toolsListChanged": true}});
