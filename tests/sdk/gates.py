@@ -26,6 +26,9 @@ class Gate(Tidegate):
         pool = {
             "balance": "round_robin",
             "endpoints": endpoints,
+            # What is looked at is what the checks and the request path do by themselves.
+            "ejection": "off",
+            "breaker": "off",
             "health": {"interval": f"{interval * 1000:.0f}ms", "timeout": "2s", "rise": RISE, "fall": FALL},
         }
         # JSON is YAML.
