@@ -73,7 +73,7 @@ impl Kept {
 
     /// The text with its last part.
     pub(super) fn finish<'a>(&'a mut self, last: &'a [u8], max: u16) -> Taken<'a> {
-        if self.len == 0 {
+        if self.len == 0 && !self.is_cut {
             return Taken::of(last, max);
         }
         self.push(last, max);
