@@ -8,13 +8,14 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::timeout;
 
+use super::kept::Kept;
 use super::state::PoolState;
 use crate::mcp::headers::MCP_SESSION_ID;
 use crate::pool::Endpoint;
 use crate::pool::lateness::Failure;
-use crate::transport::dial::{Dialer, Target};
-use crate::transport::fields::{Name, Names};
-use crate::transport::{Edits, Error, Headers, Http, Length, Outgoing, RequestHead, Upstream};
+use crate::transport::dial::{Dialer, Target, Up};
+use crate::transport::fields::Names;
+use crate::transport::{Edits, Error, Length, Outgoing, Upstream};
 
 /// Bound on the answer to a probe; a longer one is cut off and counts as read.
 const ANSWER_MAX: usize = 512 * 1024;
@@ -84,43 +85,14 @@ impl Answer {
     }
 }
 
-/// The head of a request that comes from us: no field of anybody's.
-pub struct OwnHead;
-
-impl Headers for OwnHead {
-    fn get(&self, _: &str) -> Option<&[u8]> {
-        None
-    }
-    fn count(&self, _: &str) -> usize {
-        0
-    }
-    fn each<'a>(&'a self, _: &mut dyn FnMut(Name<'a>, &'a [u8])) {}
-}
-
-impl RequestHead for OwnHead {
-    fn method(&self) -> &str {
-        "POST"
-    }
-    fn target(&self) -> &str {
-        "/"
-    }
-    fn authority(&self) -> Option<&str> {
-        None
-    }
-    fn version(&self) -> Http {
-        Http::V11
-    }
-}
-
 /// What is asked.
 pub struct Question<'a> {
     /// The HTTP method.
     pub method: &'a str,
     /// The request target.
     pub path: &'a str,
-    /// Whose fields go along: [`OwnHead`], or the head of a client's request on whose behalf it is
-    /// asked.
-    pub from: &'a dyn RequestHead,
+    /// Fields of a client's request that go along, if it is asked on somebody's behalf.
+    pub from: Option<&'a Kept>,
     /// Those of its fields that do not.
     pub drop: Names,
     /// Fields of ours.
@@ -135,7 +107,7 @@ impl<'a> Question<'a> {
         Self {
             method,
             path,
-            from: &OwnHead,
+            from: None,
             drop: Names::NONE,
             fields,
             body: None,
@@ -160,7 +132,6 @@ pub async fn ask(
     address: SocketAddr,
     question: Question<'_>,
 ) -> Result<Answer, NotWell> {
-    let Question { method, body, .. } = question;
     let dialed = pool.target(endpoint.id(), address);
     let (target, authority) = dialed.ok_or_else(|| NotWell::from("unknown endpoint".to_owned()))?;
     // On a connection of its own: what a question finds must not depend on an older one.
@@ -170,29 +141,18 @@ pub async fn ask(
         ..target
     };
     let mut up = dialer.open(target, None).await?;
-    let mut set: Vec<(&'static str, &[u8])> =
+    let mut fields: Vec<(&'static str, &[u8])> =
         vec![("accept", b"application/json, text/event-stream")];
-    if body.is_some() {
-        set.push(("content-type", b"application/json"));
+    if question.body.is_some() {
+        fields.push(("content-type", b"application/json"));
     }
-    set.extend_from_slice(question.fields);
-    let out = Outgoing {
-        head: question.from,
-        method,
-        target: question.path,
-        authority,
-        edits: Edits {
-            set: &set,
-            drop: question.drop,
-        },
-        length: body.map_or(Length::None, |body| Length::Exact(body.len() as u64)),
+    fields.extend_from_slice(question.fields);
+    let method = question.method;
+    let question = Question {
+        fields: &fields,
+        ..question
     };
-    up.send_head(&out).await?;
-    if let Some(body) = body {
-        up.send_body(body).await?;
-    }
-    up.finish().await?;
-    up.read_head().await?;
+    send(&mut up, authority, question).await?;
     let head = up.head();
     let status = head.status();
     let text = |name: &str| {
@@ -223,6 +183,32 @@ pub async fn ask(
         session,
         message,
     })
+}
+
+/// Sends a question on an exchange that was opened for it, and reads the head of the answer.
+///
+/// # Errors
+/// What went wrong on the wire.
+pub async fn send(up: &mut Up, authority: &str, question: Question<'_>) -> Result<(), Error> {
+    let body = question.body;
+    let nobody = Kept::default();
+    let out = Outgoing {
+        head: question.from.unwrap_or(&nobody),
+        method: question.method,
+        target: question.path,
+        authority,
+        edits: Edits {
+            set: question.fields,
+            drop: question.drop,
+        },
+        length: body.map_or(Length::None, |body| Length::Exact(body.len() as u64)),
+    };
+    up.send_head(&out).await?;
+    if let Some(body) = body {
+        up.send_body(body).await?;
+    }
+    up.finish().await?;
+    up.read_head().await
 }
 
 /// The first JSON-RPC response in an event stream, if it is complete.

@@ -28,7 +28,7 @@ const LEFT: &[&str] = &[
 ];
 
 /// Fields of a head, as lines.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Kept(Box<[u8]>);
 
 impl Kept {

@@ -364,7 +364,7 @@ impl Place<'_> {
         let question = Question {
             method: "POST",
             path: self.path,
-            from: self.kept,
+            from: Some(self.kept),
             drop: DROP,
             fields: session,
             body: Some(body),

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
+use super::ask::{Question, send};
 use super::ctx::{Ctx, End};
 use super::fault::Fault;
 use super::forward::Reply;
@@ -27,9 +28,8 @@ use crate::mcp::headers::{LAST_EVENT_ID, MCP_SESSION_ID};
 use crate::pool::{Endpoint, Need, PickContext};
 use crate::session::{Key, NameHash};
 use crate::telemetry::{self, SessionEnd};
-use crate::transport::dial::{Dialer, Up};
-use crate::transport::fields::Names;
-use crate::transport::{Downstream, Edits, Error, Length, Outgoing, Upstream};
+use crate::transport::dial::Dialer;
+use crate::transport::{Downstream, Error, Upstream};
 
 /// Pause before the second attempt; it doubles up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_millis(100);
@@ -177,9 +177,8 @@ impl Revival {
         ];
         // Of a session that was begun again nobody knows the events of before.
         set.extend(last_event.filter(|_| !lost).map(|id| (LAST_EVENT_ID, id)));
-        let asked = self
-            .ask(shared, &home.endpoint, "GET", &home.path, &set, None)
-            .await;
+        let question = Question::own("GET", &home.path, &set);
+        let asked = self.ask(shared, &home.endpoint, question).await;
         self.judge(asked, news)
     }
 
@@ -207,10 +206,9 @@ impl Revival {
             ("accept", b"application/json, text/event-stream"),
             ("content-type", b"application/json"),
         ];
-        let body = Some(listen.body());
-        let asked = self
-            .ask(shared, &endpoint, "POST", listen.target(), &set, body)
-            .await;
+        let question = Question::own("POST", listen.target(), &set);
+        let question = question.with_body(Some(listen.body()));
+        let asked = self.ask(shared, &endpoint, question).await;
         match self.judge(asked, Vec::new()) {
             Attempt::Open(mut reply, _) => match listen.acknowledged(&mut reply.up).await {
                 Some(first) => Attempt::Open(reply, first),
@@ -220,37 +218,22 @@ impl Revival {
         }
     }
 
-    /// Sends the request; the reply, its head read. `None` if there was none.
+    /// Asks on behalf of the client; the reply, its head read. `None` if there was none.
     async fn ask(
         &self,
         shared: &Shared,
         endpoint: &Arc<Endpoint>,
-        method: &str,
-        path: &str,
-        set: &[(&'static str, &[u8])],
-        body: Option<&[u8]>,
+        question: Question<'_>,
     ) -> Option<Reply> {
         let (target, authority) = self.pool.target(endpoint.id(), endpoint.address()?)?;
         let now = shared.moment(Instant::now());
         let permit = self.pool.pool.enter(endpoint, now).ok()?;
-        let mut up: Up = self.dialer.open(target, None).await.ok()?;
-        let out = Outgoing {
-            head: &self.kept,
-            method,
-            target: path,
-            authority,
-            edits: Edits {
-                set,
-                drop: Names::NONE,
-            },
-            length: body.map_or(Length::None, |body| Length::Exact(body.len() as u64)),
+        let mut up = self.dialer.open(target, None).await.ok()?;
+        let question = Question {
+            from: Some(&self.kept),
+            ..question
         };
-        up.send_head(&out).await.ok()?;
-        if let Some(body) = body {
-            up.send_body(body).await.ok()?;
-        }
-        up.finish().await.ok()?;
-        up.read_head().await.ok()?;
+        send(&mut up, authority, question).await.ok()?;
         Some(Reply { up, permit })
     }
 

@@ -7,22 +7,8 @@
 
 use std::sync::Arc;
 
-use super::two::draw_two;
-use super::{Candidates, Scales};
+use super::Scales;
 use crate::pool::endpoint::Endpoint;
-
-/// The place of the endpoint to use, or `None` if no candidate has a weight.
-pub(super) fn choose(
-    endpoints: &[Arc<Endpoint>],
-    candidates: &Candidates,
-    scales: Scales,
-    rng: &mut fastrand::Rng,
-) -> Option<usize> {
-    match draw_two(endpoints, candidates, scales, rng)? {
-        (first, Some(second)) => Some(lighter(endpoints, scales, first, second)),
-        (first, None) => Some(first),
-    }
-}
 
 /// The one with less load, counting the call that is to be placed: `(busy + 1) / weight`.
 ///
@@ -48,7 +34,17 @@ pub(super) fn lighter(
 #[cfg(test)]
 mod tests {
     use super::super::testing::{all, endpoints};
+    use super::super::{Balancer, Candidates};
     use super::*;
+
+    fn choose(
+        endpoints: &[Arc<Endpoint>],
+        candidates: &Candidates,
+        scales: Scales,
+        rng: &mut fastrand::Rng,
+    ) -> Option<usize> {
+        Balancer::LeastLoad.choose(endpoints, candidates, None, scales, rng)
+    }
 
     fn choose_from(endpoints: &[Arc<Endpoint>], rng: &mut fastrand::Rng) -> usize {
         choose(endpoints, &all(endpoints), Scales::default(), rng)

@@ -91,8 +91,12 @@ impl Balancer {
         rng: &mut fastrand::Rng,
     ) -> Option<usize> {
         match self {
-            Self::LeastLoad => least_load::choose(endpoints, candidates, scales, rng),
-            Self::PeakEwma => peak_ewma::choose(endpoints, candidates, scales, rng),
+            Self::LeastLoad | Self::PeakEwma => {
+                match two::draw_two(endpoints, candidates, scales, rng)? {
+                    (first, Some(second)) => Some(self.better(endpoints, scales, first, second)),
+                    (first, None) => Some(first),
+                }
+            }
             Self::RoundRobin(turns) => turns.choose(endpoints, candidates, scales),
             Self::ConsistentHash => {
                 let key = key.unwrap_or_else(|| rng.u64(..));

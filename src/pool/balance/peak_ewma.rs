@@ -7,26 +7,12 @@
 
 use std::sync::Arc;
 
-use super::two::draw_two;
-use super::{Candidates, Scales};
+use super::Scales;
 use crate::pool::endpoint::Endpoint;
 
 /// The time to a head, in nanoseconds, that an endpoint is taken for while its first answer is not
 /// there: longer than any that is measured.
 const UNKNOWN: f64 = 1e15;
-
-/// The place of the endpoint to use, or `None` if no candidate has a weight.
-pub(super) fn choose(
-    endpoints: &[Arc<Endpoint>],
-    candidates: &Candidates,
-    scales: Scales,
-    rng: &mut fastrand::Rng,
-) -> Option<usize> {
-    match draw_two(endpoints, candidates, scales, rng)? {
-        (first, Some(second)) => Some(sooner(endpoints, scales, first, second)),
-        (first, None) => Some(first),
-    }
-}
 
 /// The one where an answer is likely to come sooner.
 pub(super) fn sooner(
@@ -67,6 +53,7 @@ mod tests {
     use std::time::Duration;
 
     use super::super::testing::{all, endpoints};
+    use super::super::{Balancer, Candidates};
     use super::*;
     use crate::pool::Moment;
 
@@ -75,6 +62,15 @@ mod tests {
             now: Moment::from_nanos(1).after(Duration::from_millis(millis)),
             slow_start: None,
         }
+    }
+
+    fn choose(
+        endpoints: &[Arc<Endpoint>],
+        candidates: &Candidates,
+        scales: Scales,
+        rng: &mut fastrand::Rng,
+    ) -> Option<usize> {
+        Balancer::PeakEwma.choose(endpoints, candidates, None, scales, rng)
     }
 
     fn choose_at(endpoints: &[Arc<Endpoint>], scales: Scales, rng: &mut fastrand::Rng) -> usize {
