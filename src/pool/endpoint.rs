@@ -77,6 +77,8 @@ pub struct Endpoint {
     admin: AtomicU8,
     /// Raised by the request path, lowered by whoever runs the checks.
     suspected: AtomicBool,
+    /// The last call to it found nobody there.
+    unreachable: AtomicBool,
     /// What was learned about the server.
     pub facts: Facts,
     /// What calls have shown of it.
@@ -121,6 +123,7 @@ impl Endpoint {
             health: AtomicU8::new(spec.health as u8),
             admin: AtomicU8::new(Admin::Up as u8),
             suspected: AtomicBool::new(false),
+            unreachable: AtomicBool::new(false),
             facts: Facts::default(),
             guard: Guard::default(),
             counters: Counters::default(),
@@ -181,6 +184,19 @@ impl Endpoint {
     /// What the checks say.
     pub fn health(&self) -> HealthState {
         HealthState::from_u8(self.health.load(Relaxed))
+    }
+
+    /// Has the last call found nobody there? Then it is about to be down, or is being restarted.
+    pub fn is_unreachable(&self) -> bool {
+        self.unreachable.load(Relaxed)
+    }
+
+    /// Notes whether a call could connect.
+    pub fn note_reached(&self, reached: bool) {
+        // Written only where it changes: all threads read it.
+        if self.is_unreachable() == reached {
+            self.unreachable.store(!reached, Relaxed);
+        }
     }
 
     /// Publishes what the checks say. Going down forgets the facts.
