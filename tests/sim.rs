@@ -1,5 +1,5 @@
 //! Random histories of the pure cores, by seed: the session table, the balancer, the health
-//! checks, ejection, breakers, slow start.
+//! checks, ejection, breakers, slow start, the events kept for clients that come back.
 //!
 //! Each simulation runs a core and a naive model of it side by side through a few hundred random
 //! steps and compares after every one. Time and randomness come from the seed, so a failure comes
@@ -27,6 +27,8 @@ mod health;
 mod peak;
 #[path = "sim/ramp.rs"]
 mod ramp;
+#[path = "sim/resume.rs"]
+mod resume;
 #[path = "sim/table.rs"]
 mod table;
 

@@ -5,7 +5,7 @@
 //! JSON Schema is printed from them, and tests hold `conf/full.yaml` against them. Defaults and
 //! bounds are kept as an operator would write them.
 
-use super::model::{Eras, Level, OnEndpointLoss, PoolKind};
+use super::model::{Eras, Level, OnEndpointLoss, PoolKind, State};
 
 /// A map with fixed keys.
 #[derive(Debug)]
@@ -151,6 +151,11 @@ pub(super) const BALANCES: Words<BalanceChoice, 4> = [
 pub(super) const LOSSES: Words<OnEndpointLoss, 2> = [
     ("not_found", OnEndpointLoss::NotFound),
     ("reinitialize", OnEndpointLoss::Reinitialize),
+];
+pub(super) const STATES: Words<State, 3> = [
+    ("up", State::Up),
+    ("drain", State::Drain),
+    ("maint", State::Maint),
 ];
 pub(super) const ERAS: Words<Eras, 4> = [
     ("auto", Eras::Auto),

@@ -31,6 +31,7 @@ mod node;
 mod problem;
 mod protect;
 mod schema;
+mod streams;
 mod suggest;
 mod table;
 mod units;
@@ -42,11 +43,12 @@ pub use identity::Identity;
 pub use model::{
     AccessLog, Admin, Balance, Check, Config, Endpoint, Eras, HashOn, Health, HostPort, HostRule,
     Level, Limits, Listener, Log, OnEndpointLoss, Origins, PathRule, Pool, PoolId, PoolKind, Route,
-    Sessions, Streams, Timeouts, Tls, Transport, is_below,
+    Sessions, State, Timeouts, Tls, Transport, is_below,
 };
 pub use problem::{Problem, Problems, Severity};
 pub use protect::{Breaker, Ejection, Retries};
 pub use schema::schema;
+pub use streams::{Resume, Streams};
 
 use problem::Report;
 

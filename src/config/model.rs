@@ -16,6 +16,7 @@ use http::HeaderName;
 use super::Problem;
 use super::identity::Identity;
 use super::protect::{Breaker, Ejection, Retries};
+use super::streams::Streams;
 
 /// One checked configuration file.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,6 +44,9 @@ pub struct Config {
     pub threads: Option<NonZeroUsize>,
     /// How long a leaving process waits for exchanges and streams to end (default 30s).
     pub drain_timeout: Duration,
+    /// The most time over which the ends of the streams that are still open are spread (default 10s,
+    /// or a third of `drain_timeout` if that is less). Never above `drain_timeout`.
+    pub drain_jitter: Duration,
     /// What is odd but not wrong, such as a pool that no route uses. Not part of any decision.
     pub warnings: Vec<Problem>,
 }
@@ -286,8 +290,21 @@ pub struct Endpoint {
     pub weight: u16,
     /// Used only when no endpoint that is not a backup can be.
     pub backup: bool,
+    /// What the operator wants of it at the start (default up).
+    pub state: State,
     /// Speaks HTTP/2 without TLS, known beforehand (RFC 9113, section 3.3).
     pub http2: bool,
+}
+
+/// What the operator wants of an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    /// It takes what comes.
+    Up,
+    /// It keeps the sessions it has and gets no new ones.
+    Drain,
+    /// It gets nothing.
+    Maint,
 }
 
 /// A host, by name or by address, and a port that is not 0.
@@ -387,18 +404,6 @@ pub struct Sessions {
     pub max_per_pool: usize,
     /// Bytes for what it takes to begin lost sessions again, over all pools (default 64MiB).
     pub recovery_memory: usize,
-}
-
-/// How event streams are kept alive and bounded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Streams {
-    /// A comment is sent on a stream that was silent for this long (default 15s).
-    pub keep_alive: Duration,
-    /// How long a client's standing stream is held open, and asked for again, when its server is
-    /// lost (default 60s). `None`: it ends with the server's.
-    pub reconnect: Option<Duration>,
-    /// Longest single event in bytes (default 16MiB).
-    pub max_event: usize,
 }
 
 /// What one client may send at most, and how slowly.

@@ -4,12 +4,15 @@
 //! shows them. A bound is where a value stops being a setting and becomes a mistake.
 
 mod listeners;
+mod streams;
 
 use super::keys::Kind::{
     self, Choice, Count, Duration, DurationOrOff, Flag, Size, Text, TextOrOff, Texts,
 };
 use super::keys::Need::{Default, Optional, Required};
-use super::keys::{BALANCES, ERAS, LEVELS, LOSSES, POOL_KINDS, Section, TRANSPORTS, key, names};
+use super::keys::{
+    BALANCES, ERAS, LEVELS, LOSSES, POOL_KINDS, STATES, Section, TRANSPORTS, key, names,
+};
 
 mod watch;
 
@@ -46,7 +49,7 @@ pub(super) static ROOT: Section = Section {
         ),
         key(
             "streams",
-            Kind::Section(&STREAMS),
+            Kind::Section(&streams::STREAMS),
             Optional,
             "How event streams are kept alive and bounded.",
         ),
@@ -87,6 +90,14 @@ pub(super) static ROOT: Section = Section {
             Duration("0s", "1d"),
             Default("30s"),
             "How long a leaving process waits for exchanges and streams to end.",
+        ),
+        key(
+            "drain_jitter",
+            Duration("0s", "1d"),
+            Default("10s"),
+            "The most time over which the ends of streams are spread, before `drain_timeout` is \
+             over; 10ms for each are enough. Never above `drain_timeout`; unless set, no more than a \
+             third of it.",
         ),
     ],
 };
@@ -269,6 +280,13 @@ static ENDPOINT: Section = Section {
             "Used only when no other endpoint can be.",
         ),
         key(
+            "state",
+            Choice(&names(&STATES)),
+            Default("up"),
+            "What it begins with: `drain` keeps the sessions it has and gets no new ones, `maint` gets \
+             nothing.",
+        ),
+        key(
             "http2",
             Flag,
             Default("false"),
@@ -360,32 +378,6 @@ static SESSIONS: Section = Section {
             Default("64MiB"),
             "Memory for what it takes to begin lost sessions again, over all pools with \
              `on_endpoint_loss: reinitialize`; a session for which there is none is lost.",
-        ),
-    ],
-};
-
-static STREAMS: Section = Section {
-    noun: "streams section",
-    about: "How event streams are kept alive and bounded.",
-    keys: &[
-        key(
-            "keep_alive",
-            Duration("100ms", "10m"),
-            Default("15s"),
-            "A comment is sent on a stream that was silent for this long.",
-        ),
-        key(
-            "reconnect",
-            DurationOrOff("100ms", "1d"),
-            Default("60s"),
-            "How long a client's GET stream or `subscriptions/listen` is held open, and asked for \
-             again, when its server is lost; `off`: it ends with the server's.",
-        ),
-        key(
-            "max_event",
-            Size("1KiB", "1GiB"),
-            Default("16MiB"),
-            "Longest single event.",
         ),
     ],
 };

@@ -6,8 +6,8 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwapOption;
 
@@ -15,6 +15,7 @@ use super::breaker::TrialId;
 use super::facts::Facts;
 use super::guard::Guard;
 use super::health::HealthState;
+use super::parting::Parting;
 
 /// Greatest weight; a greater one is taken for this.
 pub const WEIGHT_MAX: u32 = 65_535;
@@ -79,6 +80,10 @@ pub struct Endpoint {
     suspected: AtomicBool,
     /// The last call to it found nobody there.
     unreachable: AtomicBool,
+    /// Is there something in `closing`? Streams ask for nothing more, as long as there is not.
+    closes: AtomicBool,
+    /// When what is open on it ends. Written by whoever drains it.
+    closing: Mutex<Option<Parting>>,
     /// What was learned about the server.
     pub facts: Facts,
     /// What calls have shown of it.
@@ -124,6 +129,8 @@ impl Endpoint {
             admin: AtomicU8::new(Admin::Up as u8),
             suspected: AtomicBool::new(false),
             unreachable: AtomicBool::new(false),
+            closes: AtomicBool::new(false),
+            closing: Mutex::new(None),
             facts: Facts::default(),
             guard: Guard::default(),
             counters: Counters::default(),
@@ -217,6 +224,27 @@ impl Endpoint {
     pub fn set_admin(&self, admin: Admin) -> Admin {
         let before = usize::from(self.admin.swap(admin as u8, Relaxed));
         Admin::ALL.get(before).copied().unwrap_or(Admin::Up)
+    }
+
+    /// When what is open on it ends; `None` while it may go on.
+    pub fn closing(&self) -> Option<Parting> {
+        if !self.closes.load(Relaxed) {
+            return None;
+        }
+        *self.closing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has what is open on it end within a window, or lets it go on.
+    pub fn close_over(&self, window: Option<Parting>) {
+        *self.closing.lock().unwrap_or_else(PoisonError::into_inner) = window;
+        self.closes.store(window.is_some(), Relaxed);
+    }
+
+    /// Are its sessions lost? So they are when it is down, in maintenance or drained to its deadline.
+    pub fn has_lost_sessions(&self) -> bool {
+        self.health() == HealthState::Down
+            || self.admin() == Admin::Maint
+            || self.closing().is_some()
     }
 
     /// Says that a connection to it has just failed. True for the first to say so since the checks
@@ -408,6 +436,28 @@ mod tests {
         assert_eq!(endpoint.reach(), address, "no weight");
         endpoint.set_address(None);
         assert_eq!(endpoint.reach(), Err(Unreachable::Unresolved));
+    }
+
+    #[test]
+    fn sessions_are_lost_when_it_is_down_taken_out_or_closing() {
+        let endpoint = endpoint();
+        assert!(!endpoint.has_lost_sessions(), "not checked yet");
+        endpoint.set_health(HealthState::Down);
+        assert!(endpoint.has_lost_sessions());
+        endpoint.set_health(HealthState::Up);
+        endpoint.set_admin(Admin::Drain);
+        assert!(!endpoint.has_lost_sessions(), "draining");
+        let window = Parting {
+            from: std::time::Instant::now(),
+            length: std::time::Duration::from_secs(1),
+        };
+        endpoint.close_over(Some(window));
+        assert_eq!(endpoint.closing(), Some(window));
+        assert!(endpoint.has_lost_sessions());
+        endpoint.close_over(None);
+        assert!(endpoint.closing().is_none() && !endpoint.has_lost_sessions());
+        endpoint.set_admin(Admin::Maint);
+        assert!(endpoint.has_lost_sessions());
     }
 
     #[test]

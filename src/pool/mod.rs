@@ -24,6 +24,7 @@ pub mod health;
 pub mod latency;
 pub mod lateness;
 pub mod moment;
+pub mod parting;
 pub mod protect;
 pub mod ramp;
 pub mod window;
@@ -45,6 +46,7 @@ pub use protect::{Changes, Ejection, Protection, Switched, Tripped};
 const SAMPLED_FROM: usize = 16;
 /// Draws before all are looked at after all.
 const DRAWS_MAX: usize = 16;
+pub use parting::Parting;
 
 /// Most endpoints in a pool.
 pub const ENDPOINTS_MAX: usize = 1024;

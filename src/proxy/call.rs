@@ -37,6 +37,8 @@ pub struct Call {
     pub owed: Owed,
     /// What was read of the body.
     pub body: Body,
+    /// The server is not to be told of the last event that the client has seen: its id was lent to it.
+    pub afresh: bool,
 }
 
 /// Whose rules a request follows, once nothing is open any more.
@@ -60,6 +62,7 @@ impl Call {
             method: None,
             owed: Owed::new(),
             body: Body::empty(),
+            afresh: false,
         }
     }
 

@@ -36,6 +36,10 @@ pub enum End {
     TooLarge,
     /// Ended because the process is shutting down.
     Drain,
+    /// Ended because the operator takes the endpoint out.
+    Withdrawn,
+    /// The client came back for it on another connection.
+    TakenOver,
 }
 
 impl End {
@@ -45,6 +49,11 @@ impl End {
             Error::WriteTimeout => Self::ClientWrite,
             _ => Self::ClientGone,
         }
+    }
+
+    /// Is there nobody to be told anything?
+    pub const fn is_of_client(self) -> bool {
+        matches!(self, Self::ClientGone | Self::ClientWrite | Self::TakenOver)
     }
 
     /// The word in the log and in metric labels.
@@ -60,6 +69,8 @@ impl End {
             Self::Timeout => "timeout",
             Self::TooLarge => "too_large",
             Self::Drain => "drain",
+            Self::Withdrawn => "withdrawn",
+            Self::TakenOver => "taken_over",
         }
     }
 
@@ -67,13 +78,13 @@ impl End {
     pub const fn of_stream(self) -> StreamEnd {
         match self {
             Self::Complete | Self::Local => StreamEnd::Complete,
-            Self::ClientGone => StreamEnd::ClientClosed,
+            Self::ClientGone | Self::TakenOver => StreamEnd::ClientClosed,
             Self::ClientWrite => StreamEnd::SlowReader,
             Self::Resumable => StreamEnd::UpstreamClosed,
             Self::UpstreamLost | Self::Truncated => StreamEnd::UpstreamLost,
             Self::Timeout => StreamEnd::Timeout,
             Self::TooLarge => StreamEnd::Limit,
-            Self::Drain => StreamEnd::Drain,
+            Self::Drain | Self::Withdrawn => StreamEnd::Drain,
         }
     }
 }

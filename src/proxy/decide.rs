@@ -21,7 +21,7 @@ use super::recovery;
 use super::state::{Held, PoolState, Shared};
 use crate::config::HashOn;
 use crate::mcp::HttpMethod;
-use crate::pool::{Endpoint, Fact, HealthState, Need};
+use crate::pool::{Endpoint, Fact, Need};
 use crate::session::{Claims, IdKind, Key, NameHash, NewSession, Pulse, Reason, Revision, Touched};
 use crate::telemetry::{self, Limit, RefusedId};
 use crate::transport::fields::{MCP_PROTOCOL_VERSION, MCP_SESSION_ID};
@@ -198,13 +198,13 @@ fn unseal(
     })
 }
 
-/// A session whose endpoint is down is lost: the client is told so and can start over. One whose
-/// endpoint merely failed once is not, and its request is tried.
+/// A session whose endpoint is down, or was taken out, is lost: the client is told so and can start
+/// over. One whose endpoint merely failed once is not, and its request is tried.
 pub fn alive(bound: &Bound) -> Result<(), Fault> {
-    match bound.endpoint.health() {
-        HealthState::Down => Err(Fault::SessionUnknown),
-        HealthState::Up | HealthState::Unchecked => Ok(()),
+    if bound.endpoint.has_lost_sessions() {
+        return Err(Fault::SessionUnknown);
     }
+    Ok(())
 }
 
 /// Notes activity, taking in a session that another process, or this one before a restart, opened.

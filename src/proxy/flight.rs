@@ -96,6 +96,11 @@ impl Flight {
         self.calls() + self.doors.load(Ordering::Relaxed) == 0
     }
 
+    /// Is nothing open any more?
+    pub fn is_quiet(&self) -> bool {
+        self.calls() + self.streams() == 0
+    }
+
     /// Is nothing left to be done?
     pub fn is_over(&self) -> bool {
         self.calls() + self.streams() + self.errands.load(Ordering::Relaxed) == 0

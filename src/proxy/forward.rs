@@ -316,6 +316,9 @@ async fn send_head(
     // server is asked by us, not by the page that the client may be.
     let drop = match call.rules {
         Rules::Handshake => const { Names::of(&[ORIGIN, ACCEPT_ENCODING, MCP_SESSION_ID]) },
+        Rules::Session if call.afresh => {
+            const { Names::of(&[ORIGIN, ACCEPT_ENCODING, LAST_EVENT_ID]) }
+        }
         Rules::Session if matches!(aim, Aim::Bound(bound) if bound.claims.kind == IdKind::Session) => {
             const { Names::of(&[ORIGIN, ACCEPT_ENCODING]) }
         }

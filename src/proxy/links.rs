@@ -75,6 +75,11 @@ impl Link {
         }
     }
 
+    /// Is any answer still to come?
+    pub fn is_owing(&self) -> bool {
+        !self.lock().is_empty()
+    }
+
     /// Takes all that is still owed.
     pub fn take(&self) -> Vec<RawId> {
         std::mem::take(&mut *self.lock())
@@ -105,7 +110,9 @@ mod tests {
         let found = links.find(key).unwrap();
         assert!(found.owe(&ids));
         guard.link.settle(&ids[0]);
+        assert!(guard.link.is_owing());
         assert_eq!(guard.link.take(), vec![ids[1].clone()]);
+        assert!(!guard.link.is_owing());
         drop(guard);
         assert!(links.find(key).is_none());
     }

@@ -13,6 +13,10 @@ use crate::transport::fields::{MCP_PROTOCOL_VERSION, Names};
 use crate::transport::{Downstream, Edits, Error, Length, RequestHead};
 
 const JSON: (&str, &[u8]) = ("content-type", b"application/json");
+const STREAM: [(&str, &[u8]); 2] = [
+    ("content-type", b"text/event-stream"),
+    ("cache-control", b"no-cache, no-transform"),
+];
 const TEXT: (&str, &[u8]) = ("content-type", b"text/plain; charset=utf-8");
 
 /// Answers a request with a fault: its status and a JSON-RPC error that carries the request's id
@@ -84,11 +88,17 @@ pub async fn json<D: Downstream>(down: &mut D, ctx: &mut Ctx, body: Vec<u8>) {
 
 /// Answers a GET with an event stream that has come to its end.
 pub async fn ended_stream<D: Downstream>(down: &mut D, ctx: &mut Ctx) {
-    let set: [(&'static str, &[u8]); 2] = [
-        ("content-type", b"text/event-stream"),
-        ("cache-control", b"no-cache, no-transform"),
-    ];
-    respond(down, ctx, 200, &set, Bytes::new()).await;
+    respond(down, ctx, 200, &STREAM, Bytes::new()).await;
+}
+
+/// Answers a GET with an event stream of these events.
+pub async fn event_stream<D: Downstream>(down: &mut D, ctx: &mut Ctx, events: Vec<u8>) {
+    respond(down, ctx, 200, &STREAM, events.into()).await;
+}
+
+/// Answers a GET whose client is not to come back (HTML, section 9.2.3).
+pub async fn nothing_more<D: Downstream>(down: &mut D, ctx: &mut Ctx) {
+    respond(down, ctx, 204, &[], Bytes::new()).await;
 }
 
 /// Answers `/health` and `/ready`.
@@ -136,7 +146,11 @@ async fn respond<D: Downstream>(
 ) {
     ctx.answered(status, Instant::now());
     ctx.end = End::Local;
-    let length = Length::Exact(body.len() as u64);
+    let length = match status {
+        // It has no body, and no length either (RFC 9110, section 8.6).
+        204 => Length::None,
+        _ => Length::Exact(body.len() as u64),
+    };
     let sent = async {
         down.send_head(
             status,
@@ -148,7 +162,7 @@ async fn respond<D: Downstream>(
             length,
         )
         .await?;
-        if down.head_method() != "HEAD" {
+        if down.head_method() != "HEAD" && length != Length::None {
             ctx.bytes_out = body.len() as u64;
             down.send_body(&body).await?;
         }

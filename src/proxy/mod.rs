@@ -16,6 +16,7 @@
 //! | the reply | [`relay`], [`stream`] |
 //! | the sessions it opens and ends | [`settle`] |
 //! | a session begun again, a stream asked for again | [`recovery`], [`revival`] |
+//! | a client that comes back to a stream | [`resume`] |
 //! | log, metrics | [`finish`] |
 //!
 //! A reply that is an event stream may last for hours, and then most of what its request needed is
@@ -45,9 +46,11 @@ pub mod local;
 pub mod memo;
 pub mod origin;
 pub mod outcome;
+pub mod phases;
 pub mod plain;
 pub mod recovery;
 pub mod relay;
+pub mod resume;
 pub mod retry;
 pub mod revival;
 pub mod settle;
@@ -186,6 +189,13 @@ async fn understood<D: Downstream>(
         return Box::pin(discovered).await;
     }
     let is_stream = call.http == HttpMethod::Get;
+    if let (true, Aim::Bound(bound)) = (is_stream, &aim) {
+        // Boxed: no other exchange should hold the room for it.
+        let back = Box::pin(resume::back::back(worker, down, ctx, call, bound, flight));
+        if let Some(next) = back.await {
+            return Ok(next);
+        }
+    }
     if is_stream {
         // Some servers send no head before their first event: it is a stream all the same.
         flight.becomes_stream();

@@ -93,7 +93,13 @@ pub fn of_stream(end: End, answered: Option<Outcome>) -> Option<Outcome> {
     answered.or(match end {
         End::Complete | End::Resumable => Some(Outcome::Good),
         End::UpstreamLost | End::Truncated | End::Timeout => Some(Outcome::Bad),
-        End::Local | End::ClientGone | End::ClientWrite | End::TooLarge | End::Drain => None,
+        End::Local
+        | End::ClientGone
+        | End::ClientWrite
+        | End::TooLarge
+        | End::Drain
+        | End::Withdrawn
+        | End::TakenOver => None,
     })
 }
 

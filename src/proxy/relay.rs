@@ -8,13 +8,14 @@ use smallvec::SmallVec;
 
 use super::call::{Call, Rules};
 use super::ctx::{Ctx, End};
-use super::decide::Aim;
+use super::decide::{Aim, Bound};
 use super::fault::Fault;
 use super::flight::InFlight;
 use super::forward::Reply;
 use super::kept::Kept;
 use super::listen::Listen;
 use super::outcome;
+use super::resume::Lent;
 use super::revival::{Revival, What};
 use super::settle::{disown, give_back, settle_session, shown_session};
 use super::state::PoolState;
@@ -22,11 +23,17 @@ use super::stream::{Kind, Limits, Relay};
 use super::streaming::Begun;
 use super::watch::{Stop, Watch};
 use super::{Next, Worker};
-use crate::mcp::{Class, HttpMethod, Peek, answer};
+use crate::config::Resume;
+use crate::mcp::{Class, HttpMethod, Peek, RawId, answer};
+use crate::session::{IdKind, StreamOf};
 use crate::telemetry;
 use crate::transport::buffer::Piece;
-use crate::transport::fields::{CONTENT_ENCODING, CONTENT_TYPE, ETAG, MCP_SESSION_ID, Names};
-use crate::transport::{Downstream, Edits, Error, Length, RequestHead, ResponseHead, Upstream};
+use crate::transport::fields::{
+    CONTENT_ENCODING, CONTENT_TYPE, ETAG, MCP_PROTOCOL_VERSION, MCP_SESSION_ID, Names,
+};
+use crate::transport::{
+    Downstream, Edits, Error, Headers as _, Length, RequestHead, ResponseHead, Upstream,
+};
 
 /// A body up to this size is held until it is complete, so that a server lost in its middle is
 /// still answered with a proper error.
@@ -314,6 +321,12 @@ async fn stream<D: Downstream>(
         revival: None,
     });
     let Begun { relay, reply, .. } = &mut *begun;
+    if let (Some(resume), Aim::Bound(bound)) = (&ctx.snapshot.config.streams.resume, aim)
+        && bound.claims.kind == IdKind::Session
+    {
+        let revision = down.head().known(MCP_PROTOCOL_VERSION);
+        relay.lend(lent(worker, resume, call, kind, bound).spoken(revision));
+    }
     let mut ended = relay.begin(down, &mut reply.up, ctx).await;
     if ended.is_none() && relay.is_answered() {
         // Its end is about to come, so it is not worth a task.
@@ -327,6 +340,7 @@ async fn stream<D: Downstream>(
         return Ok(Next::Done);
     }
     reply.up.release_head();
+    relay.lasts();
     if let Aim::Bound(bound) = aim {
         begun.activity = worker.shared.sessions.stream(bound.key, Instant::now());
     }
@@ -348,6 +362,16 @@ async fn stream<D: Downstream>(
         })
     });
     Ok(Next::Stream(begun))
+}
+
+/// Ids for the events of a stream of a session.
+fn lent(worker: &Worker, config: &Resume, call: &Call, kind: Kind, bound: &Bound) -> Lent {
+    let (kind, request) = match kind {
+        Kind::Get => (StreamOf::Session, None),
+        Kind::Post | Kind::Listen | Kind::Sse => (StreamOf::Request, call.owed.first()),
+    };
+    let request = request.map(RawId::as_json);
+    Lent::new(&worker.shared.rings, config, bound.key, kind, request)
 }
 
 /// The subscription that a request makes, if all of it is here.

@@ -24,7 +24,7 @@ use super::relay::is_event_stream;
 use super::state::{PoolState, Shared};
 use super::stream::Relay;
 use crate::mcp::headers::{LAST_EVENT_ID, MCP_SESSION_ID};
-use crate::pool::{Endpoint, HealthState, Need, PickContext};
+use crate::pool::{Endpoint, Need, PickContext};
 use crate::session::{Key, NameHash};
 use crate::telemetry::{self, SessionEnd};
 use crate::transport::dial::{Dialer, Up};
@@ -149,7 +149,7 @@ impl Revival {
         let Some(mut home) = Home::of(shared, key) else {
             return Attempt::Over;
         };
-        let lost = forgotten || home.endpoint.health() == HealthState::Down;
+        let lost = forgotten || home.endpoint.has_lost_sessions();
         let mut news = Vec::new();
         if lost {
             let Some(origin) = home.origin.take() else {

@@ -6,11 +6,10 @@
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use crate::config::{Balance, Config, Eras, HashOn, PoolId};
 use crate::pool::{self, Admin, Allowance, Budget, Endpoint, Fact, HealthState, Moment};
@@ -18,79 +17,12 @@ use crate::session::{Keyring, NameHash, Table};
 use crate::telemetry::{AccessLog, Limit, ToolNames};
 use crate::transport::dial::Target;
 
+pub use super::phases::{Phase, PhaseSender, Phases, phases};
+
 use super::flight::{Flight, own_shard};
 use super::links::Links;
 use super::origin::{Origin, Origins};
-
-/// How far this process is on its way out. Only ever moves forward.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
-    /// Serving.
-    Running = 0,
-    /// No new connections; exchanges in flight go on.
-    Draining = 1,
-    /// The deadline has come: streams end decently now.
-    Ending = 2,
-}
-
-/// The phase of the process, read by every request and changed three times at most.
-#[derive(Debug, Clone)]
-pub struct Phases {
-    now: Arc<AtomicU8>,
-    changes: watch::Receiver<Phase>,
-}
-
-/// Moves the process on.
-#[derive(Debug)]
-pub struct PhaseSender {
-    now: Arc<AtomicU8>,
-    changes: watch::Sender<Phase>,
-}
-
-/// Both ends, in [`Phase::Running`].
-pub fn phases() -> (PhaseSender, Phases) {
-    let now = Arc::new(AtomicU8::new(Phase::Running as u8));
-    let (sender, changes) = watch::channel(Phase::Running);
-    let sender = PhaseSender {
-        now: Arc::clone(&now),
-        changes: sender,
-    };
-    (sender, Phases { now, changes })
-}
-
-impl PhaseSender {
-    /// Enters a phase. There is no way back.
-    pub fn enter(&self, phase: Phase) {
-        self.now.fetch_max(phase as u8, Ordering::Release);
-        self.changes.send_if_modified(|now| {
-            let moves = phase > *now;
-            *now = phase.max(*now);
-            moves
-        });
-    }
-}
-
-impl Phases {
-    /// The phase at this moment. Takes no lock.
-    pub fn now(&self) -> Phase {
-        match self.now.load(Ordering::Acquire) {
-            0 => Phase::Running,
-            1 => Phase::Draining,
-            _ => Phase::Ending,
-        }
-    }
-
-    /// Resolves once the process is in `phase` or past it. May be dropped and called again.
-    pub async fn reached(&mut self, phase: Phase) {
-        // An error means that the sender is gone: the process is being torn down.
-        let _ = self.changes.wait_for(|now| *now >= phase).await;
-    }
-
-    /// Resolves when the phase has changed since the last call.
-    pub async fn changed(&mut self) -> bool {
-        self.changes.changed().await.is_ok()
-    }
-}
+use super::resume::rings::Rings;
 
 /// The configuration as requests use it.
 pub struct Snapshot {
@@ -319,6 +251,12 @@ impl Chores {
         }
     }
 
+    /// The same for one of many: waits for a place in the queue.
+    pub async fn delete_in_turn(&self, orphan: Orphan) {
+        // Without a reader the process is ending.
+        let _ = self.orphans.send(orphan).await;
+    }
+
     /// Has an endpoint checked now, unless that was asked for already.
     pub fn suspect(&self, endpoint: &Arc<Endpoint>) {
         if endpoint.suspect() && self.suspects.try_send(Arc::clone(endpoint)).is_err() {
@@ -351,6 +289,8 @@ pub struct Shared {
     pub origins: Arc<Origins>,
     /// Open HTTP+SSE streams.
     pub links: Arc<Links>,
+    /// Streams that a client can come back to.
+    pub rings: Arc<Rings>,
     /// The access log.
     pub log: AccessLog,
     /// Tool names that may be metric labels.

@@ -6,6 +6,7 @@
 //! lost, the client is told in the stream, in a place where it can be told.
 
 mod ending;
+mod observe;
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -15,13 +16,15 @@ use std::time::{Duration, Instant};
 use super::call::Owed;
 use super::ctx::{Ctx, End};
 use super::links::Link;
+use super::resume::Lent;
 use super::state::{Phase, Phases};
 use super::watch::LAST_HOPE;
 use crate::config::Streams;
+use crate::mcp::SseScan;
 use crate::mcp::sse::{KEEP_ALIVE, Mode};
-use crate::mcp::{Note, RawId, SseScan, answer};
 use crate::pool::{Endpoint, HealthState, Outcome};
 use crate::telemetry::StreamKind;
+use crate::transport::buffer::Piece;
 use crate::transport::{Downstream, Error, Upstream};
 
 /// What kind of stream this is, which decides how it may end.
@@ -94,10 +97,14 @@ pub struct Relay {
     /// Where the answers owed are kept, for HTTP+SSE.
     link: Option<Arc<Link>>,
     scan: SseScan,
+    /// Ids for the server's events, where it gives none and they are wanted.
+    lent: Option<Box<Lent>>,
     tool_failed: Option<bool>,
     /// What the answers say of the server, the worst of them.
     said: Option<Outcome>,
     too_large: bool,
+    /// There is no server at the moment.
+    is_cut_off: bool,
     answered_at: Option<Instant>,
     last_from_server: Instant,
     last_to_client: Instant,
@@ -133,9 +140,11 @@ impl Relay {
             owed,
             link,
             scan: SseScan::new(mode).with_event_max(limits.event_max),
+            lent: None,
             tool_failed: None,
             said: None,
             too_large: false,
+            is_cut_off: false,
             answered_at: None,
             last_from_server: now,
             last_to_client: now,
@@ -174,7 +183,7 @@ impl Relay {
                 Poll::Ready(Err(_)) => return Ok(Some(End::UpstreamLost)),
                 Poll::Ready(Ok(Some(piece))) => piece,
             };
-            self.observe(&piece);
+            let piece = self.observe(&piece).map_or(piece, Piece::from);
             let joined = down.join_body(&piece);
             if joined {
                 ctx.bytes_out += piece.len() as u64;
@@ -207,7 +216,7 @@ impl Relay {
 
     /// Finishes the response, with whatever the client is still owed. How it ended, all in all.
     pub async fn end<D: Downstream>(&mut self, down: &mut D, ctx: &mut Ctx, end: End) -> End {
-        if matches!(end, End::ClientGone | End::ClientWrite) {
+        if end.is_of_client() {
             down.abort().await;
             return end;
         }
@@ -235,10 +244,14 @@ impl Relay {
         let mut tail = Vec::new();
         self.scan.poison_partial(&mut tail);
         self.scan.feed(&tail, &mut |_| {});
+        if let Some(lent) = &mut self.lent {
+            lent.drop_open();
+        }
         if !tail.is_empty() {
             self.send(down, ctx, &tail).await?;
         }
         // Silence is ours from here on.
+        self.is_cut_off = true;
         self.last_from_server = Instant::now();
         Ok(())
     }
@@ -256,8 +269,10 @@ impl Relay {
     ) -> Result<(), Error> {
         ctx.endpoint = Some(endpoint.id());
         self.endpoint = endpoint;
+        self.is_cut_off = false;
         self.last_from_server = Instant::now();
-        self.observe(first);
+        let lent = self.observe(first);
+        let first = lent.as_deref().unwrap_or(first);
         if !first.is_empty() {
             self.send(down, ctx, first).await?;
         }
@@ -276,8 +291,11 @@ impl Relay {
         phases: &Phases,
         mut ready: impl FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Result<Result<T, End>, Error> {
+        let lot = ctx.request_id;
         loop {
-            down.alarm().at(self.wake());
+            let leaves = self.leaves(phases, lot);
+            let wake = leaves.map_or_else(|| self.wake(), |(at, _)| at.min(self.wake()));
+            down.alarm().at(wake);
             let next = poll_fn(|context| {
                 if let Poll::Ready(value) = ready(context) {
                     return Poll::Ready(Next::Ready(value));
@@ -285,8 +303,12 @@ impl Relay {
                 if down.poll_gone(context).is_ready() {
                     return Poll::Ready(Next::Ended(End::ClientGone));
                 }
-                if phases.now() == Phase::Ending {
-                    return Poll::Ready(Next::Ended(End::Drain));
+                let wanted = self.lent.as_ref().map(|lent| lent.poll_wanted(context));
+                if wanted.is_some_and(|wanted| wanted.is_ready()) {
+                    return Poll::Ready(Next::Ended(End::TakenOver));
+                }
+                if self.leaves(phases, lot) != leaves {
+                    return Poll::Ready(Next::Wake);
                 }
                 down.alarm().poll(context).map(|()| Next::Wake)
             });
@@ -294,6 +316,11 @@ impl Relay {
                 Next::Ready(value) => return Ok(Ok(value)),
                 Next::Ended(end) => return Ok(Err(end)),
                 Next::Wake => {
+                    if let Some((at, end)) = self.leaves(phases, lot)
+                        && Instant::now() >= at
+                    {
+                        return Ok(Err(end));
+                    }
                     // Boxed, like all that a stream does but wait: it would be held as room for as
                     // long as the stream is silent.
                     if let Some(end) = Box::pin(self.tick(down, ctx)).await? {
@@ -332,12 +359,16 @@ impl Relay {
         phases: &Phases,
     ) -> Result<End, Error> {
         down.flush().await?;
+        let missed = self.lent.as_mut().map(|lent| lent.take_missed());
+        if let Some(missed) = missed.filter(|missed| !missed.is_empty()) {
+            self.send(down, ctx, &missed).await?;
+        }
         loop {
             let waited = self.hold(down, ctx, phases, |context| up.poll_body(context));
             match waited.await? {
                 Ok(Ok(Some(piece))) => {
                     self.last_from_server = Instant::now();
-                    self.observe(&piece);
+                    let piece = self.observe(&piece).map_or(piece, Piece::from);
                     Box::pin(self.send(down, ctx, &piece)).await?;
                     if self.too_large {
                         return Ok(End::TooLarge);
@@ -350,60 +381,30 @@ impl Relay {
         }
     }
 
-    /// Watches a piece pass: which requests it answers, and where events end.
-    pub fn observe(&mut self, piece: &[u8]) {
-        let Self {
-            scan,
-            owed,
-            link,
-            tool_failed,
-            said,
-            too_large,
-            ..
-        } = self;
-        scan.feed(piece, &mut |event| match &event.note {
-            Note::Response {
-                id,
-                is_error,
-                is_tool_error,
-                error_code,
-            } => {
-                *tool_failed = Some(*is_error || *is_tool_error);
-                match error_code.is_some_and(answer::is_server_fault) {
-                    true => *said = Some(Outcome::Bad),
-                    false => *said = said.or(Some(Outcome::Good)),
-                }
-                if let Some(id) = id {
-                    settle(owed, link.as_deref(), id);
-                }
-            }
-            Note::Batch(items) => {
-                for id in items
-                    .iter()
-                    .filter(|item| item.is_response)
-                    .filter_map(|item| item.id.as_ref())
-                {
-                    settle(owed, link.as_deref(), id);
-                }
-            }
-            Note::EventTooLarge => *too_large = true,
-            _ => {}
-        });
-        if self.kind == Kind::Post && self.owed.is_empty() && self.answered_at.is_none() {
-            self.answered_at = Some(Instant::now());
-        }
-    }
-
     async fn send<D: Downstream>(
         &mut self,
         down: &mut D,
         ctx: &mut Ctx,
         piece: &[u8],
     ) -> Result<(), Error> {
+        if piece.is_empty() {
+            return Ok(());
+        }
         ctx.bytes_out += piece.len() as u64;
         down.send_body(piece).await?;
         self.last_to_client = Instant::now();
         Ok(())
+    }
+
+    /// When the stream has to end because of what the operator does, and why.
+    fn leaves(&self, phases: &Phases, lot: u64) -> Option<(Instant, End)> {
+        let leaves = match self.is_cut_off {
+            true => (phases.leaves_process(lot)?, End::Drain),
+            false => phases.leaves(&self.endpoint, lot)?,
+        };
+        // The calls of HTTP+SSE are answered on the stream: it stays for them as for any call.
+        let is_waited_for = self.link.as_ref().is_some_and(|link| link.is_owing());
+        (!is_waited_for || phases.now() == Phase::Ending).then_some(leaves)
     }
 
     /// The next moment at which something may be due.
@@ -446,19 +447,14 @@ impl Relay {
         }
         if now >= self.last_to_client + self.limits.keep_alive {
             if self.scan.at_boundary() {
-                self.send(down, ctx, KEEP_ALIVE).await?;
+                let primer = self.lent.as_mut().and_then(|lent| lent.prime());
+                let word = primer.as_deref().unwrap_or(KEEP_ALIVE);
+                self.send(down, ctx, word).await?;
             } else {
                 // Inside of an event nothing of ours may stand; look again after the same time.
                 self.last_to_client = now;
             }
         }
         Ok(None)
-    }
-}
-
-fn settle(owed: &mut Owed, link: Option<&Link>, id: &RawId) {
-    owed.retain(|other| other != id);
-    if let Some(link) = link {
-        link.settle(id);
     }
 }

@@ -13,6 +13,7 @@ use super::flight::InFlight;
 use super::forward::Reply;
 use super::legacy_sse::SseSession;
 use super::outcome;
+use super::resume::linger::Lingering;
 use super::revival::Revival;
 use super::settle::give_back;
 use super::state::{Held, Orphan, Shared};
@@ -45,8 +46,16 @@ impl Begun {
     /// Gives back what the stream held when it has ended, and tells `ctx` what came of it.
     pub fn settle(self, shared: &Shared, ctx: &mut Ctx) {
         let Self {
-            relay, mut reply, ..
+            mut relay,
+            mut reply,
+            ..
         } = self;
+        if relay.kind() == Kind::Post
+            && relay.is_answered()
+            && let Some(lent) = relay.take_lent()
+        {
+            lent.keep();
+        }
         if self.is_tool_call {
             ctx.tool_failed = Some(relay.tool_failed().unwrap_or(true));
         }
@@ -120,7 +129,8 @@ impl<D: Downstream> Streaming<D> {
         } = begun;
         let end = loop {
             let end = relay.run(down, &mut reply.up, ctx, &shared.phases).await;
-            let Some(revival) = revival.as_ref().filter(|_| end == End::UpstreamLost) else {
+            let elsewhere = matches!(end, End::UpstreamLost | End::Withdrawn);
+            let Some(revival) = revival.as_ref().filter(|_| elsewhere) else {
                 break end;
             };
             // Boxed: it is rare, and every stream would hold the room for it.
@@ -144,7 +154,14 @@ impl<D: Downstream> Streaming<D> {
             _flight: flight,
             begun,
         } = *self;
-        begun.settle(&shared, &mut ctx);
+        let lingers = match ctx.end.is_of_client() {
+            true => Lingering::of(&shared, begun, ctx.end),
+            false => Err(Box::new(begun)),
+        };
+        match lingers {
+            Ok(stream) => stream.begin(&shared),
+            Err(begun) => begun.settle(&shared, &mut ctx),
+        }
         finish::finish(&shared, &ctx, down.info(), down.head());
         drop(flight);
         down

@@ -92,9 +92,11 @@ async fn tunnel<C>(
 {
     let counted = OpenStream::enter(StreamKind::Websocket);
     let mut phases = worker.shared.phases.clone();
+    let lot = ctx.request_id;
+    let mut why = End::UpstreamLost;
     let told = async {
         tokio::select! {
-            () = phases.reached(Phase::Ending) => {}
+            end = phases.until_leaving(endpoint, lot) => why = end,
             () = vanished(endpoint) => {}
         }
     };
@@ -104,8 +106,7 @@ async fn tunnel<C>(
     ctx.end = match carried.end {
         TunnelEnd::Client => End::ClientGone,
         TunnelEnd::Server => End::Complete,
-        TunnelEnd::Told if worker.shared.phase() == Phase::Ending => End::Drain,
-        TunnelEnd::Told => End::UpstreamLost,
+        TunnelEnd::Told => why,
     };
     counted.end(ctx.end.of_stream());
 }

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::fault::Fault;
-use super::state::{Phase, Phases};
+use super::state::Phases;
 use crate::pool::{Endpoint, HealthState};
 use crate::transport::Downstream;
 
@@ -51,6 +51,10 @@ pub struct Watch<'a> {
     /// not.
     deadline: Option<Option<Instant>>,
     down_since: Option<Instant>,
+    /// When it has to end because of what the operator does, once that is known.
+    leaves: Option<Instant>,
+    /// Draws that moment; 0 while there is none to be drawn.
+    lot: u64,
 }
 
 impl<'a> Watch<'a> {
@@ -62,6 +66,8 @@ impl<'a> Watch<'a> {
             limit,
             deadline: None,
             down_since: None,
+            leaves: None,
+            lot: 0,
         }
     }
 
@@ -87,10 +93,11 @@ impl<'a> Watch<'a> {
             if down.poll_gone(context).is_ready() {
                 return Poll::Ready(Err(Stop::ClientGone));
             }
-            if self.phases.now() == Phase::Ending {
+            let leaves = self.is_to_leave();
+            if leaves && self.leaves.is_some_and(|at| Instant::now() >= at) {
                 return Poll::Ready(Err(Stop::Draining));
             }
-            if !std::mem::replace(&mut armed, true) {
+            if !std::mem::replace(&mut armed, true) || leaves {
                 self.arm(down, Instant::now());
             }
             while down.alarm().poll(context).is_ready() {
@@ -105,13 +112,26 @@ impl<'a> Watch<'a> {
         .await
     }
 
+    /// Is there a moment at which it has to end? Then it is in `leaves`.
+    fn is_to_leave(&mut self) -> bool {
+        self.leaves = self
+            .phases
+            .leaves(self.endpoint, self.lot)
+            .map(|(at, _)| at);
+        if self.leaves.is_some() && self.lot == 0 {
+            self.lot = fastrand::u64(1..);
+            return self.is_to_leave();
+        }
+        self.leaves.is_some()
+    }
+
     /// Sets the alarm for the next look.
     fn arm<D: Downstream>(&mut self, down: &D, now: Instant) {
         let limit = self.limit;
         let deadline = *self.deadline.get_or_insert_with(|| now.checked_add(limit));
         let look = now + LOOK;
-        let next = deadline.map_or(look, |deadline| deadline.min(look));
-        down.alarm().at(next);
+        let next = [deadline, self.leaves].into_iter().flatten().min();
+        down.alarm().at(next.map_or(look, |next| next.min(look)));
     }
 
     fn look(&mut self, now: Instant) -> Option<Stop> {

@@ -1,8 +1,12 @@
 //! Signals, and leaving without breaking anyone.
 //!
 //! TERM and QUIT: accept nothing new, let calls finish, then end the streams that would go on for
-//! ever, each with the words its client needs; at the deadline end everything so. A second TERM or
-//! QUIT brings the deadline forward. INT leaves at once. HUP must not kill the process.
+//! ever, each with the words its client needs. So that not all of their clients come back elsewhere
+//! at once, the ends are spread over a window, which lies before the deadline; what is a call and
+//! has not come to its end by then ends in it as well. A second TERM or QUIT brings the deadline
+//! forward. INT leaves at once. HUP must not kill the process.
+//!
+//! Sessions stay on their servers: their ids are sealed, and another process may go on with them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +17,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep};
 
+use crate::pool::Parting;
 use crate::proxy::state::{Phase, PhaseSender, Shared};
 
 /// How long streams may take to say their last words.
-const LAST_WORDS: Duration = Duration::from_secs(3);
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(3);
+/// What each stream adds to the window over which streams end: 100 a second come back elsewhere.
+const STREAM_SPACE: Duration = Duration::from_millis(10);
 /// How often the exchanges in flight are counted while draining.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -104,20 +111,28 @@ impl Signals {
     }
 
     async fn drain(&self, kinds: &mut Kinds) {
-        let deadline = Instant::now() + self.shared.snapshot.load().config.drain_timeout;
+        let (deadline, jitter) = {
+            let config = &self.shared.snapshot.load().config;
+            (Instant::now() + config.drain_timeout, config.drain_jitter)
+        };
+        let flight = &self.shared.flight;
         log::info!(
             "draining: {} calls and {} streams in flight",
-            self.shared.flight.calls(),
-            self.shared.flight.streams()
+            flight.calls(),
+            flight.streams()
         );
         self.phase.enter(Phase::Draining);
         self.shutdown.send_replace(true);
+        let spread = || spread(flight.calls() + flight.streams(), jitter);
         tokio::select! {
-            () = self.until(deadline, |shared| shared.flight.is_drained()) => {}
+            () = async {
+                self.until(deadline, |_| flight.is_drained() || Instant::now() + spread() >= deadline).await;
+                self.close(deadline, spread()).await;
+            } => {}
             // Whoever asks twice is in a hurry.
             _ = self.next(kinds) => {}
         }
-        let left = self.shared.flight.calls();
+        let left = flight.calls();
         if left > 0 {
             log::warn!(
                 "the drain is over with {left} calls in flight; they are answered with an error"
@@ -130,11 +145,32 @@ impl Signals {
         sleep(LOOK).await;
     }
 
+    /// Ends what is open, spread over a window, and waits for what may end by itself meanwhile.
+    async fn close(&self, deadline: Instant, spread: Duration) {
+        let now = Instant::now();
+        let length = spread.min(deadline.saturating_duration_since(now));
+        let from = now.into_std();
+        log::info!(
+            "{} calls and {} streams end within {length:?}",
+            self.shared.flight.calls(),
+            self.shared.flight.streams()
+        );
+        self.phase.close_over(Parting { from, length });
+        self.until(deadline, |shared| shared.flight.is_quiet())
+            .await;
+    }
+
     async fn until(&self, deadline: Instant, done: impl Fn(&Shared) -> bool) {
         while !done(&self.shared) && Instant::now() < deadline {
             sleep(LOOK).await;
         }
     }
+}
+
+/// The window for so many streams: a few need no more than a moment.
+pub(super) fn spread(open: usize, jitter: Duration) -> Duration {
+    let open = u32::try_from(open).unwrap_or(u32::MAX);
+    STREAM_SPACE.saturating_mul(open).min(jitter)
 }
 
 #[async_trait]
@@ -147,5 +183,29 @@ impl ShutdownSignalWatch for Signals {
         }
         // By now nothing is left to wait for, so Pingora may stop its runtimes at once.
         ShutdownSignal::FastShutdown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_window_grows_with_the_streams_up_to_the_jitter() {
+        let jitter = Duration::from_secs(10);
+        for (open, expected) in [
+            (0, 0),
+            (1, 10),
+            (200, 2000),
+            (1000, 10_000),
+            (usize::MAX, 10_000),
+        ] {
+            assert_eq!(
+                spread(open, jitter),
+                Duration::from_millis(expected),
+                "{open}"
+            );
+        }
+        assert_eq!(spread(5, Duration::ZERO), Duration::ZERO);
     }
 }

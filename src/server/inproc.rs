@@ -7,14 +7,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 use super::connection::{self, Surroundings};
+use super::tasks::delete_orphans;
+use super::withdraw::{Terms, Withdrawn, withdraw};
 use super::worker::{Gateway, turn};
 use super::{StartError, bounds, shared};
 use crate::config::Config;
+use crate::pool::Endpoint;
 use crate::proxy::memo::Memo;
-use crate::proxy::state::{Chores, Phase, PhaseSender, Waiting, phases};
+use crate::proxy::state::{Chores, Phase, PhaseSender, PoolState, Shared, Waiting, phases};
 use crate::telemetry::ToolNames;
 use crate::transport::ConnInfo;
 use crate::transport::dial::Dialer;
@@ -22,12 +25,13 @@ use crate::transport::timer::Wheel;
 
 /// A worker in the caller's thread.
 pub struct Inproc {
+    shared: Arc<Shared>,
     around: Arc<Surroundings<Gateway>>,
     dialer: Arc<Dialer>,
     memo: Arc<Memo>,
     _phases: PhaseSender,
     _shutdown: watch::Sender<bool>,
-    _waiting: Waiting,
+    waiting: Mutex<Option<Waiting>>,
 }
 
 impl Inproc {
@@ -49,7 +53,7 @@ impl Inproc {
         let dialer = Dialer::new();
         let memo = Arc::new(Memo::default());
         let handler = Gateway::new(
-            shared,
+            Arc::clone(&shared),
             Arc::clone(&dialer),
             Arc::clone(&memo),
             "inproc".into(),
@@ -66,12 +70,13 @@ impl Inproc {
             flight: None,
         });
         Ok(Self {
+            shared,
             around,
             dialer,
             memo,
             _phases: phase_sender,
             _shutdown: shutdown_sender,
-            _waiting: waiting,
+            waiting: Mutex::new(Some(waiting)),
         })
     }
 
@@ -80,6 +85,30 @@ impl Inproc {
         let wheel = Arc::clone(&self.around.wheel);
         let own = Some((Arc::clone(&self.dialer), Arc::clone(&self.memo)));
         turn(wheel, self.around.phases.clone(), own).await;
+    }
+
+    /// Deletes the sessions on servers that requests leave behind, for as long as it is polled. The
+    /// second time there is nothing to do.
+    pub async fn chores(&self) {
+        if let Some(waiting) = self.waiting.lock().await.take() {
+            let phases = self.around.phases.clone();
+            delete_orphans(waiting.orphans, Arc::clone(&self.dialer), phases).await;
+        }
+    }
+
+    /// Takes an endpoint out; `None` if there is none of this name.
+    pub async fn withdraw(&self, pool: &str, endpoint: &str, terms: Terms) -> Option<Withdrawn> {
+        let (pool, endpoint) = self.find(pool, endpoint)?;
+        Some(withdraw(&self.shared, &pool, &endpoint, terms).await)
+    }
+
+    /// An endpoint with its pool, by their names.
+    pub fn find(&self, pool: &str, endpoint: &str) -> Option<(Arc<PoolState>, Arc<Endpoint>)> {
+        let snapshot = self.shared.snapshot.load_full();
+        let pool = snapshot.pool(snapshot.config.pool_named(pool)?);
+        let mut endpoints = pool.pool.endpoints().iter();
+        let endpoint = endpoints.find(|other| other.name() == endpoint)?;
+        Some((Arc::clone(pool), Arc::clone(endpoint)))
     }
 
     /// Serves a connection to its end.

@@ -20,6 +20,7 @@ mod pulse;
 mod share;
 mod state;
 mod tasks;
+pub mod withdraw;
 mod worker;
 
 use std::io;
@@ -42,6 +43,7 @@ use crate::demo::DemoServer;
 use crate::pool::PoolError;
 use crate::proxy::flight::Flight;
 use crate::proxy::origin::Origins;
+use crate::proxy::resume::rings::Rings;
 use crate::proxy::state::{Chores, Phase, Phases, Shared, Snapshot, phases};
 use crate::session::{Caps, KeyError, Table, load_or_create};
 use crate::telemetry::{AccessLog, Target, ToolNames};
@@ -263,6 +265,13 @@ fn shared(
         sessions: Arc::new(Table::new(caps, Instant::now())),
         origins: Origins::new(sessions.recovery_memory),
         links: Arc::default(),
+        rings: Rings::new(
+            config
+                .streams
+                .resume
+                .as_ref()
+                .map_or(0, |resume| resume.memory),
+        ),
         log,
         tools,
         phases,

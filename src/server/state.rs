@@ -7,7 +7,8 @@ use arc_swap::ArcSwapOption;
 
 use crate::config::{self, Check, Config, Eras};
 use crate::pool::{
-    self, Budget, Endpoint, EndpointSpec, HealthState, PoolError, Protection, breaker, ejection,
+    self, Admin, Budget, Endpoint, EndpointSpec, HealthState, PoolError, Protection, breaker,
+    ejection,
 };
 use crate::proxy::state::{DialFacts, PoolState, Snapshot};
 use crate::session::NameHash;
@@ -92,6 +93,11 @@ fn compile_endpoint(pool: &config::Pool, endpoint: &config::Endpoint) -> Arc<End
         backup: endpoint.backup,
         address: endpoint.address.socket_addr(),
         health,
+    });
+    compiled.set_admin(match endpoint.state {
+        config::State::Up => Admin::Up,
+        config::State::Drain => Admin::Drain,
+        config::State::Maint => Admin::Maint,
     });
     match pool.eras {
         Eras::Auto | Eras::Both => {}

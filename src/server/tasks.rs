@@ -94,10 +94,9 @@ impl Tasks {
             running.spawn(async move { pulse.beat().await });
         }
         running.spawn(sweep(Arc::clone(&self.shared)));
-        let room = Arc::new(Semaphore::new(DELETIONS_MAX));
         let phases = || self.shared.phases.clone();
         running.spawn(hear_suspicions(waiting.suspects, alarms, phases()));
-        delete_orphans(waiting.orphans, &room, dialer, phases()).await;
+        let room = delete_orphans(waiting.orphans, dialer, phases()).await;
         // The checks end with the phase and delete their sessions; deletions that were begun end too.
         let _ = tokio::time::timeout(LEAVE_TIME, async {
             while checks.join_next().await.is_some() {}
@@ -320,6 +319,7 @@ async fn sweep(shared: Arc<Shared>) {
         telemetry::tick(now);
         telemetry::set_sessions(shared.sessions.len());
         tell_returns(&shared, now);
+        shared.rings.sweep(now);
         let idle = shared.snapshot.load().config.sessions.idle_ttl;
         for live in shared.sessions.reap(now, idle, REAP_MAX) {
             telemetry::session_ended(SessionEnd::Idle);
@@ -363,21 +363,22 @@ async fn hear_suspicions(
     }
 }
 
-/// Deletes sessions on servers, a few at a time.
-async fn delete_orphans(
+/// Deletes sessions on servers, a few at a time. All places of what is returned are free when those
+/// that were begun have ended.
+pub(super) async fn delete_orphans(
     mut orphans: mpsc::Receiver<Orphan>,
-    room: &Arc<Semaphore>,
     dialer: Arc<Dialer>,
     mut phases: Phases,
-) {
+) -> Arc<Semaphore> {
+    let room = Arc::new(Semaphore::new(DELETIONS_MAX));
     loop {
         let orphan = tokio::select! {
             orphan = orphans.recv() => orphan,
-            () = phases.reached(Phase::Ending) => return,
+            () = phases.reached(Phase::Ending) => return room,
         };
-        let Some(orphan) = orphan else { return };
-        let Ok(place) = Arc::clone(room).acquire_owned().await else {
-            return;
+        let Some(orphan) = orphan else { return room };
+        let Ok(place) = Arc::clone(&room).acquire_owned().await else {
+            return room;
         };
         let dialer = Arc::clone(&dialer);
         tokio::spawn(async move {

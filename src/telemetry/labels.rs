@@ -56,6 +56,8 @@ closed_set! {
         Lost = "lost",
         /// The server said that it no longer knows the session.
         Forgotten = "forgotten",
+        /// Its endpoint was drained to its deadline.
+        Drained = "drained",
         /// Pushed out because a cap on sessions was reached.
         Evicted = "evicted",
         /// The connection that was the session (WebSocket, HTTP+SSE) closed, or the one that was to
@@ -169,10 +171,28 @@ closed_set! {
         StreamsPerSession = "streams_per_session",
         /// Memory for what it takes to begin lost sessions again.
         Origins = "origins",
+        /// A client came back for events of which some were no longer kept.
+        ResumeEvents = "resume_events",
+        /// Memory for the events of streams that clients may come back to.
+        ResumeMemory = "resume_memory",
+        /// Time for which a stream waits for its client to come back.
+        ResumeTime = "resume_time",
         /// Background work waiting to be done, such as deleting sessions that no one uses.
         Chores = "chores",
         /// Endpoints of a pool ejected at once.
         Ejections = "ejections",
+    }
+}
+
+closed_set! {
+    /// What a client that came back to a stream has found.
+    pub enum Resumed {
+        /// The stream, open.
+        Live = "live",
+        /// The rest of a stream that has ended.
+        Ended = "ended",
+        /// Nothing.
+        Gone = "nothing",
     }
 }
 

@@ -38,8 +38,8 @@ pub use self::record::{RequestRecord, flush, gather, record_request};
 use self::scrape::RateWindow;
 pub use self::scrape::{CONTENT_TYPE, EndpointView, render};
 use super::labels::{
-    HandshakeFailure, Limit, RecoveryOutcome, RefusedId, RetryOutcome, SessionEnd, StreamEnd,
-    StreamKind, ToolOutcome,
+    HandshakeFailure, Limit, RecoveryOutcome, RefusedId, Resumed, RetryOutcome, SessionEnd,
+    StreamEnd, StreamKind, ToolOutcome,
 };
 
 /// The type of a family, as the exposition names it.
@@ -120,6 +120,8 @@ table! {
         "Streams ended, by what carried them and why they ended.";
     STREAMS_REESTABLISHED = Counter "tidegate_streams_reestablished_total" ["kind"]
         "Streams whose server was lost and that went on with another, or the same, behind the client's.";
+    STREAMS_RESUMED = Counter "tidegate_streams_resumed_total" ["found"]
+        "Streams that a client came back to with an event id of ours, by what it found.";
     REFUSED_IDS = Counter "tidegate_refused_ids_total" ["reason"]
         "Session ids that were answered as unknown.";
     LIMITS_HIT = Counter "tidegate_limits_hit_total" ["limit"]
@@ -200,6 +202,7 @@ pub(crate) struct Metrics {
     /// By kind, then by reason.
     streams_ended: Vec<Vec<IntCounter>>,
     streams_reestablished: Vec<IntCounter>,
+    streams_resumed: Vec<IntCounter>,
     refused_ids: Vec<IntCounter>,
     limits_hit: Vec<IntCounter>,
     recoveries: IntCounterVec,
@@ -273,6 +276,11 @@ impl Metrics {
                 &STREAMS_REESTABLISHED,
                 StreamKind::ALL.iter().map(|kind| kind.as_str()),
             ),
+            streams_resumed: one_each(
+                &registry,
+                &STREAMS_RESUMED,
+                Resumed::ALL.iter().map(|found| found.as_str()),
+            ),
             refused_ids: one_each(
                 &registry,
                 &REFUSED_IDS,
@@ -323,6 +331,11 @@ pub fn set_sessions(live: usize) {
 /// Counts a stream that goes on after its server was lost.
 pub fn stream_reestablished(kind: StreamKind) {
     METRICS.streams_reestablished[kind as usize].inc();
+}
+
+/// Counts a client that came back to a stream.
+pub fn stream_resumed(found: Resumed) {
+    METRICS.streams_resumed[found as usize].inc();
 }
 
 /// Counts a session id that was answered as unknown.

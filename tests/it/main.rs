@@ -4,6 +4,7 @@
 
 mod balance;
 mod cli;
+mod drain;
 mod fault_before_head;
 mod fault_in_stream;
 mod framing;
@@ -18,6 +19,7 @@ mod limits;
 mod plain_http;
 mod protect;
 mod recovery;
+mod resume;
 mod retries;
 mod revival;
 mod session_era;
@@ -32,3 +34,4 @@ mod telemetry;
 mod tls;
 mod unknown_sessions;
 mod websocket;
+mod withdraw;

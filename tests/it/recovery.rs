@@ -39,7 +39,7 @@ async fn one_on_each(gate: &Tidegate) -> [SessionId; 2] {
             _ => of_b = Some(session),
         }
     }
-    [of_a.unwrap(), of_b.unwrap()]
+    [of_a.expect("found"), of_b.expect("found")]
 }
 
 fn request(id: u32, method: &str, params: serde_json::Value) -> serde_json::Value {

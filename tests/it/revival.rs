@@ -47,7 +47,7 @@ async fn listening(gate: &Tidegate, a: &Endpoint) -> (SessionId, String, Respons
         .await;
     (
         session,
-        open.header("mcp-session-id").unwrap().to_owned(),
+        open.header("mcp-session-id").expect("as picked").to_owned(),
         stream,
     )
 }
@@ -55,7 +55,7 @@ async fn listening(gate: &Tidegate, a: &Endpoint) -> (SessionId, String, Respons
 /// The next event with a message in it; priming ones have none.
 async fn message(events: &mut Events<'_>) -> Event {
     loop {
-        let event = events.next().await.unwrap();
+        let event = events.next().await.expect("an event");
         if event.data.as_deref().is_some_and(|data| !data.is_empty()) {
             return event;
         }

@@ -7,6 +7,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 mod pools;
 mod routes;
@@ -15,9 +16,10 @@ mod tls;
 use super::address;
 use super::fields::{Fields, Item, is_off};
 use super::keys::LEVELS;
-use super::model::{AccessLog, Admin, Config, Level, Limits, Listener, Log, Sessions, Streams};
+use super::model::{AccessLog, Admin, Config, Level, Limits, Listener, Log, Sessions};
 use super::node::{Node, Span, Word};
 use super::problem::{Report, quoted};
+use super::streams::{Resume, Streams};
 use super::table;
 
 /// Reads the tree of a file. What is wrong goes into the report, and then the answer means nothing.
@@ -29,6 +31,7 @@ pub(super) fn config(root: &Node, report: &Report<'_>) -> Config {
     let pools = pools::pools(&heads, &routes, report);
     let admin = admin(&fields, &listeners, report);
     let state_dir = fields.text("state_dir");
+    let drain_timeout = fields.duration("drain_timeout");
     Config {
         listeners: listeners
             .into_iter()
@@ -43,7 +46,8 @@ pub(super) fn config(root: &Node, report: &Report<'_>) -> Config {
         log: log(&fields.section("log")),
         state_dir: state_dir.and_then(|word| fields.parsed(word, address::file_path)),
         threads: fields.count("threads").and_then(NonZeroUsize::new),
-        drain_timeout: fields.duration("drain_timeout"),
+        drain_timeout,
+        drain_jitter: drain_jitter(&fields, drain_timeout),
         warnings: Vec::new(),
     }
 }
@@ -172,11 +176,37 @@ fn sessions(fields: &Fields<'_>) -> Sessions {
     }
 }
 
+fn drain_jitter(root: &Fields<'_>, timeout: Duration) -> Duration {
+    let jitter = root.duration("drain_jitter");
+    if root.written("drain_jitter").is_none() {
+        return jitter.min(timeout / 3);
+    }
+    if jitter > timeout {
+        let message =
+            format!("`drain_jitter` ({jitter:?}) is more than `drain_timeout` ({timeout:?})");
+        root.error(root.place_of("drain_jitter"), message);
+    }
+    jitter.min(timeout)
+}
+
 fn streams(fields: &Fields<'_>) -> Streams {
     Streams {
         keep_alive: fields.duration("keep_alive"),
         reconnect: fields.duration_or_off("reconnect"),
         max_event: fields.size("max_event"),
+        resume: fields
+            .written("resume")
+            .and_then(|_| fields.section_or_off("resume"))
+            .map(|fields| resume(&fields)),
+    }
+}
+
+fn resume(fields: &Fields<'_>) -> Resume {
+    Resume {
+        events: fields.count("events").unwrap_or_default(),
+        bytes: fields.size("bytes"),
+        keep: fields.duration("keep"),
+        memory: fields.size("memory"),
     }
 }
 

@@ -4,10 +4,12 @@ use std::collections::HashMap;
 
 use super::super::address;
 use super::super::fields::{Fields, Item};
-use super::super::keys::{BALANCES, BalanceChoice, CHECKS, CheckChoice, ERAS, LOSSES, POOL_KINDS};
+use super::super::keys::{
+    BALANCES, BalanceChoice, CHECKS, CheckChoice, ERAS, LOSSES, POOL_KINDS, STATES,
+};
 use super::super::model::{
     Balance, Check, Endpoint, Eras, HashOn, Health, HostPort, OnEndpointLoss, PathRule, Pool,
-    PoolId, PoolKind, Route, Timeouts, Transport,
+    PoolId, PoolKind, Route, State, Timeouts, Transport,
 };
 use super::super::node::{Span, Word};
 use super::super::problem::{Report, quoted};
@@ -157,6 +159,7 @@ fn plain_endpoint(pool: &Fields<'_>, word: Word<'_>) -> Option<Placed> {
         address,
         weight: 1,
         backup: false,
+        state: State::Up,
         http2: false,
     };
     Some(Placed {
@@ -170,6 +173,7 @@ fn plain_endpoint(pool: &Fields<'_>, word: Word<'_>) -> Option<Placed> {
 fn full_endpoint(fields: &Fields<'_>) -> Option<Placed> {
     let weight = fields.count("weight").unwrap_or(1);
     let backup = fields.flag("backup");
+    let state = fields.choice("state", &STATES).unwrap_or(State::Up);
     let http2 = fields.flag("http2");
     let name_word = fields.text("name");
     let name = name_word.map(|word| fields.parsed(word, address::address_name));
@@ -184,6 +188,7 @@ fn full_endpoint(fields: &Fields<'_>) -> Option<Placed> {
         address,
         weight,
         backup,
+        state,
         http2,
     };
     Some(Placed {

@@ -79,6 +79,12 @@ fn full_file_says_the_defaults_of_the_code() {
     let mut rest = full;
     rest.routes.truncate(1);
     rest.pools.truncate(1);
+    // Off unless it is written.
+    let resume = good(super::In::Root, "streams: { resume: {} }")
+        .streams
+        .resume;
+    assert!(resume.is_some());
+    assert_eq!(std::mem::take(&mut rest.streams.resume), resume);
     assert_eq!(rest, minimal);
     assert_eq!(rest.log.access, AccessLog::Stdout);
 }
@@ -182,6 +188,7 @@ fn decoder_knows_exactly_the_keys_of_the_schema() {
         ),
         ("sessions: { qqqqqqqq: 1 }", "/sessions"),
         ("streams: { qqqqqqqq: 1 }", "/streams"),
+        ("streams: { resume: { qqqqqqqq: 1 } }", "/streams/resume"),
         ("limits: { qqqqqqqq: 1 }", "/limits"),
         ("admin: { qqqqqqqq: 1 }", "/admin"),
         ("log: { qqqqqqqq: 1 }", "/log"),

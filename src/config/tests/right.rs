@@ -31,6 +31,7 @@ fn durations_and_sizes_are_taken_with_and_without_quotes() {
         "drain_timeout: '5m'\nlimits: { body: 1GiB, peek: \"2KiB\" }",
     );
     assert_eq!(config.drain_timeout, Duration::from_secs(300));
+    assert_eq!(config.drain_jitter, Duration::from_secs(10));
     assert_eq!((config.limits.body, config.limits.peek), (1 << 30, 2048));
     let config = good(In::Pool, "timeouts: { connect: 250ms, total: 1d }");
     assert_eq!(config.pools[0].timeouts.connect, Duration::from_millis(250));
@@ -84,6 +85,19 @@ fn transport_is_told_by_the_last_segment() {
         };
         let config = good(In::Route, &text);
         assert_eq!(config.routes[2].transport, transport, "{route}");
+    }
+}
+
+#[test]
+fn the_drain_jitter_is_a_third_of_a_short_drain_unless_it_is_set() {
+    for (text, jitter) in [
+        ("drain_timeout: 3s", 1000),
+        ("drain_timeout: 0s", 0),
+        ("drain_timeout: 3s\ndrain_jitter: 2s", 2000),
+        ("drain_timeout: 3s\ndrain_jitter: 0s", 0),
+    ] {
+        let jitter = Duration::from_millis(jitter);
+        assert_eq!(good(In::Root, text).drain_jitter, jitter, "{text}");
     }
 }
 

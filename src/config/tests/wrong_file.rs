@@ -228,6 +228,11 @@ fn sections_of_the_process_are_checked() {
         (In::Root, "sessions: { max: «1e6» }", "not a whole number"),
         (
             In::Root,
+            "drain_timeout: 2s\ndrain_jitter: «3s»",
+            "more than `drain_timeout` (2s)",
+        ),
+        (
+            In::Root,
             "sessions: { max: 10, max_per_pool: «11» }",
             "more than `max` (10)",
         ),

@@ -93,6 +93,9 @@ pub struct EventNote<'a> {
     /// Its length in bytes, with its line ends and the comments inside of it. A `\n` that arrives
     /// alone after the final `\r` is not counted.
     pub size: u64,
+    /// Where the empty line that ends it begins within the bytes that were fed: another line of the
+    /// event may stand there.
+    pub blank: usize,
     /// Where it ends within the bytes that were fed: the offset of the first byte after it.
     pub end: usize,
 }
@@ -228,7 +231,7 @@ impl SseScan {
             self.after_cr = byte == b'\r' && at + 1 == bytes.len();
             let end = at + 1 + usize::from(is_pair);
             self.block.size += (end - at) as u64;
-            self.line_end(end, on_event);
+            self.line_end(at, end, on_event);
             return end;
         }
         let end = match self.line {
@@ -257,16 +260,17 @@ impl SseScan {
         self.block.size += (end - at) as u64;
         if self.block.size > self.event_bytes_max && !self.block.is_told_large {
             self.block.is_told_large = true;
-            on_event(&self.told(Note::EventTooLarge, end));
+            on_event(&self.told(Note::EventTooLarge, end, end));
         }
         end
     }
 
-    fn told<'a>(&self, note: Note<'a>, end: usize) -> EventNote<'a> {
+    fn told<'a>(&self, note: Note<'a>, blank: usize, end: usize) -> EventNote<'a> {
         EventNote {
             note,
             has_id: self.block.has_id,
             size: self.block.size,
+            blank,
             end,
         }
     }
@@ -352,9 +356,10 @@ impl SseScan {
         }
     }
 
-    fn line_end(&mut self, end: usize, on_event: &mut impl FnMut(&EventNote<'_>)) {
+    /// A line has ended, with bytes from `at` to `end`.
+    fn line_end(&mut self, at: usize, end: usize, on_event: &mut impl FnMut(&EventNote<'_>)) {
         let field = match std::mem::replace(&mut self.line, Line::Start) {
-            Line::Bom(0) | Line::Start => return self.block_end(end, on_event),
+            Line::Bom(0) | Line::Start => return self.block_end(at, end, on_event),
             // Half a byte order mark is the name of a field that nobody knows.
             Line::Bom(_) => {
                 self.block.has_field = true;
@@ -375,7 +380,7 @@ impl SseScan {
     }
 
     /// An empty line: the event is complete.
-    fn block_end(&mut self, end: usize, on_event: &mut impl FnMut(&EventNote<'_>)) {
+    fn block_end(&mut self, at: usize, end: usize, on_event: &mut impl FnMut(&EventNote<'_>)) {
         if self.block.has_field {
             if self.block.has_id {
                 self.ids.block_end();
@@ -386,7 +391,7 @@ impl SseScan {
             }
             let note = self.note();
             let is_endpoint = matches!(note, Note::Endpoint(_));
-            on_event(&self.told(note, end));
+            on_event(&self.told(note, at, end));
             if is_endpoint {
                 self.mode = Mode::Messages;
             }

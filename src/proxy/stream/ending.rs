@@ -9,7 +9,7 @@ use crate::transport::{Downstream, Error};
 
 impl Relay {
     /// What a proper end of the server's stream means.
-    pub(super) fn end_of_server(&self) -> End {
+    pub fn end_of_server(&self) -> End {
         match self.kind {
             Kind::Get => End::Complete,
             Kind::Sse => End::UpstreamLost,
@@ -36,13 +36,16 @@ impl Relay {
     }
 
     /// The events that tell the client what it would otherwise wait for.
-    fn last_words(&mut self, end: End) -> Vec<u8> {
+    pub fn last_words(&mut self, end: End) -> Vec<u8> {
         let mut tail = Vec::new();
         if end == End::Complete || end == End::Resumable {
             return tail;
         }
         if !self.scan.at_boundary() {
             self.scan.poison_partial(&mut tail);
+        }
+        if let Some(lent) = &mut self.lent {
+            lent.drop_open();
         }
         let mut owed = std::mem::take(&mut self.owed);
         if let Some(link) = &self.link {
@@ -52,12 +55,17 @@ impl Relay {
             let message = match (self.kind, end) {
                 // Clients take the result of a listen as the cue to open it again, an error not.
                 (Kind::Listen, _) => listen_result(id),
-                (_, End::Drain) => failure(id, Fault::Draining),
+                (_, End::Drain | End::Withdrawn) => failure(id, Fault::Draining),
                 (_, End::Timeout) => failure(id, Fault::UpstreamTimeout),
                 (_, End::TooLarge) => failure(id, Fault::UpstreamMalformed),
                 _ => failure(id, Fault::UpstreamClosed),
             };
-            write_message_event(&mut tail, &message);
+            let mut event = Vec::with_capacity(message.len() + 96);
+            write_message_event(&mut event, &message);
+            if let Some(lent) = &mut self.lent {
+                lent.last_word(&mut event);
+            }
+            tail.append(&mut event);
         }
         tail
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{assert_refused, assert_unknown, call};
 use crate::support::{Endpoint, Mcp, PATIENCE, Request, Tidegate, eventually, text_of};

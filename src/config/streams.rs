@@ -1,0 +1,30 @@
+//! How event streams are carried, as the program sees it.
+
+use std::time::Duration;
+
+/// How event streams are kept alive and bounded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Streams {
+    /// A comment is sent on a stream that was silent for this long (default 15s).
+    pub keep_alive: Duration,
+    /// How long a client's standing stream is held open, and asked for again, when its server is
+    /// lost (default 60s). `None`: it ends with the server's.
+    pub reconnect: Option<Duration>,
+    /// Longest single event in bytes (default 16MiB).
+    pub max_event: usize,
+    /// Resumability lent to servers that give no event ids (default off).
+    pub resume: Option<Resume>,
+}
+
+/// How much is kept for clients that come back to a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resume {
+    /// Events of one stream (default 256).
+    pub events: usize,
+    /// Bytes of the events of one stream (default 1MiB).
+    pub bytes: usize,
+    /// How long a stream waits for its client, and is kept when it has ended (default 60s).
+    pub keep: Duration,
+    /// Bytes for all streams (default 64MiB).
+    pub memory: usize,
+}
