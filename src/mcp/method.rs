@@ -182,7 +182,8 @@ static TABLE: [Facts; 36] = [
     Facts { name: "logging/setLevel", era: SESSION, ..REPLACE },
     Facts { name: "notifications/cancelled", sender: Sender::Either, ..TELL },
     Facts { name: "notifications/elicitation/complete", ..TOLD },
-    Facts { name: "notifications/initialized", era: SESSION, ..TELL },
+    // Said once too often it changes nothing; lost, it takes the session with it.
+    Facts { name: "notifications/initialized", era: SESSION, retry: Retry::SameEndpointOnce, ..TELL },
     Facts { name: "notifications/message", era: None, ..TOLD },
     Facts { name: "notifications/progress", sender: Sender::Either, ..TELL },
     Facts { name: "notifications/prompts/list_changed", era: None, ..TOLD },
@@ -252,11 +253,11 @@ mod tests {
             ),
             (
                 Retry::BeforeSend,
-                "tools/call tasks/result notifications/cancelled notifications/initialized notifications/progress notifications/roots/list_changed",
+                "tools/call tasks/result notifications/cancelled notifications/progress notifications/roots/list_changed",
             ),
             (
                 Retry::SameEndpointOnce,
-                "tasks/update tasks/cancel logging/setLevel resources/subscribe resources/unsubscribe",
+                "notifications/initialized tasks/update tasks/cancel logging/setLevel resources/subscribe resources/unsubscribe",
             ),
             (
                 Retry::Never,

@@ -78,6 +78,8 @@ pub struct Endpoint {
     admin: AtomicU8,
     /// Raised by the request path, lowered by whoever runs the checks.
     suspected: AtomicBool,
+    /// The last call to it found nobody there.
+    unreachable: AtomicBool,
     /// Is there something in `closing`? Streams ask for nothing more, as long as there is not.
     closes: AtomicBool,
     /// When what is open on it ends. Written by whoever drains it.
@@ -126,6 +128,7 @@ impl Endpoint {
             health: AtomicU8::new(spec.health as u8),
             admin: AtomicU8::new(Admin::Up as u8),
             suspected: AtomicBool::new(false),
+            unreachable: AtomicBool::new(false),
             closes: AtomicBool::new(false),
             closing: Mutex::new(None),
             facts: Facts::default(),
@@ -188,6 +191,19 @@ impl Endpoint {
     /// What the checks say.
     pub fn health(&self) -> HealthState {
         HealthState::from_u8(self.health.load(Relaxed))
+    }
+
+    /// Has the last call found nobody there? Then it is about to be down, or is being restarted.
+    pub fn is_unreachable(&self) -> bool {
+        self.unreachable.load(Relaxed)
+    }
+
+    /// Notes whether a call could connect.
+    pub fn note_reached(&self, reached: bool) {
+        // Written only where it changes: all threads read it.
+        if self.is_unreachable() == reached {
+            self.unreachable.store(!reached, Relaxed);
+        }
     }
 
     /// Publishes what the checks say. Going down forgets the facts.

@@ -66,13 +66,20 @@ pub async fn forward<D: Downstream>(
     aim: &Aim,
 ) -> Result<Reply, Fault> {
     let mut tried: Vec<u64> = Vec::new();
-    let mut attempts = 0;
+    let (mut attempts, mut stales) = (0, 0);
     let mut last = None;
+    // Whose idle connection broke under the call, so that it is asked on a new one.
+    let mut again: Option<Arc<Endpoint>> = None;
     loop {
         let now = worker.shared.moment(Instant::now());
-        let endpoint = match aim {
-            Aim::Bound(bound) => Arc::clone(&bound.endpoint),
-            Aim::Any { need, key } => {
+        let lane = match again {
+            Some(_) => Lane::New,
+            None => Lane::Any,
+        };
+        let endpoint = match (again.take(), aim) {
+            (Some(endpoint), _) => endpoint,
+            (None, Aim::Bound(bound)) => Arc::clone(&bound.endpoint),
+            (None, Aim::Any { need, key }) => {
                 let context = PickContext {
                     key: *key,
                     exclude: &tried,
@@ -100,7 +107,7 @@ pub async fn forward<D: Downstream>(
         }
         ctx.endpoint = Some(endpoint.id());
         let whole = call.body.ended;
-        let failed = match attempt(worker, down, ctx, pool, call, aim, &endpoint).await {
+        let failed = match attempt(worker, down, ctx, pool, call, aim, &endpoint, lane).await {
             Ok((up, instead)) => {
                 if let Some(other) = instead {
                     ctx.endpoint = Some(other.endpoint().id());
@@ -115,15 +122,22 @@ pub async fn forward<D: Downstream>(
             }
             Err(failed) => failed,
         };
-        let said = outcome::of_fault(failed.fault);
-        outcome::report(&worker.shared, pool, &mut permit, said);
+        let whole = whole || failed.stage == Stage::Connect;
+        let safety = safety(pool, call, ctx);
+        // Says more about the connection than about the endpoint, and other idle ones of it may be no
+        // better: so it is no attempt where another one can be made, on a new connection.
+        let stale = failed.stage == Stage::Sent { reused: true };
+        stales += u32::from(stale);
+        let may = retry::may(safety, failed.stage, whole, bound, attempts - stales);
+        if !(stale && may) {
+            let said = outcome::of_fault(failed.fault);
+            outcome::report(&worker.shared, pool, &mut permit, said);
+        }
         drop(permit);
         if failed.stage == Stage::Connect {
             worker.shared.chores.suspect(&endpoint);
         }
-        let whole = whole || failed.stage == Stage::Connect;
-        let safety = safety(pool, call, ctx);
-        if !retry::may(safety, failed.stage, whole, bound, attempts) {
+        if !may {
             return Err(failed.fault);
         }
         if !retry::is_free(failed.stage, attempts) && !pool.may_retry(now) {
@@ -131,7 +145,9 @@ pub async fn forward<D: Downstream>(
             return Err(failed.fault);
         }
         last = Some(failed.fault);
-        if bound {
+        if stale {
+            again = Some(endpoint);
+        } else if bound {
             tokio::time::sleep(SAME_ENDPOINT_PAUSE).await;
         } else {
             tried.push(endpoint.id());
@@ -149,6 +165,15 @@ fn safety(pool: &PoolState, call: &Call, ctx: &Ctx) -> Retry {
     }
 }
 
+/// Which connection an attempt may be made on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lane {
+    /// One that lay idle, if there is one.
+    Any,
+    /// One that is made for it.
+    New,
+}
+
 async fn attempt<D: Downstream>(
     worker: &Worker,
     down: &mut D,
@@ -157,6 +182,7 @@ async fn attempt<D: Downstream>(
     call: &mut Call,
     aim: &Aim,
     endpoint: &Arc<Endpoint>,
+    lane: Lane,
 ) -> Result<(Up, Option<CallPermit>), Failed> {
     let before = |fault| Failed {
         fault,
@@ -164,9 +190,12 @@ async fn attempt<D: Downstream>(
     };
     let address = endpoint.address().ok_or_else(|| before(Fault::Connect))?;
     let dialed = pool.target(endpoint.id(), address);
-    let (target, authority) = dialed.ok_or_else(|| before(Fault::Connect))?;
+    let (mut target, authority) = dialed.ok_or_else(|| before(Fault::Connect))?;
+    target.reuse = lane == Lane::Any;
     let dialing = worker.dialer.open(target, Some(down.alarm()));
-    let mut up = dialing.await.map_err(|error| {
+    let dialed = dialing.await;
+    endpoint.note_reached(dialed.is_ok());
+    let mut up = dialed.map_err(|error| {
         log::debug!(pool = pool.pool.name(), endpoint = endpoint.name(); "cannot connect: {error}");
         before(Fault::Connect)
     })?;

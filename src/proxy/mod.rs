@@ -61,10 +61,11 @@ pub mod tunnel;
 pub mod watch;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::config::Transport;
 use crate::mcp::HttpMethod;
+use crate::pool::HealthState;
 use crate::route::RouteId;
 use crate::telemetry::{self, SessionEnd};
 use crate::transport::dial::Dialer;
@@ -79,6 +80,12 @@ use intake::Admitted;
 use memo::Memo;
 use state::{PoolState, Shared};
 use streaming::{Begun, Streaming};
+
+/// How long a call waits to know whether its server is down. Checks come faster where a connection was
+/// refused, so few intervals are longer.
+const DECIDED_WITHIN: Duration = Duration::from_secs(5);
+/// How often it looks.
+const DECIDED_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the requests of one thread share: the process's state and the thread's own connections.
 pub struct Worker {
@@ -217,7 +224,15 @@ async fn send<D: Downstream>(
     call: &mut Call,
     aim: &mut Aim,
 ) -> Result<Reply, Fault> {
-    let reply = forward::forward(worker, down, ctx, pool, call, aim).await?;
+    let mut sent = forward::forward(worker, down, ctx, pool, call, aim).await;
+    if let Aim::Bound(bound) = &*aim
+        && is_undecided(&sent, call, bound)
+        && recovery::is_possible(&worker.shared, pool, &bound.known)
+    {
+        // Boxed, as what follows.
+        sent = Box::pin(once_decided(worker, down, ctx, pool, call, aim)).await;
+    }
+    let reply = sent?;
     let Aim::Bound(bound) = aim else {
         return Ok(reply);
     };
@@ -231,6 +246,43 @@ async fn send<D: Downstream>(
     drop(reply);
     found_again(worker, down, pool, call, bound).await?;
     forward::forward(worker, down, ctx, pool, call, aim).await
+}
+
+/// Waits until it is known what became of a server that cannot be reached: its checks find it down,
+/// and the session is begun again elsewhere, or it is back. The call was not sent yet.
+async fn once_decided<D: Downstream>(
+    worker: &Worker,
+    down: &mut D,
+    ctx: &mut Ctx,
+    pool: &Arc<PoolState>,
+    call: &mut Call,
+    aim: &mut Aim,
+) -> Result<Reply, Fault> {
+    let until = Instant::now() + DECIDED_WITHIN;
+    loop {
+        tokio::time::sleep(DECIDED_PAUSE).await;
+        if let Aim::Bound(bound) = aim
+            && bound.endpoint.health() == HealthState::Down
+        {
+            found_again(worker, down, pool, call, bound).await?;
+        }
+        let sent = forward::forward(worker, down, ctx, pool, call, aim).await;
+        let undecided = matches!(&*aim, Aim::Bound(bound) if is_undecided(&sent, call, bound));
+        if !undecided || Instant::now() >= until {
+            return sent;
+        }
+    }
+}
+
+/// Was the call not sent because nobody is there? The failures of others may have opened the breaker.
+/// And a stream that has not begun loses nothing when it is asked for again.
+fn is_undecided(sent: &Result<Reply, Fault>, call: &Call, bound: &Bound) -> bool {
+    match sent {
+        Err(Fault::Connect) => true,
+        Err(Fault::UpstreamClosed) => call.http == HttpMethod::Get,
+        Err(Fault::Tripped(_)) => bound.endpoint.is_unreachable(),
+        _ => false,
+    }
 }
 
 /// Begins a lost session again before its request is sent.

@@ -1,6 +1,8 @@
 //! Servers that fail before they have answered: the client gets a status and a JSON-RPC error with
 //! the id that it sent, on a connection that it can go on using, and nothing is done twice.
 
+use std::collections::HashSet;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -146,7 +148,7 @@ async fn a_failure_reaches_http2_clients_the_same_way() {
 async fn what_has_no_id_is_answered_too() {
     let a = Endpoint::start("a").await;
     let (_gate, client, session) = hasty(&a).await;
-    let note = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
+    let note = json!({"jsonrpc": "2.0", "method": "notifications/roots/list_changed"});
     let answer = json!({"jsonrpc": "2.0", "id": 3, "result": {}});
     for message in [note, answer] {
         a.fault_next(1, Fault::ResetBeforeHead);
@@ -425,6 +427,43 @@ async fn a_connection_that_the_server_has_closed_fails_no_call() {
         a.until("it has closed", |a| a.connections_open() == 0)
             .await;
     }
+}
+
+/// Servers close idle connections at the moment that they are used as well, all of them at once when
+/// they have been idle for as long. A read must not be lost, and finds an open one where all are closed.
+#[tokio::test]
+async fn idle_connections_that_close_as_they_are_used_lose_no_read() {
+    let a = Endpoint::start("a").await;
+    let gate = Tidegate::build(&[&a]).config("threads: 1").start().await;
+    let client = gate.client();
+    let session = client.initialize().await;
+    // Together, so that there are as many idle connections afterwards.
+    a.fault_next(4, Fault::StallBeforeHead);
+    let call = || client.modern_call("whoami", json!({}));
+    tokio::join!(call(), call(), call(), call(), async {
+        a.until("all have arrived", |a| a.in_flight() == 4).await;
+        a.heal();
+    });
+    let (opened, fired) = (a.connections_accepted(), a.faults_fired());
+    let served: Mutex<HashSet<usize>> = Mutex::new((1..=opened).collect());
+    a.fault_when(Fault::ResetBeforeHead, move |request| {
+        !served
+            .lock()
+            .expect("no holder panics")
+            .insert(request.connection)
+    });
+    for id in 0..2 {
+        let list = Outgoing::stateless(&json!(id), "tools/list", None, Value::Null);
+        assert_eq!(client.send(list).await.status, 200, "without a session");
+        let mut answer = client.rpc(&session, "ping", json!({})).await;
+        let message = answer.json().await;
+        assert_eq!(answer.status, 200, "in a session: {message}");
+    }
+    assert_eq!(
+        a.faults_fired() - fired,
+        4,
+        "each has met an idle one first"
+    );
 }
 
 #[tokio::test]

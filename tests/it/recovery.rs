@@ -120,6 +120,53 @@ async fn a_session_goes_on_where_another_server_is() {
     assert_eq!(b.sessions().len(), on_b - 1);
 }
 
+/// Between the end of a server and the checks that find it down its sessions need not be told.
+#[tokio::test]
+async fn a_call_that_cannot_be_sent_waits_until_its_session_goes_on() {
+    let (a, b) = (
+        Endpoint::named("a").session_only().start().await,
+        Endpoint::named("b").session_only().start().await,
+    );
+    let gate = in_front_of(&[&a, &b]).await;
+    let client = gate.client();
+    let [session, _] = one_on_each(&gate).await;
+    a.kill().await;
+    // Nobody has noticed yet, and a tool call may wait as well: no server has seen it.
+    let mut answer = client.start_call(&session, "counter", json!({})).await;
+    assert_eq!(
+        (answer.status, text_of(&answer.json().await).as_str()),
+        (200, "1")
+    );
+    assert_eq!(
+        b.calls("tools/call")
+            .iter()
+            .filter(|r| r.tool() == Some("counter"))
+            .count(),
+        1
+    );
+}
+
+/// Some servers hold the head of a stream back until there is an event.
+#[tokio::test]
+async fn a_stream_that_has_not_begun_goes_on_too() {
+    let (a, b) = (
+        Endpoint::named("a").session_only().start().await,
+        Endpoint::named("b").session_only().start().await,
+    );
+    let gate = in_front_of(&[&a, &b]).await;
+    let [session, _] = one_on_each(&gate).await;
+    a.fault_next_when(1, Fault::StallBeforeHead, |r| r.method == "GET");
+    let opening = {
+        let (client, session) = (gate.client(), session.clone());
+        tokio::spawn(async move { client.get_stream(&session, None).await })
+    };
+    a.request(|r| r.method == "GET").await;
+    a.kill().await;
+    let stream = opening.await.unwrap();
+    assert_eq!((stream.status, stream.is_stream()), (200, true));
+    assert!(b.requests().iter().any(|r| r.method == "GET"));
+}
+
 #[tokio::test]
 async fn a_server_that_has_forgotten_its_sessions_is_told_of_them_again() {
     let a = Endpoint::named("a").session_only().start().await;

@@ -15,7 +15,7 @@ INTERVAL, RISE, FALL = 1.0, 2, 3
 class Gate(Tidegate):
     """Tidegate with quick checks. It can be killed and started again as it was."""
 
-    def __init__(self, work, binary, endpoints, key=None, drain="10s", interval=INTERVAL):
+    def __init__(self, work, binary, endpoints, key=None, drain="10s", interval=INTERVAL, pool=None, log=True):
         self.work, self.binary = work, binary
         self.port, self.admin = free_ports(2)
         state = work.file("state")
@@ -30,6 +30,7 @@ class Gate(Tidegate):
             "ejection": "off",
             "breaker": "off",
             "health": {"interval": f"{interval * 1000:.0f}ms", "timeout": "2s", "rise": RISE, "fall": FALL},
+            **(pool or {}),
         }
         # JSON is YAML.
         config = {
@@ -40,7 +41,7 @@ class Gate(Tidegate):
             "admin": {"bind": f"127.0.0.1:{self.admin}"},
             "state_dir": str(state),
             "drain_timeout": drain,
-            "log": {"access": str(self.log)},
+            "log": {"access": str(self.log) if log else "off"},
         }
         self.config.write_text(json.dumps(config, indent=1))
         self.url = f"http://127.0.0.1:{self.port}/mcp"
@@ -69,11 +70,16 @@ class Gate(Tidegate):
         """Waits until the checks say that so many copies are up."""
         end = time.monotonic() + harness.BUDGET.cut(seconds)
         while time.monotonic() < end:
-            found = re.findall(r"^tidegate_endpoint_up\{.*\} 1$", get(f"http://127.0.0.1:{self.admin}/metrics"), re.M)
+            found = [up for up in self.gauges("tidegate_endpoint_up") if up == 1]
             if len(found) == count:
                 return
             time.sleep(0.05)
         raise Failed(f"{len(found)} copies are up after {seconds} s, not {count}")
+
+    def gauges(self, family):
+        """The values of all samples of a metric."""
+        text = get(f"http://127.0.0.1:{self.admin}/metrics")
+        return [float(value) for value in re.findall(rf"^{family}(?:\{{.*\}})? (\S+)$", text, re.M)]
 
     def doubts(self):
         return ""

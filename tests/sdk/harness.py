@@ -27,6 +27,7 @@ SERVERS = {
     "py": [PYTHON, "server_py.py"],
     "sse": [PYTHON, "server_py_sse.py"],
     "ws": [PYTHON_1, "server_py_ws.py"],
+    "scripted": [sys.executable, "scripted.py"],
 }
 
 # A slow machine may need a while to start three Python servers at once.

@@ -6,6 +6,7 @@
   run.py diff DIRECT.json THROUGH.json
   run.py clients --copies 3 --tidegate PATH [--via h2]
   run.py faults --tidegate PATH [--server py] [--only "3 killed"] [--via h2]
+  run.py chaos --tidegate PATH [--full] [--only "1 killed"] [--loadtest PATH [--base PATH]]
   run.py all --tidegate PATH [--quick | --full]
 
 Run setup.sh first.
@@ -22,8 +23,11 @@ import sys
 import threading
 import time
 
+import chaos
+import cost
 import faults
 import harness
+import matrix
 from chain import Chain
 from harness import CONFORMANCE, NODE, PYTHON, Broken, Budget, Failed, Servers, Tidegate, Work, last_json, run
 
@@ -269,6 +273,22 @@ def command_faults(args, work):
     return tally.report()
 
 
+def chaos_rows(tally, args, work, short, only=""):
+    """The rows of `chaos`, few at a time, because they measure time."""
+    rows = chaos.jobs(work, tidegate_path(args), tally.count, short, only)
+    tally.take_rows(rows, 2)
+    tally.take_rows(matrix.jobs(work, tidegate_path(args), tally.count, short, only), 2)
+
+
+def command_chaos(args, work):
+    tally = Tally()
+    if args.loadtest:
+        tally.take_rows(cost.jobs(work, tidegate_path(args), tally.count, args.loadtest, args.base, *((12, 8) if args.full else (10, 3))), 1)
+    else:
+        chaos_rows(tally, args, work, not args.full, args.only)
+    return tally.report()
+
+
 # All
 
 
@@ -286,9 +306,9 @@ class Tally:
             list(pool.map(lambda job: self.one(*job), jobs))
         return self
 
-    def take_rows(self, jobs):
+    def take_rows(self, jobs, rows=ROWS):
         """Each job is a function that counts its own verdicts."""
-        with concurrent.futures.ThreadPoolExecutor(ROWS) as pool:
+        with concurrent.futures.ThreadPoolExecutor(rows) as pool:
             list(pool.map(lambda job: job(), jobs))
         return self
 
@@ -377,6 +397,7 @@ def command_all(args, work):
         )  # fmt: skip
         tally.take(client_jobs(work, args, via, f", {told}, 3 copies"))
     tally.take_rows(faults.jobs(work, tidegate_path(args), tally.count))
+    chaos_rows(tally, args, work, short=True)
     servers = ("ts", "py") if args.full else () if args.quick else ("py",)
     tally.take_rows(faults.jobs(work, tidegate_path(args), tally.count, servers, h2=True))
     return tally.report()
@@ -418,6 +439,12 @@ def main():
     one.add_argument("--server", choices=("", "ts", "py"), default="", help="with copies of this server only")
     one.add_argument("--only", default="", help="rows whose name holds this only")
     one.add_argument("--via", choices=("tidegate", "h2"), default="tidegate")
+
+    one = command("chaos", command_chaos, "many sessions while servers are killed, flap, and answer as no server should")
+    one.add_argument("--full", action="store_true", help="for many minutes (give a --budget), not for one")
+    one.add_argument("--only", default="", help="rows whose name holds this only")
+    one.add_argument("--loadtest", help="path of the program `loadtest`: compare CPU per call with and without ejection, breaker and slow start")
+    one.add_argument("--base", help="path of an older Tidegate, to be compared as well")
 
     one = command("all", command_all, "everything")
     one.add_argument("--quick", action="store_true", help="fewer combinations and sessions")

@@ -307,6 +307,7 @@ def main():
     )
     parser.add_argument("--no-events", action="store_true", help="no event store: no event ids, no resuming")
     parser.add_argument("--json", action="store_true", help="JSON replies instead of streams")
+    parser.add_argument("--keep-alive", type=float, default=5000, help="milliseconds until an unused connection is closed")
     args = parser.parse_args()
 
     fixture = Fixture(args.name, [port for port in args.peers.split(",") if port], args.state_key)
@@ -330,7 +331,7 @@ def main():
     )
     listener = socket.create_server(("127.0.0.1", args.port), backlog=2048)
     print(f"listening {listener.getsockname()[1]}", flush=True)
-    config = uvicorn.Config(app, log_level="error", access_log=False, timeout_graceful_shutdown=1)
+    config = uvicorn.Config(app, log_level="error", access_log=False, timeout_graceful_shutdown=1, timeout_keep_alive=args.keep_alive / 1000)
     uvicorn.Server(config).run(sockets=[listener])
 
 

@@ -8,6 +8,7 @@
 //   --state-key KEY     seals the state of multi-round-trip calls; all replicas share one by default
 //   --no-events         no event store, so no event ids and no resuming
 //   --json              JSON replies in the session era
+//   --keep-alive MS     until an unused connection is closed
 
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
@@ -29,6 +30,7 @@ const { values: args } = parseArgs({ options: {
     'state-key': { type: 'string' },
     'no-events': { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
+    'keep-alive': { type: 'string', default: '5000' },
 } });
 const fixture = JSON.parse(readFileSync(new URL('fixture.json', import.meta.url)));
 const peers = args.peers.split(',').filter(Boolean);
@@ -250,4 +252,7 @@ const http = createServer((req, res) => {
         res.writeHead(404).end();
     }
 });
+http.keepAliveTimeout = Number(args['keep-alive']);
+// Newer ones wait longer than they say.
+http.keepAliveTimeoutBuffer = 0;
 http.listen(Number(args.port), '127.0.0.1', () => console.log(`listening ${http.address().port}`));
