@@ -16,6 +16,8 @@ use super::facts::Facts;
 use super::guard::Guard;
 use super::health::HealthState;
 use super::parting::Parting;
+use super::places::Places;
+use super::queue::Place;
 
 /// Greatest weight; a greater one is taken for this.
 pub const WEIGHT_MAX: u32 = 65_535;
@@ -86,6 +88,8 @@ pub struct Endpoint {
     pub facts: Facts,
     /// What calls have shown of it.
     pub guard: Guard,
+    /// How many calls it may have in flight.
+    pub places: Places,
     counters: Counters,
 }
 
@@ -130,6 +134,7 @@ impl Endpoint {
             closing: Mutex::new(None),
             facts: Facts::default(),
             guard: Guard::default(),
+            places: Places::default(),
             counters: Counters::default(),
         })
     }
@@ -260,6 +265,7 @@ impl Endpoint {
         CallPermit {
             endpoint: Arc::clone(self),
             trial: None,
+            place: None,
         }
     }
 
@@ -324,6 +330,8 @@ pub struct CallPermit {
     endpoint: Arc<Endpoint>,
     /// The permit of the breaker, until it is told what came of the call.
     trial: Option<TrialId>,
+    /// One of the endpoint's places, if those are counted and the call takes one.
+    place: Option<Place>,
 }
 
 impl CallPermit {
@@ -335,6 +343,16 @@ impl CallPermit {
     /// The permit of the breaker, if there is one.
     pub(super) fn take_trial(&mut self) -> Option<TrialId> {
         self.trial.take()
+    }
+
+    /// Holds a place for as long as the call is in flight.
+    pub fn hold(&mut self, place: Option<Place>) {
+        self.place = place;
+    }
+
+    /// The place, for a call that goes on without its exchange.
+    pub fn take_place(&mut self) -> Option<Place> {
+        self.place.take()
     }
 }
 
