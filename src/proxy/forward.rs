@@ -16,9 +16,10 @@ use super::hedge;
 use super::outcome::{self, Timed};
 use super::retry::{self, Stage};
 use super::state::PoolState;
+use super::waiting;
 use super::watch::Watch;
 use crate::mcp::{Class, HttpMethod, Retry};
-use crate::pool::{CallPermit, Endpoint, PickContext};
+use crate::pool::{CallPermit, Endpoint};
 use crate::session::IdKind;
 use crate::telemetry::{self, RetryOutcome};
 use crate::transport::dial::Up;
@@ -69,20 +70,13 @@ pub async fn forward<D: Downstream>(
     let mut attempts = 0;
     let mut last = None;
     loop {
+        let placed = waiting::place(&worker.shared, down, pool, call, aim, &tried).await;
+        let (endpoint, place) = placed.map_err(|fault| match fault {
+            Fault::ClientGone | Fault::Draining => fault,
+            // Why it failed before says more than that there is no other.
+            _ => last.unwrap_or(fault),
+        })?;
         let now = worker.shared.moment(Instant::now());
-        let endpoint = match aim {
-            Aim::Bound(bound) => Arc::clone(&bound.endpoint),
-            Aim::Any { need, key } => {
-                let context = PickContext {
-                    key: *key,
-                    exclude: &tried,
-                    need: *need,
-                    now,
-                };
-                let picked = pool.pool.pick(&context, &mut fastrand::Rng::new());
-                picked.map_err(|reason| last.unwrap_or_else(|| reason.into()))?
-            }
-        };
         let bound = matches!(aim, Aim::Bound(_));
         let mut permit = match pool.pool.enter(&endpoint, now) {
             Ok(permit) => permit,
@@ -94,6 +88,7 @@ pub async fn forward<D: Downstream>(
                 continue;
             }
         };
+        permit.hold(place);
         attempts += 1;
         if attempts == 1 {
             pool.count_call(now);

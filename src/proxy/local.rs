@@ -46,6 +46,10 @@ pub async fn refuse<D: Downstream>(down: &mut D, ctx: &mut Ctx, fault: Fault) {
     if let Some((name, value)) = row.field {
         set.push((name, value.as_bytes()));
     }
+    let retry_after = fault.retry_after().map(|seconds| seconds.to_string());
+    if let Some(seconds) = &retry_after {
+        set.push(("retry-after", seconds.as_bytes()));
+    }
     if !down.body_ended() || fault == Fault::BodyTooLarge {
         // The rest of the body is not read, so the connection has no next request. Where all of a
         // body that is too long has come after all, that is chance, and not to be relied on.
@@ -71,8 +75,13 @@ pub fn bare(fault: Fault) -> Vec<u8> {
     let reason = status
         .and_then(|status| status.canonical_reason())
         .unwrap_or_default();
+    let retry_after = match (fault.retry_after(), row.field) {
+        (Some(seconds), _) => format!("retry-after: {seconds}\r\n"),
+        (None, Some((name, value))) => format!("{name}: {value}\r\n"),
+        (None, None) => String::new(),
+    };
     let mut bytes = format!(
-        "HTTP/1.1 {} {reason}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        "HTTP/1.1 {} {reason}\r\ncontent-type: application/json\r\n{retry_after}content-length: {}\r\nconnection: close\r\n\r\n",
         row.status,
         body.len()
     )
