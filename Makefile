@@ -46,7 +46,7 @@ peers: ## Real SDK servers and clients, and the official conformance suite, dire
 	tests/sdk/run.py all --tidegate target/debug/tidegate
 
 bench: setup ## Times of the parts and of a whole call, in a few minutes (see benches/README.md)
-	$(CARGO) bench --bench parse --bench session --bench pick --bench inproc -- --warm-up-time 0.5 --measurement-time 2 --noplot --discard-baseline
+	$(CARGO) bench --bench parse --bench session --bench pick --bench limit --bench inproc -- --warm-up-time 0.5 --measurement-time 2 --noplot --discard-baseline
 
 bench-instructions: setup ## Instructions that the parts take, counted by Valgrind
 	benches/instructions.sh

@@ -10,12 +10,14 @@
 //! - [`transport`]: bytes in, bytes out, behind two small traits.
 //! - [`route`], [`session`], [`pool`], [`telemetry`]: which pool, whose session, which endpoint,
 //!   what happened. None of them knows the others.
+//! - [`limit`]: rates, and numbers at once.
 //! - [`config`]: the words an operator writes, and their meaning.
 //! - [`mcp`]: the protocol as pure functions and small state machines.
 
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod limit;
 pub mod mcp;
 pub mod pool;
 pub mod proxy;

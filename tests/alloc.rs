@@ -149,6 +149,11 @@ fn allocations(kind: Kind, access: &str) -> u64 {
 
 /// The same where the pool balances like this.
 fn allocations_in(kind: Kind, access: &str, balance: &str) -> u64 {
+    allocations_under(kind, access, balance, "", "")
+}
+
+/// The same with further keys of the route and of the endpoint.
+fn allocations_under(kind: Kind, access: &str, balance: &str, route: &str, endpoint: &str) -> u64 {
     let server = server();
     let state = tempfile::tempdir().unwrap();
     let log = state.path().join("access.log");
@@ -158,7 +163,7 @@ fn allocations_in(kind: Kind, access: &str, balance: &str) -> u64 {
         access.to_owned()
     };
     let text = format!(
-        "listeners: [{{ bind: 127.0.0.1:0 }}]\nroutes: [{{ path: /mcp, pool: a }}]\npools: {{ a: {{ endpoints: [\"{server}\"], balance: {balance} }} }}\nlog: {{ access: \"{access}\" }}\nstate_dir: {}\n",
+        "listeners: [{{ bind: 127.0.0.1:0 }}]\nroutes: [{{ path: /mcp, pool: a{route} }}]\npools: {{ a: {{ endpoints: [{{ address: \"{server}\"{endpoint} }}], balance: {balance} }} }}\nlog: {{ access: \"{access}\" }}\nstate_dir: {}\n",
         state.path().display()
     );
     let config = tidegate::config::parse("test", &text).unwrap();
@@ -204,6 +209,15 @@ fn a_stateless_call_allocates_nothing() {
 fn a_session_call_allocates_nothing() {
     assert_eq!(allocations(Kind::Session, "off"), 0);
     assert_eq!(allocations(Kind::Session, "file"), 0, "with the access log");
+}
+
+#[test]
+fn a_call_under_limits_allocates_nothing() {
+    let rate = ", rate: { per_client: 1000000/s, total: 1000000/s }";
+    for kind in [Kind::Stateless, Kind::Session] {
+        let counted = allocations_under(kind, "off", "least_load", rate, ", max_in_flight: 8");
+        assert_eq!(counted, 0, "{kind:?}");
+    }
 }
 
 #[test]

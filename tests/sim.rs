@@ -1,5 +1,6 @@
 //! Random histories of the pure cores, by seed: the session table, the balancer, the health
-//! checks, ejection, breakers, slow start, the events kept for clients that come back.
+//! checks, ejection, breakers, slow start, the queue for places, token buckets, the events kept for
+//! clients that come back.
 //!
 //! Each simulation runs a core and a naive model of it side by side through a few hundred random
 //! steps and compares after every one. Time and randomness come from the seed, so a failure comes
@@ -23,8 +24,12 @@ mod breaker;
 mod ejection;
 #[path = "sim/health.rs"]
 mod health;
+#[path = "sim/limit.rs"]
+mod limit;
 #[path = "sim/peak.rs"]
 mod peak;
+#[path = "sim/queue.rs"]
+mod queue;
 #[path = "sim/ramp.rs"]
 mod ramp;
 #[path = "sim/resume.rs"]

@@ -20,6 +20,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "proxy",
             "transport",
             "session",
+            "limit",
             "pool",
             "telemetry",
             "config",
@@ -33,6 +34,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "transport",
             "route",
             "session",
+            "limit",
             "pool",
             "telemetry",
             "config",
@@ -42,6 +44,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("transport", &[]),
     ("route", &["config"]),
     ("session", &[]),
+    ("limit", &[]),
     ("pool", &[]),
     ("telemetry", &[]),
     ("config", &["mcp"]),
@@ -52,7 +55,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 const PINGORA_TOO: &[&str] = &["proxy/plain.rs"];
 
 /// Modules that are arithmetic: no clock, no runtime, no sockets. `session/keys.rs` reads files.
-const PURE: &[&str] = &["mcp", "pool", "session", "route", "config"];
+const PURE: &[&str] = &["mcp", "pool", "limit", "session", "route", "config"];
 
 const FILE_LINES_MAX: usize = 500;
 

@@ -62,6 +62,8 @@ pub(super) enum Kind {
     DurationOrOff(&'static str, &'static str),
     /// A whole number of percent within bounds, both included.
     Percent(u64, u64),
+    /// A number in a second, a minute or an hour.
+    Rate,
     /// A size within bounds, both included.
     Size(&'static str, &'static str),
     /// One of these words.
@@ -96,6 +98,7 @@ impl Kind {
             | Self::Duration(..)
             | Self::DurationOrOff(..)
             | Self::Percent(..)
+            | Self::Rate
             | Self::Size(..)
             | Self::Choice(_)
             | Self::Texts(_) => None,

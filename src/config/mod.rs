@@ -25,6 +25,7 @@ mod check;
 mod fields;
 mod identity;
 mod keys;
+mod limit;
 mod load;
 mod model;
 mod node;
@@ -40,6 +41,7 @@ mod units;
 mod tests;
 
 pub use identity::Identity;
+pub use limit::{Queue, Rate, RouteRate, ToolLimit};
 pub use model::{
     AccessLog, Admin, Balance, Check, Config, Endpoint, Eras, HashOn, Health, HostPort, HostRule,
     Level, Limits, Listener, Log, OnEndpointLoss, Origins, PathRule, Pool, PoolId, PoolKind, Route,

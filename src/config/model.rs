@@ -15,6 +15,7 @@ use http::HeaderName;
 
 use super::Problem;
 use super::identity::Identity;
+use super::limit::{Queue, RouteRate, ToolLimit};
 use super::protect::{Breaker, Ejection, Retries};
 use super::streams::Streams;
 
@@ -80,6 +81,8 @@ pub struct Listener {
     pub bind: SocketAddr,
     /// Open connections at once (default 20000); one over it is closed at once.
     pub max_connections: usize,
+    /// The same for one client; `None` is no limit of its own.
+    pub max_connections_per_client: Option<u32>,
     /// TLS, if it is spoken here; then nothing else is.
     pub tls: Option<Tls>,
 }
@@ -108,6 +111,8 @@ pub struct Route {
     pub transport: Transport,
     /// Which values of the `Origin` header are let in.
     pub origins: Origins,
+    /// How many requests it takes; `None` is any number.
+    pub rate: Option<RouteRate>,
 }
 
 /// Which hosts a route answers for. Names are lower case and hold no port.
@@ -223,6 +228,10 @@ pub struct Pool {
     /// How long an unused connection to an endpoint is kept (default 4s, below the 5s after which
     /// many servers close it from their side).
     pub keep_alive: Duration,
+    /// What becomes of calls for which no endpoint has a place.
+    pub queue: Queue,
+    /// How often its tools may be called, in file order. Empty on a plain HTTP pool.
+    pub tools: Vec<ToolLimit>,
 }
 
 /// What the endpoints of a pool speak.
@@ -294,6 +303,8 @@ pub struct Endpoint {
     pub state: State,
     /// Speaks HTTP/2 without TLS, known beforehand (RFC 9113, section 3.3).
     pub http2: bool,
+    /// Calls in flight at once; `None` is any number.
+    pub max_in_flight: Option<u32>,
 }
 
 /// What the operator wants of an endpoint.
@@ -402,6 +413,8 @@ pub struct Sessions {
     pub max: usize,
     /// Sessions of one pool in the table at once, never above `max` (default: the same as `max`).
     pub max_per_pool: usize,
+    /// Sessions that one client has opened in this process and not ended; `None` is any number.
+    pub max_per_client: Option<u32>,
     /// Bytes for what it takes to begin lost sessions again, over all pools (default 64MiB).
     pub recovery_memory: usize,
 }

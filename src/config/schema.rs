@@ -10,6 +10,7 @@ use super::table::ROOT;
 
 const DURATION: &str = "^[0-9]+ ?(ms|s|m|h|d)$";
 const PERCENT: &str = "^[0-9]+ ?%$";
+const RATE: &str = "^[0-9]+ ?/ ?[smh]$";
 const SIZE: &str = "^[0-9]+ ?(B|KiB|MiB|GiB|KB|MB|GB)$";
 
 /// The JSON Schema of the configuration file, as text that ends with a newline.
@@ -65,6 +66,10 @@ fn describe(key: &Key) -> String {
         Kind::DurationOrOff(min, max) => format!("{} From {min} to {max}, or off.", key.about),
         Kind::Percent(min, max) => format!("{} From {min}% to {max}%.", key.about),
         Kind::Size(min, max) => format!("{} From {min} to {max}.", key.about),
+        Kind::Rate => format!(
+            "{} A number in a second, minute or hour: 50/s, 10/m, 100/h.",
+            key.about
+        ),
         _ => key.about.to_owned(),
     }
 }
@@ -82,6 +87,7 @@ fn kind(kind: &Kind) -> Value {
             "anyOf": [{ "type": "string", "pattern": DURATION }, off()],
         }),
         Kind::Percent(..) => json!({ "type": "string", "pattern": PERCENT }),
+        Kind::Rate => json!({ "type": "string", "pattern": RATE }),
         Kind::Size(..) => json!({ "type": "string", "pattern": SIZE }),
         Kind::Choice(words) => json!({ "enum": words }),
         Kind::Texts(max) => json!({

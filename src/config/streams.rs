@@ -12,6 +12,10 @@ pub struct Streams {
     pub reconnect: Option<Duration>,
     /// Longest single event in bytes (default 16MiB).
     pub max_event: usize,
+    /// GET streams of one session at once (default 16).
+    pub max_per_session: u32,
+    /// Standing streams of one client at once; `None` is any number.
+    pub max_per_client: Option<u32>,
     /// Resumability lent to servers that give no event ids (default off).
     pub resume: Option<Resume>,
 }

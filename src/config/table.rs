@@ -3,11 +3,12 @@
 //! Names, bounds, defaults and meaning stand here once, in the order in which `conf/full.yaml`
 //! shows them. A bound is where a value stops being a setting and becomes a mistake.
 
+mod limits;
 mod listeners;
 mod streams;
 
 use super::keys::Kind::{
-    self, Choice, Count, Duration, DurationOrOff, Flag, Size, Text, TextOrOff, Texts,
+    self, Choice, Count, Duration, DurationOrOff, Flag, Text, TextOrOff, Texts,
 };
 use super::keys::Need::{Default, Optional, Required};
 use super::keys::{
@@ -43,7 +44,7 @@ pub(super) static ROOT: Section = Section {
         ),
         key(
             "sessions",
-            Kind::Section(&SESSIONS),
+            Kind::Section(&limits::SESSIONS),
             Optional,
             "Where session keys come from and how many sessions are kept.",
         ),
@@ -55,7 +56,7 @@ pub(super) static ROOT: Section = Section {
         ),
         key(
             "limits",
-            Kind::Section(&LIMITS),
+            Kind::Section(&limits::LIMITS),
             Optional,
             "What one client may send at most, and how slowly.",
         ),
@@ -141,6 +142,12 @@ static ROUTE: Section = Section {
             Optional,
             "Values of the Origin header that are let in, each scheme://host[:port], or \"*\" \
              alone for any.",
+        ),
+        key(
+            "rate",
+            Kind::Section(&limits::RATE),
+            Optional,
+            "How many requests it takes. Unless set: any number.",
         ),
     ],
 };
@@ -248,6 +255,25 @@ static POOL: Section = Section {
             "How long an unused connection to an endpoint is kept. Must be less than the \
              endpoint's own idle time, which is 5s in many servers.",
         ),
+        key(
+            "queue_timeout",
+            Duration("10ms", "10m"),
+            Default("5s"),
+            "How long a call waits for a place where endpoints have a `max_in_flight`; then it is \
+             answered 503.",
+        ),
+        key(
+            "queue_max",
+            Count(0, 65_536),
+            Default("1024"),
+            "How many calls wait for a place at once; one over it is answered 503.",
+        ),
+        key(
+            "tools",
+            Kind::Sections(&limits::TOOL, 100),
+            Optional,
+            "How often its tools may be called. Only with `kind: mcp`.",
+        ),
     ],
 };
 
@@ -291,6 +317,12 @@ static ENDPOINT: Section = Section {
             Flag,
             Default("false"),
             "Speaks HTTP/2 without TLS.",
+        ),
+        key(
+            "max_in_flight",
+            Count(1, 1_000_000),
+            Optional,
+            "Calls at once; others wait. Unless set: any number.",
         ),
     ],
 };
@@ -341,94 +373,6 @@ static AFFINITY: Section = Section {
         Required("cookie: TIDEGATE"),
         "Name of the cookie that holds the endpoint.",
     )],
-};
-
-static SESSIONS: Section = Section {
-    noun: "sessions section",
-    about: "Where session keys come from and how many sessions are kept.",
-    keys: &[
-        key(
-            "key_files",
-            Texts(16),
-            Optional,
-            "Absolute paths of key files; the first seals, all open. Unless set: one key is \
-             made once and kept in the state directory.",
-        ),
-        key(
-            "idle_ttl",
-            Duration("1s", "30d"),
-            Default("1h"),
-            "A session unused for this long is forgotten; an open stream counts as use.",
-        ),
-        key(
-            "max",
-            Count(1, 100_000_000),
-            Default("1000000"),
-            "Sessions in the table at once.",
-        ),
-        key(
-            "max_per_pool",
-            Count(1, 100_000_000),
-            Default("1000000"),
-            "Sessions of one pool in the table at once, never above `max`.",
-        ),
-        key(
-            "recovery_memory",
-            Size("1KiB", "64GiB"),
-            Default("64MiB"),
-            "Memory for what it takes to begin lost sessions again, over all pools with \
-             `on_endpoint_loss: reinitialize`; a session for which there is none is lost.",
-        ),
-    ],
-};
-
-static LIMITS: Section = Section {
-    noun: "limits section",
-    about: "What one client may send at most, and how slowly.",
-    keys: &[
-        key(
-            "body",
-            Size("1KiB", "64GiB"),
-            Default("4MiB"),
-            "Longest request body.",
-        ),
-        key(
-            "header_block",
-            Size("1KiB", "1MiB"),
-            Default("32KiB"),
-            "Longest request head.",
-        ),
-        key(
-            "headers",
-            Count(8, 1000),
-            Default("100"),
-            "Most header fields in a request.",
-        ),
-        key(
-            "head_timeout",
-            Duration("100ms", "5m"),
-            Default("10s"),
-            "Until a request head that was begun is complete, or the next piece of a body is there.",
-        ),
-        key(
-            "idle_timeout",
-            Duration("100ms", "1d"),
-            Default("75s"),
-            "Until the next request on a connection that was kept alive.",
-        ),
-        key(
-            "write_timeout",
-            Duration("100ms", "1h"),
-            Default("30s"),
-            "How long one write to a client may stand still.",
-        ),
-        key(
-            "peek",
-            Size("1KiB", "16MiB"),
-            Default("64KiB"),
-            "Most bytes of a body that are held to understand a call, never above `body`.",
-        ),
-    ],
 };
 
 static ADMIN: Section = Section {

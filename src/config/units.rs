@@ -1,4 +1,4 @@
-//! Durations and sizes as text: a whole number and its unit, nothing else.
+//! Durations, sizes and rates as text: a whole number and its unit, nothing else.
 //!
 //! A bare number is refused. nginx reads it as seconds, HAProxy as milliseconds; whichever we
 //! chose, half of the readers would be wrong by a factor of a thousand.
@@ -40,6 +40,36 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 /// A sentence that says which units there are.
 pub(super) fn size(text: &str) -> Result<u64, String> {
     measure(text, SIZE_UNITS, "a size", "KiB")
+}
+
+/// The most that a rate may be, in whichever time.
+const RATE_MAX: u32 = 1_000_000;
+
+/// Reads a rate such as `50/s`, `10/m` or `100/h`: how many, in which time.
+///
+/// # Errors
+/// A sentence that says how one is written.
+pub(super) fn rate(text: &str) -> Result<(u32, Duration), String> {
+    let shown = quoted(text);
+    let wrong =
+        || format!("{shown} is not a rate; write a whole number and a time: 50/s, 10/m or 100/h");
+    let (number, unit) = text.split_once('/').ok_or_else(wrong)?;
+    let per = match unit.trim_start() {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err(wrong()),
+    };
+    let number = number.trim_end();
+    if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(wrong());
+    }
+    let count = number.parse().ok().filter(|count| *count <= RATE_MAX);
+    match count {
+        Some(0) => Err(format!("{shown} lets nothing pass; the least is 1/h")),
+        Some(count) => Ok((count, Duration::from_secs(per))),
+        None => Err(format!("{shown} is too large; the most is {RATE_MAX}/s")),
+    }
 }
 
 /// Reads percent such as `50%`.
@@ -100,6 +130,31 @@ fn wrong_unit(text: &str, unit: &str, known: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rates_are_a_number_and_a_time() {
+        for (text, count, per) in [
+            ("1/s", 1, 1),
+            ("50 / m", 50, 60),
+            ("1000000/h", 1_000_000, 3600),
+        ] {
+            assert_eq!(rate(text), Ok((count, Duration::from_secs(per))), "{text}");
+        }
+        for (text, part) in [
+            ("50", "50/s"),
+            ("50/d", "50/s, 10/m or 100/h"),
+            ("50r/s", "not a rate"),
+            ("/s", "not a rate"),
+            ("+5/s", "not a rate"),
+            ("1.5/s", "not a rate"),
+            ("0/s", "lets nothing pass"),
+            ("1000001/s", "the most is 1000000/s"),
+            ("99999999999999999999/s", "too large"),
+        ] {
+            let error = rate(text).expect_err(text);
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
 
     #[test]
     fn durations_take_every_unit() {

@@ -16,6 +16,8 @@ use super::facts::Facts;
 use super::guard::Guard;
 use super::health::HealthState;
 use super::parting::Parting;
+use super::places::Places;
+use super::queue::Place;
 
 /// Greatest weight; a greater one is taken for this.
 pub const WEIGHT_MAX: u32 = 65_535;
@@ -76,6 +78,8 @@ pub struct Endpoint {
     health: AtomicU8,
     /// An `Admin`. Written by the operator, through the admin socket or a reload.
     admin: AtomicU8,
+    /// Its first check has not ended.
+    awaits_check: AtomicBool,
     /// Raised by the request path, lowered by whoever runs the checks.
     suspected: AtomicBool,
     /// The last call to it found nobody there.
@@ -88,6 +92,8 @@ pub struct Endpoint {
     pub facts: Facts,
     /// What calls have shown of it.
     pub guard: Guard,
+    /// How many calls it may have in flight.
+    pub places: Places,
     counters: Counters,
 }
 
@@ -127,12 +133,14 @@ impl Endpoint {
             resolved: AtomicBool::new(spec.address.is_some()),
             health: AtomicU8::new(spec.health as u8),
             admin: AtomicU8::new(Admin::Up as u8),
+            awaits_check: AtomicBool::new(spec.health == HealthState::Unchecked),
             suspected: AtomicBool::new(false),
             unreachable: AtomicBool::new(false),
             closes: AtomicBool::new(false),
             closing: Mutex::new(None),
             facts: Facts::default(),
             guard: Guard::default(),
+            places: Places::default(),
             counters: Counters::default(),
         })
     }
@@ -191,6 +199,18 @@ impl Endpoint {
     /// What the checks say.
     pub fn health(&self) -> HealthState {
         HealthState::from_u8(self.health.load(Relaxed))
+    }
+
+    /// Is it to be checked, and no check of it has ended yet?
+    pub fn awaits_check(&self) -> bool {
+        self.awaits_check.load(Relaxed)
+    }
+
+    /// Notes that a check has ended, however it did.
+    pub fn note_checked(&self) {
+        if self.awaits_check() {
+            self.awaits_check.store(false, Relaxed);
+        }
     }
 
     /// Has the last call found nobody there? Then it is about to be down, or is being restarted.
@@ -276,6 +296,7 @@ impl Endpoint {
         CallPermit {
             endpoint: Arc::clone(self),
             trial: None,
+            place: None,
         }
     }
 
@@ -340,6 +361,8 @@ pub struct CallPermit {
     endpoint: Arc<Endpoint>,
     /// The permit of the breaker, until it is told what came of the call.
     trial: Option<TrialId>,
+    /// One of the endpoint's places, if those are counted and the call takes one.
+    place: Option<Place>,
 }
 
 impl CallPermit {
@@ -351,6 +374,16 @@ impl CallPermit {
     /// The permit of the breaker, if there is one.
     pub(super) fn take_trial(&mut self) -> Option<TrialId> {
         self.trial.take()
+    }
+
+    /// Holds a place for as long as the call is in flight.
+    pub fn hold(&mut self, place: Option<Place>) {
+        self.place = place;
+    }
+
+    /// The place, for a call that goes on without its exchange.
+    pub fn take_place(&mut self) -> Option<Place> {
+        self.place.take()
     }
 }
 
@@ -386,113 +419,4 @@ impl Drop for SessionGuard {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::facts::Fact;
-    use super::*;
-
-    fn endpoint() -> Arc<Endpoint> {
-        Endpoint::new(EndpointSpec {
-            name: "w1".into(),
-            id: 1,
-            weight: 2,
-            backup: false,
-            address: Some(([127, 0, 0, 1], 9001).into()),
-            health: HealthState::Unchecked,
-        })
-    }
-
-    #[test]
-    fn guards_count_while_they_live() {
-        let endpoint = endpoint();
-        let call = endpoint.call();
-        let sessions = [endpoint.session(), endpoint.session()];
-        assert_eq!(
-            (endpoint.in_flight(), endpoint.sessions(), endpoint.busy()),
-            (1, 2, 3)
-        );
-        assert_eq!(endpoint.load(), 2.0);
-        assert_eq!(call.endpoint().name(), "w1");
-        assert_eq!(sessions[0].endpoint().id(), 1);
-        drop((call, sessions));
-        assert_eq!(endpoint.busy(), 0);
-        assert_eq!(endpoint.load(), 0.5);
-    }
-
-    #[test]
-    fn a_session_reaches_its_endpoint_unless_it_is_down_or_taken_out() {
-        let endpoint = endpoint();
-        let address = endpoint.address().ok_or(Unreachable::Unresolved);
-        assert_eq!(endpoint.reach(), address, "not checked yet");
-        endpoint.set_health(HealthState::Up);
-        assert_eq!(endpoint.set_admin(Admin::Drain), Admin::Up);
-        assert_eq!(endpoint.reach(), address, "draining");
-        assert_eq!(endpoint.set_admin(Admin::Maint), Admin::Drain);
-        assert_eq!(endpoint.reach(), Err(Unreachable::Maint));
-        endpoint.set_admin(Admin::Up);
-        endpoint.set_health(HealthState::Down);
-        assert_eq!(endpoint.reach(), Err(Unreachable::Down));
-        endpoint.set_health(HealthState::Up);
-        endpoint.set_weight(0);
-        assert_eq!(endpoint.reach(), address, "no weight");
-        endpoint.set_address(None);
-        assert_eq!(endpoint.reach(), Err(Unreachable::Unresolved));
-    }
-
-    #[test]
-    fn sessions_are_lost_when_it_is_down_taken_out_or_closing() {
-        let endpoint = endpoint();
-        assert!(!endpoint.has_lost_sessions(), "not checked yet");
-        endpoint.set_health(HealthState::Down);
-        assert!(endpoint.has_lost_sessions());
-        endpoint.set_health(HealthState::Up);
-        endpoint.set_admin(Admin::Drain);
-        assert!(!endpoint.has_lost_sessions(), "draining");
-        let window = Parting {
-            from: std::time::Instant::now(),
-            length: std::time::Duration::from_secs(1),
-        };
-        endpoint.close_over(Some(window));
-        assert_eq!(endpoint.closing(), Some(window));
-        assert!(endpoint.has_lost_sessions());
-        endpoint.close_over(None);
-        assert!(endpoint.closing().is_none() && !endpoint.has_lost_sessions());
-        endpoint.set_admin(Admin::Maint);
-        assert!(endpoint.has_lost_sessions());
-    }
-
-    #[test]
-    fn facts_are_forgotten_when_the_server_may_be_another() {
-        let endpoint = endpoint();
-        let issues = || endpoint.facts.issues_sessions.get();
-        assert_eq!(issues(), Fact::Unknown);
-        endpoint.facts.issues_sessions.learn(false);
-        endpoint.set_health(HealthState::Up);
-        assert_eq!(issues(), Fact::No);
-        endpoint.set_health(HealthState::Down);
-        assert_eq!(issues(), Fact::Unknown);
-
-        endpoint.facts.issues_sessions.learn(true);
-        assert!(!endpoint.set_address(endpoint.address()));
-        assert_eq!(issues(), Fact::Yes, "the same address");
-        assert!(endpoint.set_address(Some(([127, 0, 0, 1], 9002).into())));
-        assert_eq!(issues(), Fact::Unknown);
-    }
-
-    #[test]
-    fn only_the_first_suspicion_wakes_the_checks() {
-        let endpoint = endpoint();
-        assert!(!endpoint.take_suspicion());
-        assert!(endpoint.suspect());
-        assert!(!endpoint.suspect());
-        assert!(endpoint.take_suspicion());
-        assert!(!endpoint.take_suspicion());
-        assert!(endpoint.suspect());
-    }
-
-    #[test]
-    fn a_weight_has_a_bound() {
-        let endpoint = endpoint();
-        endpoint.set_weight(u32::MAX);
-        assert_eq!(endpoint.weight(), WEIGHT_MAX);
-    }
-}
+mod tests;

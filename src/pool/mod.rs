@@ -23,9 +23,13 @@ pub mod guard;
 pub mod health;
 pub mod latency;
 pub mod lateness;
+pub mod line;
 pub mod moment;
 pub mod parting;
+pub mod places;
+pub mod placing;
 pub mod protect;
+pub mod queue;
 pub mod ramp;
 pub mod window;
 
@@ -39,8 +43,12 @@ pub use endpoint::{Admin, CallPermit, Endpoint, EndpointSpec, SessionGuard, Unre
 pub use facts::{Fact, FactCell, Facts};
 pub use guard::Guard;
 pub use health::{Health, HealthState, Transition};
+pub use line::Priority;
 pub use moment::Moment;
+pub use places::Places;
+pub use placing::NoPlace;
 pub use protect::{Changes, Ejection, Protection, Switched, Tripped};
+pub use queue::{Full, Place, Queue, Waiting};
 
 /// Endpoints from which on two of them are drawn instead of looking at all.
 const SAMPLED_FROM: usize = 16;
@@ -65,6 +73,8 @@ pub struct Pool {
     heaviest: u32,
     protection: Protection,
     ejecting: Ejecting,
+    /// Where an endpoint has a limit to its calls in flight.
+    queue: Option<Arc<Queue>>,
 }
 
 /// Why a pool could not be built.
@@ -159,6 +169,7 @@ impl Pool {
             endpoints,
             by_id,
             balancer,
+            queue: None,
             heaviest,
             protection: Protection::default(),
             ejecting: Ejecting::default(),
@@ -210,15 +221,8 @@ impl Pool {
         if let Some(chosen) = self.sample(context, rng) {
             return Ok(Arc::clone(&self.endpoints[chosen]));
         }
-        let (candidates, is_unsettled) = self.candidates(context)?;
-        let scales = Scales {
-            now: context.now,
-            slow_start: is_unsettled.then_some(self.protection.slow_start),
-        };
-        let endpoints = &self.endpoints;
-        let chosen = self
-            .balancer
-            .choose(endpoints, &candidates, context.key, scales, rng);
+        let candidates = self.candidates(context)?;
+        let chosen = self.choose(&candidates, context, rng);
         chosen
             .map(|at| Arc::clone(&self.endpoints[at]))
             .ok_or(NoEndpoint::AllDown)
@@ -257,6 +261,22 @@ impl Pool {
             return Some(self.balancer.better(&self.endpoints, scales, first, at));
         }
         None
+    }
+
+    /// The one to use of those that may take the call.
+    fn choose(
+        &self,
+        (candidates, is_unsettled): &(Candidates, bool),
+        context: &PickContext<'_>,
+        rng: &mut fastrand::Rng,
+    ) -> Option<usize> {
+        let scales = Scales {
+            now: context.now,
+            slow_start: is_unsettled.then_some(self.protection.slow_start),
+        };
+        let endpoints = &self.endpoints;
+        self.balancer
+            .choose(endpoints, candidates, context.key, scales, rng)
     }
 
     /// Who may take the call, and whether something may be the matter with any endpoint.

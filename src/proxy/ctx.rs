@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::limits::Holds;
 use super::state::Snapshot;
 use crate::config::PoolId;
 use crate::mcp::text::{Name, Word};
@@ -147,6 +148,8 @@ pub struct Ctx {
     pub fault: Option<&'static str>,
     /// For a tool call that was answered: whether the answer was an error.
     pub tool_failed: Option<bool>,
+    /// What it has of what is limited; given back with it.
+    pub held: Option<Box<Holds>>,
 }
 
 impl Ctx {
@@ -176,7 +179,13 @@ impl Ctx {
             end: End::Complete,
             fault: None,
             tool_failed: None,
+            held: None,
         }
+    }
+
+    /// What it has of what is limited.
+    pub fn holds(&mut self) -> &mut Holds {
+        self.held.get_or_insert_default()
     }
 
     /// Keeps what the log says of a request head that is about to be let go.

@@ -270,6 +270,7 @@ pub fn new_session(
             pool: Arc::clone(pool),
             path: head.target().into(),
             origin: None,
+            counted: None,
         },
     }
 }

@@ -51,6 +51,15 @@ pub enum Fault {
     OnlyStatelessEra,
     /// No endpoint of the pool can take the request now.
     NoEndpoint,
+    /// Every endpoint that could take the call has as many in flight as it may, and none may wait.
+    InFlight,
+    /// As many calls wait for a place as may.
+    QueueFull,
+    /// No place came free in time.
+    QueueTimeout,
+    /// The client, or all of them, have as much of something as they may. Holds the seconds after
+    /// which there will be some, or 0 where nobody knows.
+    Limited(Capped, u32),
     /// The breaker of the endpoint, or of every one that could take the request, is open. The
     /// session lives on. Holds the seconds after which it may be worth trying again.
     Tripped(u16),
@@ -69,6 +78,50 @@ pub enum Fault {
     Draining,
     /// The client is gone; there is nobody to tell.
     ClientGone,
+}
+
+/// What there is no more of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Capped {
+    /// Requests of the client on a route.
+    Rate,
+    /// Requests of all clients on a route.
+    RateTotal,
+    /// Calls of a tool in some time.
+    ToolRate,
+    /// Calls of a tool at once.
+    ToolConcurrency,
+    /// Sessions of the client.
+    SessionsPerClient,
+    /// Standing streams of the client.
+    StreamsPerClient,
+    /// GET streams of the session.
+    StreamsPerSession,
+}
+
+impl Capped {
+    /// The limit as it is counted.
+    const fn limit(self) -> Limit {
+        match self {
+            Self::Rate => Limit::Rate,
+            Self::RateTotal => Limit::RateTotal,
+            Self::ToolRate => Limit::ToolRate,
+            Self::ToolConcurrency => Limit::ToolConcurrency,
+            Self::SessionsPerClient => Limit::SessionsPerClient,
+            Self::StreamsPerClient => Limit::StreamsPerClient,
+            Self::StreamsPerSession => Limit::StreamsPerSession,
+        }
+    }
+
+    const fn message(self) -> &'static str {
+        match self {
+            Self::Rate | Self::RateTotal => "too many requests",
+            Self::ToolRate => "this tool is called too often",
+            Self::ToolConcurrency => "too many calls of this tool are running",
+            Self::SessionsPerClient => "too many sessions are open",
+            Self::StreamsPerClient | Self::StreamsPerSession => "too many streams are open",
+        }
+    }
 }
 
 /// What a fault becomes on the wire.
@@ -117,9 +170,22 @@ impl Fault {
             Self::BodyTooLarge => Limit::BodyBytes,
             Self::SlowBody => Limit::BodyTime,
             Self::TooMuch(_) => Limit::Message,
+            Self::InFlight => Limit::InFlight,
+            Self::QueueFull => Limit::QueueFull,
+            Self::QueueTimeout => Limit::QueueTimeout,
+            Self::Limited(capped, _) => capped.limit(),
             _ => return,
         };
         limit_hit(limit);
+    }
+
+    /// Whole seconds after which it may be worth coming again, where they depend on more than the
+    /// fault; for `Retry-After`.
+    pub const fn retry_after(self) -> Option<u32> {
+        match self {
+            Self::Limited(_, seconds) if seconds > 0 => Some(seconds),
+            _ => None,
+        }
     }
 
     /// The row of the table for this fault.
@@ -223,6 +289,25 @@ impl Fault {
                 field: Some(("retry-after", "2")),
                 ..row(503, code::INTERNAL, "no server is available", "no_endpoint")
             },
+            Self::InFlight | Self::QueueFull | Self::QueueTimeout => Row {
+                field: Some(("retry-after", "2")),
+                ..row(
+                    503,
+                    code::INTERNAL,
+                    "every server is busy",
+                    match self {
+                        Self::InFlight => "in_flight",
+                        Self::QueueFull => "queue_full",
+                        _ => "queue_timeout",
+                    },
+                )
+            },
+            Self::Limited(capped, _) => row(
+                429,
+                code::INTERNAL,
+                capped.message(),
+                capped.limit().as_str(),
+            ),
             Self::Tripped(seconds) => Row {
                 field: Some(("retry-after", whole(seconds))),
                 ..row(
@@ -319,6 +404,11 @@ mod tests {
         (Fault::OnlySessionEra, 400, -32601),
         (Fault::OnlyStatelessEra, 400, -32022),
         (Fault::NoEndpoint, 503, -32603),
+        (Fault::InFlight, 503, -32603),
+        (Fault::QueueFull, 503, -32603),
+        (Fault::QueueTimeout, 503, -32603),
+        (Fault::Limited(Capped::Rate, 3), 429, -32603),
+        (Fault::Limited(Capped::StreamsPerSession, 0), 429, -32603),
         (Fault::Tripped(5), 503, -32603),
         (Fault::Connect, 502, -32603),
         (Fault::UpstreamClosed, 502, -32603),
@@ -336,6 +426,14 @@ mod tests {
             assert_eq!((row.status, row.code), (*status, *code), "{fault:?}");
             assert!(!row.message.is_empty() && !row.label.is_empty());
         }
+    }
+
+    #[test]
+    fn a_client_is_told_when_to_come_again_where_that_is_known() {
+        assert_eq!(Fault::Limited(Capped::Rate, 3).retry_after(), Some(3));
+        assert_eq!(Fault::Limited(Capped::Rate, 0).retry_after(), None);
+        assert_eq!(Fault::QueueFull.retry_after(), None);
+        assert!(Fault::QueueFull.row().field.is_some());
     }
 
     #[test]

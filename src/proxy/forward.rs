@@ -16,9 +16,10 @@ use super::hedge;
 use super::outcome::{self, Timed};
 use super::retry::{self, Stage};
 use super::state::PoolState;
+use super::waiting;
 use super::watch::Watch;
 use crate::mcp::{Class, HttpMethod, Retry};
-use crate::pool::{CallPermit, Endpoint, PickContext};
+use crate::pool::{CallPermit, Endpoint};
 use crate::session::IdKind;
 use crate::telemetry::{self, RetryOutcome};
 use crate::transport::dial::Up;
@@ -69,38 +70,19 @@ pub async fn forward<D: Downstream>(
     let (mut attempts, mut stales) = (0, 0);
     let mut last = None;
     // Whose idle connection broke under the call, so that it is asked on a new one.
-    let mut again: Option<Arc<Endpoint>> = None;
+    let mut again: Option<CallPermit> = None;
+    let bound = matches!(aim, Aim::Bound(_));
     loop {
-        let now = worker.shared.moment(Instant::now());
         let lane = match again {
             Some(_) => Lane::New,
             None => Lane::Any,
         };
-        let endpoint = match (again.take(), aim) {
-            (Some(endpoint), _) => endpoint,
-            (None, Aim::Bound(bound)) => Arc::clone(&bound.endpoint),
-            (None, Aim::Any { need, key }) => {
-                let context = PickContext {
-                    key: *key,
-                    exclude: &tried,
-                    need: *need,
-                    now,
-                };
-                let picked = pool.pool.pick(&context, &mut fastrand::Rng::new());
-                picked.map_err(|reason| last.unwrap_or_else(|| reason.into()))?
-            }
+        let mut permit = match again.take() {
+            Some(permit) => permit,
+            None => admit(worker, down, pool, call, aim, &mut tried, last).await?,
         };
-        let bound = matches!(aim, Aim::Bound(_));
-        let mut permit = match pool.pool.enter(&endpoint, now) {
-            Ok(permit) => permit,
-            Err(tripped) if bound => return Err(last.unwrap_or_else(|| tripped.into())),
-            Err(tripped) => {
-                // Somebody else took the last trial.
-                last = last.or_else(|| Some(tripped.into()));
-                tried.push(endpoint.id());
-                continue;
-            }
-        };
+        let endpoint = Arc::clone(permit.endpoint());
+        let now = worker.shared.moment(Instant::now());
         attempts += 1;
         if attempts == 1 {
             pool.count_call(now);
@@ -129,11 +111,13 @@ pub async fn forward<D: Downstream>(
         let stale = failed.stage == Stage::Sent { reused: true };
         stales += u32::from(stale);
         let may = retry::may(safety, failed.stage, whole, bound, attempts - stales);
-        if !(stale && may) {
+        if stale && may {
+            again = Some(permit);
+        } else {
             let said = outcome::of_fault(failed.fault);
             outcome::report(&worker.shared, pool, &mut permit, said);
+            drop(permit);
         }
-        drop(permit);
         if failed.stage == Stage::Connect {
             worker.shared.chores.suspect(&endpoint);
         }
@@ -146,11 +130,44 @@ pub async fn forward<D: Downstream>(
         }
         last = Some(failed.fault);
         if stale {
-            again = Some(endpoint);
-        } else if bound {
-            tokio::time::sleep(SAME_ENDPOINT_PAUSE).await;
-        } else {
-            tried.push(endpoint.id());
+            continue;
+        }
+        match bound {
+            true => tokio::time::sleep(SAME_ENDPOINT_PAUSE).await,
+            false => tried.push(endpoint.id()),
+        }
+    }
+}
+
+/// Finds an endpoint that lets the call in. `last` is why it failed before: that says more than that
+/// there is no other endpoint.
+async fn admit<D: Downstream>(
+    worker: &Worker,
+    down: &mut D,
+    pool: &PoolState,
+    call: &Call,
+    aim: &Aim,
+    tried: &mut Vec<u64>,
+    mut last: Option<Fault>,
+) -> Result<CallPermit, Fault> {
+    loop {
+        let placed = waiting::place(&worker.shared, down, pool, call, aim, tried).await;
+        let (endpoint, place) = placed.map_err(|fault| match fault {
+            Fault::ClientGone | Fault::Draining => fault,
+            _ => last.unwrap_or(fault),
+        })?;
+        let now = worker.shared.moment(Instant::now());
+        match (pool.pool.enter(&endpoint, now), aim) {
+            (Ok(mut permit), _) => {
+                permit.hold(place);
+                return Ok(permit);
+            }
+            (Err(tripped), Aim::Bound(_)) => return Err(last.unwrap_or_else(|| tripped.into())),
+            (Err(tripped), Aim::Any { .. }) => {
+                // Somebody else took the last trial.
+                last = last.or_else(|| Some(tripped.into()));
+                tried.push(endpoint.id());
+            }
         }
     }
 }

@@ -17,7 +17,7 @@ use super::forward::{await_head, of_read, send};
 use super::state::PoolState;
 use super::watch::{Stop, Watch};
 use crate::mcp::method;
-use crate::pool::{CallPermit, Endpoint, PickContext};
+use crate::pool::{CallPermit, Endpoint, PickContext, Priority};
 use crate::telemetry::{self, RetryOutcome};
 use crate::transport::dial::Up;
 use crate::transport::{Downstream, Upstream};
@@ -123,13 +123,16 @@ async fn second<D: Downstream>(
         need: *need,
         now,
     };
-    let picked = pool.pool.pick(&context, &mut fastrand::Rng::new());
-    let endpoint = picked.ok()?;
+    // It does not wait for a place: the first one is on its way.
+    let rng = &mut fastrand::Rng::new();
+    let picked = pool.pool.pick_place(&context, Priority::Ordinary, rng);
+    let (endpoint, place) = picked.ok()?;
     if !pool.may_retry(now) {
         telemetry::retried(pool.pool.name(), RetryOutcome::OverBudget);
         return None;
     }
-    let permit = pool.pool.enter(&endpoint, now).ok()?;
+    let mut permit = pool.pool.enter(&endpoint, now).ok()?;
+    permit.hold(place);
     let (target, authority) = pool.target(endpoint.id(), endpoint.address()?)?;
     let mut up = worker.dialer.open(target, Some(down.alarm())).await.ok()?;
     send(down, call, aim, authority, &mut up).await.ok()?;

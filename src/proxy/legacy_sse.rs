@@ -15,6 +15,7 @@ use super::fault::Fault;
 use super::flight::InFlight;
 use super::forward::{Reply, forward};
 use super::intake::check_repeated;
+use super::limits;
 use super::links::LinkGuard;
 use super::relay::{is_event_stream, relay, send_stream_head};
 use super::state::{PoolState, Shared};
@@ -25,6 +26,7 @@ use super::{Next, Worker};
 use crate::mcp::sse::{Mode, endpoint_event};
 use crate::mcp::{Class, Era, HttpMethod, Note, SseScan};
 use crate::pool::Need;
+use crate::route::RouteId;
 use crate::session::{IdKind, Key, fresh_nonce};
 use crate::telemetry::{self, OpenStream, StreamKind};
 use crate::transport::{Downstream, RequestHead, Upstream};
@@ -44,14 +46,18 @@ pub async fn serve<D: Downstream>(
     ctx: &mut Ctx,
     flight: &mut InFlight,
     pool: &Arc<PoolState>,
+    route: RouteId,
 ) -> Result<Next, Fault> {
     ctx.era = Some(Era::Session);
     check_repeated(down.head())?;
     let method = down.head().method().to_owned();
     let sealed = sealed_id(down.head());
     match (method.as_str(), sealed) {
-        ("GET", _) => open(worker, down, ctx, flight, pool).await,
-        ("POST", Some(sealed)) => post(worker, down, ctx, flight, pool, &sealed).await,
+        ("GET", _) => {
+            limits::admit(&ctx.snapshot, route, down.info(), 1, ctx.started)?;
+            open(worker, down, ctx, flight, pool).await
+        }
+        ("POST", Some(sealed)) => post(worker, down, ctx, flight, pool, route, &sealed).await,
         // A client that tries Streamable HTTP first falls back on exactly this answer.
         _ => Err(Fault::Method("GET")),
     }
@@ -78,6 +84,8 @@ async fn open<D: Downstream>(
         key: decide::hash_key(pool, down.head(), down.info()),
     };
     let mut call = Call::new(HttpMethod::Get);
+    limits::reserve_session(&worker.shared, ctx, down.info())?;
+    limits::reserve_stream(&worker.shared, ctx, down.info())?;
     let mut reply = forward(worker, down, ctx, pool, &mut call, &aim).await?;
     if !is_event_stream(reply.up.head()) {
         return relay(worker, down, ctx, pool, &call, &aim, reply, flight).await;
@@ -93,7 +101,8 @@ async fn open<D: Downstream>(
         .map_err(|_| Fault::UpstreamMalformed)?;
     ctx.session = Some(telemetry::SessionTag::of(&sealed));
     let key = Key::of(claims.pool, claims.endpoint, &claims.server_id);
-    let new = decide::new_session(pool, reply.endpoint(), &claims, down.head());
+    let mut new = decide::new_session(pool, reply.endpoint(), &claims, down.head());
+    new.guard.counted = limits::take_session(ctx);
     let tracked = worker
         .shared
         .sessions
@@ -278,11 +287,13 @@ async fn post<D: Downstream>(
     ctx: &mut Ctx,
     flight: &mut InFlight,
     pool: &Arc<PoolState>,
+    route: RouteId,
     sealed: &str,
 ) -> Result<Next, Fault> {
-    let limits = ctx.snapshot.config.limits.clone();
+    let snapshot = Arc::clone(&ctx.snapshot);
+    let bounds = &snapshot.config.limits;
     let mut call = Call::new(HttpMethod::Post);
-    call.body.peek(down, ctx, &limits, limits.body).await?;
+    call.body.peek(down, ctx, bounds, bounds.body).await?;
     let message = call.body.peek.message();
     ctx.mcp_method = message.method.as_deref().map_or("", crate::mcp::label);
     let owed: Owed = match message.class() {
@@ -294,6 +305,15 @@ async fn post<D: Downstream>(
     if method.as_deref() == Some("tools/call") {
         ctx.tool = message.name.clone();
     }
+    call.method.clone_from(&method);
+    limits::admit_call(
+        &snapshot,
+        route,
+        snapshot.config.routes[route.0].pool,
+        ctx,
+        &call,
+        down.info(),
+    )?;
     let bound = decide::open(worker, pool, sealed.as_bytes(), IdKind::Sse, ctx)?;
     decide::alive(&bound)?;
     let link = worker.shared.links.find(bound.key);
@@ -305,12 +325,16 @@ async fn post<D: Downstream>(
     call.method = method;
     call.owed.clone_from(&owed);
     let aim = Aim::Bound(bound);
-    let reply = forward(worker, down, ctx, pool, &mut call, &aim).await;
+    let mut reply = forward(worker, down, ctx, pool, &mut call, &aim).await;
     let accepted = reply
         .as_ref()
         .is_ok_and(|reply| (200..300).contains(&reply.up.head().status()));
     if !accepted && let Some(link) = &link {
         owed.iter().for_each(|id| link.settle(id));
+    }
+    if accepted && let (Some(link), [id], Ok(reply)) = (&link, owed.as_slice(), &mut reply) {
+        // Its answer comes on the stream, and until then it is in flight.
+        link.hold(id, limits::take_call(ctx, reply.permit.take_place()));
     }
     relay(worker, down, ctx, pool, &call, &aim, reply?, flight).await
 }

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::limits::CallHolds;
 use crate::mcp::RawId;
 use crate::session::Key;
 
@@ -23,7 +24,13 @@ pub struct Links {
 /// The answers owed on one stream.
 #[derive(Default)]
 pub struct Link {
-    owed: Mutex<Vec<RawId>>,
+    owed: Mutex<Vec<Owed>>,
+}
+
+/// An answer that is owed, and what its call holds until it has come.
+struct Owed {
+    id: RawId,
+    holds: CallHolds,
 }
 
 /// Keeps a stream findable until dropped.
@@ -63,16 +70,30 @@ impl Link {
         if owed.len() + ids.len() > OWED_MAX {
             return false;
         }
-        owed.extend_from_slice(ids);
+        owed.extend(ids.iter().map(|id| Owed {
+            id: id.clone(),
+            holds: CallHolds::default(),
+        }));
         true
+    }
+
+    /// Leaves with a call that was accepted what it holds, until its answer has come. If it has come
+    /// already, that is given back at once.
+    pub fn hold(&self, id: &RawId, holds: CallHolds) {
+        let mut owed = self.lock();
+        if let Some(owed) = owed.iter_mut().find(|owed| owed.id == *id) {
+            owed.holds = holds;
+        }
     }
 
     /// Strikes off an answer that came, or a request that was refused.
     pub fn settle(&self, id: &RawId) {
         let mut owed = self.lock();
-        if let Some(at) = owed.iter().position(|other| other == id) {
-            owed.swap_remove(at);
-        }
+        let at = owed.iter().position(|owed| owed.id == *id);
+        let settled = at.map(|at| owed.swap_remove(at));
+        // Giving back what it held may wake another call.
+        drop(owed);
+        drop(settled);
     }
 
     /// Is any answer still to come?
@@ -82,10 +103,11 @@ impl Link {
 
     /// Takes all that is still owed.
     pub fn take(&self) -> Vec<RawId> {
-        std::mem::take(&mut *self.lock())
+        let all = std::mem::take(&mut *self.lock());
+        all.into_iter().map(|owed| owed.id).collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<RawId>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Owed>> {
         self.owed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::ctx::{Ctx, End};
 use super::fault::Fault;
 use super::intake::Builtin;
-use super::state::{Phase, Shared};
+use super::state::{Phase, PoolState, Shared};
 use crate::mcp::{Revision, answer};
 use crate::transport::fields::{MCP_PROTOCOL_VERSION, Names};
 use crate::transport::{Downstream, Edits, Error, Length, RequestHead};
@@ -46,6 +46,10 @@ pub async fn refuse<D: Downstream>(down: &mut D, ctx: &mut Ctx, fault: Fault) {
     if let Some((name, value)) = row.field {
         set.push((name, value.as_bytes()));
     }
+    let retry_after = fault.retry_after().map(|seconds| seconds.to_string());
+    if let Some(seconds) = &retry_after {
+        set.push(("retry-after", seconds.as_bytes()));
+    }
     if !down.body_ended() || fault == Fault::BodyTooLarge {
         // The rest of the body is not read, so the connection has no next request. Where all of a
         // body that is too long has come after all, that is chance, and not to be relied on.
@@ -71,8 +75,13 @@ pub fn bare(fault: Fault) -> Vec<u8> {
     let reason = status
         .and_then(|status| status.canonical_reason())
         .unwrap_or_default();
+    let retry_after = match (fault.retry_after(), row.field) {
+        (Some(seconds), _) => format!("retry-after: {seconds}\r\n"),
+        (None, Some((name, value))) => format!("{name}: {value}\r\n"),
+        (None, None) => String::new(),
+    };
     let mut bytes = format!(
-        "HTTP/1.1 {} {reason}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        "HTTP/1.1 {} {reason}\r\ncontent-type: application/json\r\n{retry_after}content-length: {}\r\nconnection: close\r\n\r\n",
         row.status,
         body.len()
     )
@@ -104,7 +113,8 @@ pub async fn nothing_more<D: Downstream>(down: &mut D, ctx: &mut Ctx) {
 /// Answers `/health` and `/ready`.
 ///
 /// `/health` says that the process is alive. `/ready` says that it serves: not draining, and at
-/// least one endpoint of every pool can take traffic.
+/// least one endpoint of every pool can take traffic. While the first checks are under way it is not
+/// ready yet: what came now would all go to the endpoint that answered first.
 pub async fn builtin<D: Downstream>(shared: &Shared, down: &mut D, ctx: &mut Ctx, which: Builtin) {
     if !matches!(down.head_method(), "GET" | "HEAD") {
         refuse(down, ctx, Fault::Method("GET, HEAD")).await;
@@ -130,10 +140,13 @@ pub fn readiness(shared: &Shared) -> (u16, &'static str) {
         return (503, "draining\n");
     }
     let snapshot = shared.snapshot.load();
-    if snapshot.pools.iter().all(|pool| pool.is_usable()) {
-        (200, "ready\n")
-    } else {
+    let all = |is: fn(&PoolState) -> bool| snapshot.pools.iter().all(|pool| is(pool));
+    if !all(PoolState::is_usable) {
         (503, "a pool has no endpoint\n")
+    } else if !all(PoolState::is_settled) {
+        (503, "first checks are under way\n")
+    } else {
+        (200, "ready\n")
     }
 }
 

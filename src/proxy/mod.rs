@@ -10,7 +10,9 @@
 //! | sizes, route, host, origin | [`intake`] |
 //! | as much of the body as it takes | [`body`] |
 //! | era, method, id | [`call`] |
+//! | rates, and numbers at once | [`limits`] |
 //! | session or any endpoint, or an answer of ours | [`decide`] |
+//! | an endpoint with a place for it | [`waiting`] |
 //! | pick, connect, send, retry | [`forward`], [`retry`] |
 //! | what it says of the endpoint | [`outcome`] |
 //! | the reply | [`relay`], [`stream`] |
@@ -40,6 +42,7 @@ pub mod hedge;
 pub mod intake;
 pub mod kept;
 pub mod legacy_sse;
+pub mod limits;
 pub mod links;
 pub mod listen;
 pub mod local;
@@ -58,6 +61,7 @@ pub mod state;
 pub mod stream;
 pub mod streaming;
 pub mod tunnel;
+pub mod waiting;
 pub mod watch;
 
 use std::sync::Arc;
@@ -70,7 +74,7 @@ use crate::route::RouteId;
 use crate::telemetry::{self, SessionEnd};
 use crate::transport::dial::Dialer;
 use crate::transport::{Downstream, Upstream};
-use call::Call;
+use call::{Call, Rules};
 use ctx::Ctx;
 use decide::{Aim, Bound};
 use fault::Fault;
@@ -124,7 +128,10 @@ pub async fn serve<D: Downstream>(worker: &Worker, mut down: D) -> Served<D> {
             let shared = Arc::clone(&worker.shared);
             return Served::Lasts(Box::new(Streaming::new(shared, down, ctx, flight, *begun)));
         }
-        Err(fault) => local::refuse(&mut down, &mut ctx, fault).await,
+        Err(fault) => {
+            limits::end_call(&mut ctx);
+            local::refuse(&mut down, &mut ctx, fault).await;
+        }
     }
     finish::finish(&worker.shared, &ctx, down.info(), down.head());
     Served::Done(down)
@@ -150,19 +157,29 @@ async fn mcp<D: Downstream>(
     down: &mut D,
     ctx: &mut Ctx,
     flight: &mut InFlight,
-    route: RouteId,
+    id: RouteId,
 ) -> Result<Next, Fault> {
     let snapshot = Arc::clone(&ctx.snapshot);
-    let route = &snapshot.config.routes[route.0];
+    let route = &snapshot.config.routes[id.0];
     let pool = snapshot.pool(route.pool);
     ctx.pool = Some(route.pool);
     if route.transport == Transport::Sse {
         // Boxed, like what follows that is rare: every exchange would hold the room for it.
-        return Box::pin(legacy_sse::serve(worker, down, ctx, flight, pool)).await;
+        return Box::pin(legacy_sse::serve(worker, down, ctx, flight, pool, id)).await;
     }
     let mut call = Call::new(HttpMethod::Post);
-    call.understand(down, ctx, &snapshot.config.limits).await?;
-    let served = understood(worker, down, ctx, flight, pool, &mut call).await;
+    let looked_at = call.understand(down, ctx, &snapshot.config.limits).await;
+    // What could not be understood counts as well.
+    let admitted = limits::admit_call(&snapshot, id, route.pool, ctx, &call, down.info());
+    match looked_at {
+        Ok(()) => {}
+        Err(Fault::ClientGone) => return Err(Fault::ClientGone),
+        Err(fault) => return Err(admitted.err().unwrap_or(fault)),
+    }
+    let served = match admitted {
+        Ok(()) => understood(worker, down, ctx, flight, pool, &mut call).await,
+        Err(limited) => Err(limited),
+    };
     if served.is_err() {
         call.learn_id(down, ctx).await;
     }
@@ -179,6 +196,7 @@ async fn understood<D: Downstream>(
 ) -> Result<Next, Fault> {
     let now = ctx.started;
     let mut aim = decide::decide(worker, pool, call, down.head(), down.info(), ctx, now)?;
+    reserve(worker, down, ctx, call, &aim)?;
     if let Aim::Bound(bound) = &mut aim
         && bound.lost
     {
@@ -212,6 +230,28 @@ async fn understood<D: Downstream>(
         Err(fault) => return Err(fault),
     };
     relay::relay(worker, down, ctx, pool, call, &aim, reply, flight).await
+}
+
+/// Counts what the call is about to open: a session, a standing stream.
+fn reserve<D: Downstream>(
+    worker: &Worker,
+    down: &D,
+    ctx: &mut Ctx,
+    call: &Call,
+    aim: &Aim,
+) -> Result<(), Fault> {
+    let shared = &worker.shared;
+    if call.rules == Rules::Handshake {
+        return limits::reserve_session(shared, ctx, down.info());
+    }
+    let is_get = call.http == HttpMethod::Get;
+    if is_get && let Aim::Bound(bound) = aim {
+        limits::reserve_session_stream(shared, ctx, bound.key)?;
+    }
+    match is_get || call.is("subscriptions/listen") {
+        true => limits::reserve_stream(shared, ctx, down.info()),
+        false => Ok(()),
+    }
 }
 
 /// Sends the call where it aims; once more, if its server has forgotten the session and that can be

@@ -18,10 +18,12 @@ use super::fault::Fault;
 use super::finish;
 use super::flight::InFlight;
 use super::intake::{self, Admitted};
+use super::limits;
 use super::outcome;
 use super::state::{PoolState, Shared};
+use super::waiting;
 use crate::config::HashOn;
-use crate::pool::{Admin, CallPermit, Endpoint, HealthState, Moment, Need, Outcome, PickContext};
+use crate::pool::{Admin, CallPermit, Endpoint, HealthState, Need, Outcome, PickContext};
 use crate::session::NameHash;
 use crate::transport::dial::peer;
 use crate::transport::fields::{Name, is_nominated};
@@ -46,6 +48,8 @@ pub struct PlainCtx {
     tried: Vec<u64>,
     /// The endpoint's id, when the client has no affinity cookie for it yet.
     set_cookie: Option<u64>,
+    /// Why there is no endpoint for it.
+    unplaced: Option<Fault>,
     flight: InFlight,
 }
 
@@ -89,6 +93,7 @@ impl ProxyHttp for Plain {
             permit: None,
             tried: Vec::new(),
             set_cookie: None,
+            unplaced: None,
             flight: self.shared.flight.enter(),
         }
     }
@@ -102,6 +107,10 @@ impl ProxyHttp for Plain {
         let info = self.info(session);
         let mut ctx = Ctx::begin(Arc::clone(&snapshot), &head, Instant::now());
         let admitted = intake::admit(&snapshot.config, &head, &info);
+        let limited = match admitted {
+            Ok(Admitted::Route(route)) => limits::admit(&snapshot, route, &info, 1, ctx.started),
+            Ok(Admitted::Builtin(_)) | Err(_) => Ok(()),
+        };
         if let Ok(Admitted::Route(route)) = admitted {
             let id = snapshot.config.routes[route.0].pool;
             let pool = snapshot.pool(id);
@@ -110,7 +119,7 @@ impl ProxyHttp for Plain {
         }
         plain.info = Some(info);
         plain.ctx = Some(ctx);
-        match admitted {
+        match limited.and(admitted) {
             Ok(Admitted::Route(_)) => Ok(false),
             Ok(Admitted::Builtin(_)) => refuse(session, plain, Fault::NoRoute).await,
             Err(fault) => refuse(session, plain, fault).await,
@@ -125,14 +134,10 @@ impl ProxyHttp for Plain {
         let unavailable = || Error::new(ErrorType::HTTPStatus(503));
         let pool = plain.pool.clone().ok_or_else(unavailable)?;
         let head = PingoraHead::new(session.req_header());
-        let now = self.shared.moment(Instant::now());
         let key = key(&pool, &head, plain.info.as_ref());
-        let permit = plain.enter(&pool, wanted(&pool, &head), key, now);
-        let permit = permit.ok_or_else(|| match plain.tried.is_empty() {
-            true => unavailable(),
-            // All there is was tried, in vain.
-            false => Error::new(ErrorType::ConnectError),
-        })?;
+        let wanted = wanted(&pool, &head);
+        let permit = plain.enter(&self.shared, &pool, wanted, key).await;
+        let permit = permit.map_err(|fault| plain.gives_up(fault))?;
         let endpoint = permit.endpoint();
         let address = endpoint.address().ok_or_else(unavailable)?;
         let (target, _) = pool
@@ -189,6 +194,10 @@ impl ProxyHttp for Plain {
         let is_events = content_type.is_some_and(|value| value.starts_with(b"text/event-stream"));
         if is_events || response.status == 101 {
             plain.flight.becomes_stream();
+            // It may last for hours, and is no call in flight any more.
+            if let Some(permit) = &mut plain.permit {
+                drop(permit.take_place());
+            }
         }
         if let Some(ctx) = &mut plain.ctx {
             ctx.answered(response.status.as_u16(), Instant::now());
@@ -217,7 +226,7 @@ impl ProxyHttp for Plain {
     ) -> FailToProxy {
         let downstream = *error.esource() == pingora::ErrorSource::Downstream;
         let fault = match error.etype() {
-            ErrorType::HTTPStatus(503) => Fault::NoEndpoint,
+            ErrorType::HTTPStatus(503) => plain.unplaced.unwrap_or(Fault::NoEndpoint),
             ErrorType::ReadTimedout if downstream => Fault::SlowBody,
             ErrorType::WriteTimedout if downstream => {
                 if let Some(ctx) = &mut plain.ctx {
@@ -273,18 +282,31 @@ impl ProxyHttp for Plain {
 }
 
 impl PlainCtx {
-    /// A permit for the endpoint that the client wants, or else for any other.
-    fn enter(
+    /// The error for a request that gets no endpoint.
+    fn gives_up(&mut self, fault: Fault) -> Box<Error> {
+        if fault == Fault::NoEndpoint && !self.tried.is_empty() {
+            // All there is was tried, in vain.
+            return Error::new(ErrorType::ConnectError);
+        }
+        self.unplaced = Some(fault);
+        Error::new(ErrorType::HTTPStatus(503))
+    }
+
+    /// A permit for the endpoint that the client wants, or else for any other, and a place at it.
+    async fn enter(
         &mut self,
+        shared: &Shared,
         pool: &PoolState,
         wanted: Option<Arc<Endpoint>>,
         key: Option<u64>,
-        now: Moment,
-    ) -> Option<CallPermit> {
-        if let Some(endpoint) = wanted.filter(|wanted| !self.tried.contains(&wanted.id()))
-            && let Ok(permit) = pool.pool.enter(&endpoint, now)
-        {
-            return Some(permit);
+    ) -> Result<CallPermit, Fault> {
+        if let Some(endpoint) = wanted.filter(|wanted| !self.tried.contains(&wanted.id())) {
+            let place = waiting::place_plain_at(shared, pool, &endpoint).await?;
+            let now = shared.moment(Instant::now());
+            if let Ok(mut permit) = pool.pool.enter(&endpoint, now) {
+                permit.hold(place);
+                return Ok(permit);
+            }
         }
         let mut passed_over = self.tried.clone();
         loop {
@@ -292,13 +314,14 @@ impl PlainCtx {
                 key,
                 exclude: &passed_over,
                 need: Need::Any,
-                now,
+                now: shared.moment(Instant::now()),
             };
-            let picked = pool.pool.pick(&context, &mut fastrand::Rng::new());
-            let picked = picked.ok()?;
-            if let Ok(permit) = pool.pool.enter(&picked, now) {
+            let (picked, place) = waiting::place_plain(shared, pool, &context).await?;
+            let now = shared.moment(Instant::now());
+            if let Ok(mut permit) = pool.pool.enter(&picked, now) {
                 self.set_cookie = pool.config.affinity_cookie.as_ref().map(|_| picked.id());
-                return Some(permit);
+                permit.hold(place);
+                return Ok(permit);
             }
             // Somebody else took the last trial.
             passed_over.push(picked.id());
@@ -381,11 +404,14 @@ async fn refuse(session: &mut Session, plain: &mut PlainCtx, fault: Fault) -> Re
     let row = fault.row();
     fault.count();
     let text = format!("{}\n", row.message);
-    let mut head = ResponseHeader::build(row.status, Some(4))?;
+    let mut head = ResponseHeader::build(row.status, Some(5))?;
     head.insert_header("content-type", "text/plain; charset=utf-8")?;
     head.insert_header("content-length", text.len().to_string())?;
     if let Some((name, value)) = row.field {
         head.insert_header(name, value)?;
+    }
+    if let Some(seconds) = fault.retry_after() {
+        head.insert_header("retry-after", seconds.to_string())?;
     }
     if let Some(ctx) = &mut plain.ctx {
         ctx.fault = Some(row.label);

@@ -254,17 +254,23 @@ fn bind(
         pool: Arc::clone(pool),
         path: path.clone(),
         origin: Some(Arc::clone(origin)),
+        counted: None,
     };
     let name = NameHash::from_u64(endpoint.id());
     let now = Instant::now();
     let before = shared
         .sessions
         .rebind(lost.key, name, &server_id, held, now);
-    let Some(before) = before else {
+    let Some(mut before) = before else {
         // Deleted by its client meanwhile.
         give_back(shared, pool, endpoint, server_id, path);
         return Err(Fault::SessionUnknown);
     };
+    // It is the same client's.
+    let counted = before.counted.take();
+    shared
+        .sessions
+        .with(lost.key, |held| held.counted = counted);
     log::info!(
         pool = pool.pool.name(), endpoint = endpoint.name(), from = before.endpoint.name();
         "a session was begun again"

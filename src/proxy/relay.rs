@@ -13,6 +13,7 @@ use super::fault::Fault;
 use super::flight::InFlight;
 use super::forward::Reply;
 use super::kept::Kept;
+use super::limits;
 use super::listen::Listen;
 use super::outcome;
 use super::resume::Lent;
@@ -70,6 +71,10 @@ pub async fn relay<D: Downstream>(
             return Err(fault);
         }
     };
+    if held.complete {
+        // Before the client hears the answer, and may call again.
+        limits::end_call(ctx);
+    }
     let status = reply.up.head().status();
     if outcome::of_head(call, status).is_none() {
         let said = Some(outcome::of_answer(&held.pieces));

@@ -10,6 +10,7 @@ use super::ctx::Ctx;
 use super::decide::{Aim, Bound, claims, new_session};
 use super::fault::Fault;
 use super::forward::Reply;
+use super::limits;
 use super::origin::Origin;
 use super::recovery;
 use super::state::{Orphan, PoolState, Shared};
@@ -131,6 +132,7 @@ fn bind(
     let key = Key::of(claims.pool, claims.endpoint, &claims.server_id);
     let mut new = new_session(pool, endpoint, &claims, head);
     new.guard.origin = origin(&worker.shared, pool, call);
+    new.guard.counted = limits::take_session(ctx);
     match worker.shared.sessions.open(key, new, Instant::now()) {
         Ok(()) => telemetry::session_opened(),
         // Another request took the last place meanwhile: served, but not counted.

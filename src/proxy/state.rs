@@ -12,6 +12,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::mpsc;
 
 use crate::config::{Balance, Config, Eras, HashOn, PoolId};
+use crate::limit;
 use crate::pool::{self, Admin, Allowance, Budget, Endpoint, Fact, HealthState, Moment};
 use crate::session::{Keyring, NameHash, Table};
 use crate::telemetry::{AccessLog, Limit, ToolNames};
@@ -20,6 +21,7 @@ use crate::transport::dial::Target;
 pub use super::phases::{Phase, PhaseSender, Phases, phases};
 
 use super::flight::{Flight, own_shard};
+use super::limits::{Having, Limits};
 use super::links::Links;
 use super::origin::{Origin, Origins};
 use super::resume::rings::Rings;
@@ -30,6 +32,8 @@ pub struct Snapshot {
     pub config: Config,
     /// In the order of `config.pools`.
     pub pools: Vec<Arc<PoolState>>,
+    /// What clients may have.
+    pub limits: Limits,
 }
 
 impl Snapshot {
@@ -112,6 +116,12 @@ impl PoolState {
             }
         }
         known
+    }
+
+    /// Whether the first check of every endpoint has ended, however it did.
+    pub fn is_settled(&self) -> bool {
+        let endpoints = self.pool.endpoints();
+        endpoints.iter().all(|endpoint| !endpoint.awaits_check())
     }
 
     /// Whether any endpoint can take new work now, or has not been checked yet.
@@ -211,6 +221,8 @@ pub struct Held {
     pub path: Box<str>,
     /// What it takes to begin the session again elsewhere, where that is wanted and known.
     pub origin: Option<Arc<Origin>>,
+    /// Counts the session as one of its client's, where that is limited.
+    pub counted: Option<limit::Counted>,
 }
 
 /// Sessions to delete that may wait; more are dropped and counted.
@@ -301,6 +313,8 @@ pub struct Shared {
     pub chores: Chores,
     /// Exchanges in flight, over all threads.
     pub flight: Arc<Flight>,
+    /// How much clients have of what is limited.
+    pub having: Having,
     /// When the clock of the pools began to run.
     pub started: Instant,
 }

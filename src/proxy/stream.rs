@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use super::call::Owed;
 use super::ctx::{Ctx, End};
+use super::limits;
 use super::links::Link;
 use super::resume::Lent;
 use super::state::{Phase, Phases};
@@ -184,6 +185,7 @@ impl Relay {
                 Poll::Ready(Ok(Some(piece))) => piece,
             };
             let piece = self.observe(&piece).map_or(piece, Piece::from);
+            self.release(ctx);
             let joined = down.join_body(&piece);
             if joined {
                 ctx.bytes_out += piece.len() as u64;
@@ -369,6 +371,7 @@ impl Relay {
                 Ok(Ok(Some(piece))) => {
                     self.last_from_server = Instant::now();
                     let piece = self.observe(&piece).map_or(piece, Piece::from);
+                    self.release(ctx);
                     Box::pin(self.send(down, ctx, &piece)).await?;
                     if self.too_large {
                         return Ok(End::TooLarge);
@@ -378,6 +381,13 @@ impl Relay {
                 Ok(Err(_)) => return Ok(End::UpstreamLost),
                 Err(end) => return Ok(end),
             }
+        }
+    }
+
+    /// Gives back what an answered call held, before its client hears the answer and may call again.
+    fn release(&self, ctx: &mut Ctx) {
+        if self.kind == Kind::Post && self.owed.is_empty() {
+            limits::end_call(ctx);
         }
     }
 

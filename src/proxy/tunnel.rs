@@ -14,6 +14,7 @@ use super::decide;
 use super::fault::Fault;
 use super::finish;
 use super::intake::{self, Admitted};
+use super::limits;
 use super::local;
 use super::outcome;
 use super::retry::{self, Stage};
@@ -133,6 +134,9 @@ async fn open(
     let id = snapshot.config.routes[route.0].pool;
     let pool = snapshot.pool(id);
     ctx.pool = Some(id);
+    limits::admit(&snapshot, route, info, 1, ctx.started)?;
+    limits::reserve_session(&worker.shared, ctx, info)?;
+    limits::reserve_stream(&worker.shared, ctx, info)?;
     let mut tried = Vec::new();
     let mut attempts = 0;
     let mut last = None;
@@ -237,6 +241,7 @@ where
     C: AsyncWrite + Unpin + Send,
 {
     let row = fault.row();
+    fault.count();
     ctx.fault = Some(row.label);
     ctx.answered(row.status, Instant::now());
     ctx.end = End::Local;

@@ -32,6 +32,11 @@ impl Admin {
         let snapshot = self.shared.snapshot.load();
         telemetry::set_sessions(self.shared.sessions.len());
         let now = self.shared.moment(Instant::now());
+        for pool in &snapshot.pools {
+            if let Some(queue) = pool.pool.queue() {
+                telemetry::set_calls_waiting(pool.pool.name(), queue.waiting());
+            }
+        }
         let mut endpoints = snapshot.pools.iter().flat_map(|pool| {
             pool.pool.endpoints().iter().map(|endpoint| EndpointView {
                 pool: pool.pool.name(),

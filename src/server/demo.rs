@@ -62,6 +62,7 @@ fn copy(name: &str) -> io::Result<Bound> {
         name: name.to_owned(),
         bind: SocketAddr::from(([127, 0, 0, 1], 0)),
         max_connections: CONNECTIONS_MAX,
+        max_connections_per_client: None,
         tls: None,
     };
     bind(&listener, 1)?

@@ -2,7 +2,7 @@
 //! spreads connections and no thread waits for another.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,6 +10,7 @@ use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use super::share::{Counting, Share, shares};
 use crate::config::{Listener, Tls};
+use crate::limit::{Client, Counted, Counts};
 use crate::telemetry::{ActiveConnection, Limit, limit_hit};
 use crate::transport::tls::Acceptor;
 
@@ -43,6 +44,9 @@ pub(super) fn bind(listener: &Listener, threads: usize) -> io::Result<Vec<Bound>
     let gate = Arc::new(Gate {
         open: AtomicUsize::new(0),
         max: listener.max_connections,
+        per_client: listener
+            .max_connections_per_client
+            .map(|max| (Counts::new(), max)),
     });
     let name: Arc<str> = Arc::from(listener.name.as_str());
     let acceptor = |tls: &Tls| Acceptor::new(Arc::clone(tls.identity.certified()));
@@ -97,18 +101,32 @@ pub(super) fn socket(address: SocketAddr, shared: bool) -> io::Result<TcpListene
 pub(super) struct Gate {
     open: AtomicUsize,
     max: usize,
+    /// Those of each client, and how many one may have.
+    per_client: Option<(Arc<Counts>, u32)>,
 }
 
 /// One connection's place.
 pub(super) struct Place {
     gate: Arc<Gate>,
+    _of_client: Option<Counted>,
     _share: Counting,
     _active: ActiveConnection,
 }
 
 impl Gate {
-    /// A place for one more connection, if there is one. Refusals are counted.
-    pub(super) fn enter(self: &Arc<Self>, share: &Share) -> Option<Place> {
+    /// A place for one more connection from `client`, if there is one. Refusals are counted.
+    pub(super) fn enter(self: &Arc<Self>, client: IpAddr, share: &Share) -> Option<Place> {
+        let of_client = match &self.per_client {
+            None => None,
+            Some((counts, max)) => {
+                let counted = counts.enter(Client::at(client).number(), *max);
+                if counted.is_none() {
+                    limit_hit(Limit::ConnectionsPerClient);
+                    return None;
+                }
+                counted
+            }
+        };
         if self.open.fetch_add(1, Ordering::Relaxed) >= self.max {
             self.open.fetch_sub(1, Ordering::Relaxed);
             limit_hit(Limit::Connections);
@@ -116,6 +134,7 @@ impl Gate {
         }
         Some(Place {
             gate: Arc::clone(self),
+            _of_client: of_client,
             _share: share.count(),
             _active: ActiveConnection::enter(),
         })
@@ -137,6 +156,7 @@ mod tests {
             name: "t".into(),
             bind,
             max_connections: 1,
+            max_connections_per_client: None,
             tls: None,
         }
     }
@@ -154,16 +174,36 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     }
 
+    fn gate(max: usize, per_client: Option<u32>) -> Arc<Gate> {
+        Arc::new(Gate {
+            open: AtomicUsize::new(0),
+            max,
+            per_client: per_client.map(|max| (Counts::new(), max)),
+        })
+    }
+
+    const ONE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+
     #[test]
     fn a_full_listener_has_no_place() {
-        let gate = Arc::new(Gate {
-            open: AtomicUsize::new(0),
-            max: 1,
-        });
+        let gate = gate(1, None);
         let share = shares(1).remove(0);
-        let place = gate.enter(&share);
-        assert!(place.is_some() && gate.enter(&share).is_none());
+        let place = gate.enter(ONE, &share);
+        assert!(place.is_some() && gate.enter(OTHER, &share).is_none());
         drop(place);
-        assert!(gate.enter(&share).is_some());
+        assert!(gate.enter(OTHER, &share).is_some());
+    }
+
+    #[test]
+    fn a_client_that_has_its_share_leaves_room_for_others() {
+        let gate = gate(2, Some(1));
+        let share = shares(1).remove(0);
+        let one = gate.enter(ONE, &share);
+        assert!(one.is_some() && gate.enter(ONE, &share).is_none());
+        let other = gate.enter(OTHER, &share);
+        assert!(other.is_some());
+        drop(one);
+        assert!(gate.enter(ONE, &share).is_some());
     }
 }

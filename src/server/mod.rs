@@ -42,6 +42,7 @@ use crate::config::{self, Config};
 use crate::demo::DemoServer;
 use crate::pool::PoolError;
 use crate::proxy::flight::Flight;
+use crate::proxy::limits::Having;
 use crate::proxy::origin::Origins;
 use crate::proxy::resume::rings::Rings;
 use crate::proxy::state::{Chores, Phase, Phases, Shared, Snapshot, phases};
@@ -231,6 +232,7 @@ fn bind_admin(config: &Config) -> Result<Option<Bound>, StartError> {
         name: "admin".to_owned(),
         bind: address,
         max_connections: ADMIN_CONNECTIONS_MAX,
+        max_connections_per_client: None,
         tls: None,
     };
     let bound = listeners::bind(&listener, 1).map_err(|error| StartError::Bind {
@@ -278,6 +280,7 @@ fn shared(
         chores,
         flight: Arc::new(Flight::default()),
         started: Instant::now(),
+        having: Having::new(),
         snapshot: ArcSwap::from_pointee(state::compile(config)?),
     })
 }

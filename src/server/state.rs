@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 
@@ -10,6 +11,7 @@ use crate::pool::{
     self, Admin, Budget, Endpoint, EndpointSpec, HealthState, PoolError, Protection, breaker,
     ejection,
 };
+use crate::proxy::limits::Limits;
 use crate::proxy::state::{DialFacts, PoolState, Snapshot};
 use crate::session::NameHash;
 
@@ -23,7 +25,12 @@ pub(super) fn compile(config: Config) -> Result<Snapshot, PoolError> {
         .iter()
         .map(|pool| compile_pool(pool).map(Arc::new))
         .collect::<Result<_, _>>()?;
-    Ok(Snapshot { config, pools })
+    let limits = Limits::new(&config, Instant::now());
+    Ok(Snapshot {
+        config,
+        pools,
+        limits,
+    })
 }
 
 fn compile_pool(config: &config::Pool) -> Result<PoolState, PoolError> {
@@ -50,9 +57,13 @@ fn compile_pool(config: &config::Pool) -> Result<PoolState, PoolError> {
         config::Balance::RoundRobin => pool::Balance::RoundRobin,
         config::Balance::ConsistentHash(_) => pool::Balance::ConsistentHash,
     };
+    let mut pool =
+        pool::Pool::new(&config.name, balance, endpoints)?.with_protection(protection(config));
+    if config.endpoints.iter().any(|e| e.max_in_flight.is_some()) {
+        pool = pool.with_queue(config.queue.max);
+    }
     Ok(PoolState {
-        pool: pool::Pool::new(&config.name, balance, endpoints)?
-            .with_protection(protection(config)),
+        pool,
         hash: NameHash::of(&config.name),
         discover: ArcSwapOption::empty(),
         budget: Budget::default(),
@@ -94,6 +105,7 @@ fn compile_endpoint(pool: &config::Pool, endpoint: &config::Endpoint) -> Arc<End
         address: endpoint.address.socket_addr(),
         health,
     });
+    compiled.places.limit(endpoint.max_in_flight);
     compiled.set_admin(match endpoint.state {
         config::State::Up => Admin::Up,
         config::State::Drain => Admin::Drain,

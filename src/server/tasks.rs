@@ -154,6 +154,7 @@ async fn watch_endpoint(
                 }
             }
         }
+        endpoint.note_checked();
         if outcome_failed
             && !excused
             && health.state() != HealthState::Up

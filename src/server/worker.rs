@@ -294,10 +294,10 @@ fn admit<H: Handler>(
     share: &Share,
     around: &Arc<Surroundings<H>>,
 ) {
-    let Some(place) = gate.enter(share) else {
+    let (Ok(client), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else {
         return;
     };
-    let (Ok(client), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else {
+    let Some(place) = gate.enter(client.ip(), share) else {
         return;
     };
     let _ = stream.set_nodelay(true);

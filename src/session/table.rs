@@ -46,6 +46,11 @@ impl Key {
         Self(session_digest(pool, endpoint, server_id))
     }
 
+    /// The key as a number that no other session's has.
+    pub const fn number(self) -> u128 {
+        self.0
+    }
+
     /// The top bits choose the shard, the low 64 the place in its map.
     const fn shard(self) -> usize {
         (self.0 >> 64) as usize % SHARDS

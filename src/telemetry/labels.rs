@@ -28,7 +28,7 @@ macro_rules! closed_set {
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
             /// The label value, as it stands in the exposition and in the access log.
-            pub fn as_str(self) -> &'static str {
+            pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)+ }
             }
         }
@@ -137,8 +137,18 @@ closed_set! {
     pub enum Limit {
         /// Connections per listener.
         Connections = "connections",
-        /// Requests per unit of time.
+        /// Connections of one client to a listener.
+        ConnectionsPerClient = "connections_per_client",
+        /// Requests of one client per unit of time.
         Rate = "rate",
+        /// Requests of all clients per unit of time.
+        RateTotal = "rate_total",
+        /// Calls of a tool per unit of time.
+        ToolRate = "tool_rate",
+        /// Calls of a tool at once.
+        ToolConcurrency = "tool_concurrency",
+        /// Clients whose use is remembered: one was forgotten before its time.
+        RateClients = "rate_clients",
         /// Calls in flight on an endpoint, with no queue to wait in.
         InFlight = "in_flight",
         /// The queue before a pool was full.
@@ -163,12 +173,16 @@ closed_set! {
         EventBytes = "event_bytes",
         /// Live sessions of the process.
         Sessions = "sessions",
+        /// Live sessions of one client's address.
+        SessionsPerClient = "sessions_per_client",
         /// Live sessions of one principal.
         SessionsPerPrincipal = "sessions_per_principal",
         /// Live sessions of one pool.
         SessionsPerPool = "sessions_per_pool",
         /// Open streams of one session.
         StreamsPerSession = "streams_per_session",
+        /// Open streams of one client's address.
+        StreamsPerClient = "streams_per_client",
         /// Memory for what it takes to begin lost sessions again.
         Origins = "origins",
         /// A client came back for events of which some were no longer kept.

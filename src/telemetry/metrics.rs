@@ -31,7 +31,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use once_cell::sync::Lazy;
-use prometheus::{Gauge, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry};
+use prometheus::{Gauge, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
 use self::collect::{counter, counters, float_gauge, gauge, gauges, histograms, one_each};
 pub use self::record::{RequestRecord, flush, gather, record_request};
@@ -126,6 +126,8 @@ table! {
         "Session ids that were answered as unknown.";
     LIMITS_HIT = Counter "tidegate_limits_hit_total" ["limit"]
         "Times a limit refused or cut something.";
+    CALLS_WAITING = Gauge "tidegate_calls_waiting" ["pool"]
+        "Calls that wait for a place at an endpoint with a max_in_flight.";
     RECOVERIES = Counter "tidegate_session_recoveries_total" ["pool", "outcome"]
         "Sessions that were begun again after their endpoint was lost.";
     HANDSHAKES_FAILED = Counter "tidegate_tls_handshakes_failed_total" ["reason"]
@@ -208,6 +210,7 @@ pub(crate) struct Metrics {
     recoveries: IntCounterVec,
     handshakes_failed: Vec<IntCounter>,
     retries: IntCounterVec,
+    calls_waiting: IntGaugeVec,
     label_overflow: IntCounter,
     log_lines_dropped: IntCounter,
     checks_excused: IntCounter,
@@ -228,6 +231,8 @@ impl Metrics {
         let tool_duration = histograms(&registry, &TOOL_DURATION, TOOL_BUCKETS);
         let recoveries = counters(&registry, &RECOVERIES);
         let retries = counters(&registry, &RETRIES);
+        let calls_waiting = gauges(&registry, &CALLS_WAITING);
+        calls_waiting.with_label_values(&[""]);
         let streams = gauges(&registry, &STREAMS);
         let streams_ended = counters(&registry, &STREAMS_ENDED);
 
@@ -298,6 +303,7 @@ impl Metrics {
                 HandshakeFailure::ALL.iter().map(|why| why.as_str()),
             ),
             retries,
+            calls_waiting,
             label_overflow: counter(&registry, &LABEL_OVERFLOW),
             log_lines_dropped: counter(&registry, &LOG_LINES_DROPPED),
             checks_excused: counter(&registry, &CHECKS_EXCUSED),
@@ -326,6 +332,14 @@ pub fn set_sessions(live: usize) {
     METRICS
         .sessions
         .set(i64::try_from(live).unwrap_or(i64::MAX));
+}
+
+/// Sets how many calls wait for a place at the endpoints of a pool.
+pub fn set_calls_waiting(pool: &str, waiting: usize) {
+    METRICS
+        .calls_waiting
+        .with_label_values(&[pool])
+        .set(i64::try_from(waiting).unwrap_or(i64::MAX));
 }
 
 /// Counts a stream that goes on after its server was lost.

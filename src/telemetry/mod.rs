@@ -23,6 +23,6 @@ pub use labels::{
 pub use metrics::{
     ActiveConnection, CONTENT_TYPE, EndpointView, OpenStream, RequestRecord, check_excused, flush,
     gather, handshake_failed, id_refused, limit_hit, record_request, render, retried,
-    session_ended, session_opened, session_recovered, set_sessions, stream_reestablished,
-    stream_resumed, tick,
+    session_ended, session_opened, session_recovered, set_calls_waiting, set_sessions,
+    stream_reestablished, stream_resumed, tick,
 };

@@ -356,6 +356,22 @@ async fn readiness_says_when_to_send_traffic_elsewhere() {
 }
 
 #[tokio::test]
+async fn it_is_not_ready_before_every_endpoint_was_checked() {
+    let a = Endpoint::start("a").await;
+    let mute = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let mute = mute.expect("a free port");
+    let begun = Instant::now();
+    let gate = Tidegate::build(&[&a])
+        .also_at("mute", mute.local_addr().expect("it is bound"))
+        .health("{ check: mcp, interval: 100ms, timeout: 700ms, rise: 1, fall: 1 }")
+        .start()
+        .await;
+    assert!(begun.elapsed() >= Duration::from_millis(700));
+    let ready = gate.client().request("GET", "/ready", &[], b"").await;
+    assert_eq!(ready.status, 200, "one that does not answer is no obstacle");
+}
+
+#[tokio::test]
 async fn sessions_outlive_the_process_and_its_key_is_a_secret() {
     let (a, b, c) = (
         Endpoint::start("a").await,

@@ -9,6 +9,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod limits;
 mod pools;
 mod routes;
 mod tls;
@@ -82,6 +83,7 @@ fn listeners(root: &Fields<'_>, report: &Report<'_>) -> Vec<(Span, Listener)> {
 
 fn listener(fields: &Fields<'_>) -> Option<(Span, Listener)> {
     let max_connections = fields.count("max_connections").unwrap_or_default();
+    let max_connections_per_client = fields.count("max_connections_per_client");
     let tls = fields.written("tls").map(|_| fields.section("tls"));
     let tls = tls.map(|fields| tls::tls(&fields));
     let name = fields.text("name");
@@ -96,6 +98,7 @@ fn listener(fields: &Fields<'_>) -> Option<(Span, Listener)> {
         name,
         bind,
         max_connections,
+        max_connections_per_client,
         tls: tls.flatten(),
     };
     Some((word.span, listener))
@@ -172,6 +175,7 @@ fn sessions(fields: &Fields<'_>) -> Sessions {
         idle_ttl: fields.duration("idle_ttl"),
         max,
         max_per_pool: max_per_pool.min(max),
+        max_per_client: fields.count("max_per_client"),
         recovery_memory: fields.size("recovery_memory"),
     }
 }
@@ -194,6 +198,8 @@ fn streams(fields: &Fields<'_>) -> Streams {
         keep_alive: fields.duration("keep_alive"),
         reconnect: fields.duration_or_off("reconnect"),
         max_event: fields.size("max_event"),
+        max_per_session: fields.count("max_per_session").unwrap_or_default(),
+        max_per_client: fields.count("max_per_client"),
         resume: fields
             .written("resume")
             .and_then(|_| fields.section_or_off("resume"))

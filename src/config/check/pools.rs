@@ -14,6 +14,7 @@ use super::super::model::{
 use super::super::node::{Span, Word};
 use super::super::problem::{Report, quoted};
 use super::super::protect::{Breaker, Ejection, Retries};
+use super::limits;
 use super::routes::resolve;
 
 /// Where MCP is asked for when no route says it better.
@@ -84,6 +85,8 @@ fn pool(head: &Head<'_>, routes: &[&Route], report: &Report<'_>) -> Pool {
         timeouts: timeouts(&fields.section("timeouts")),
         affinity_cookie: affinity(fields, *kind),
         keep_alive: fields.duration("keep_alive"),
+        queue: limits::queue(fields),
+        tools: limits::tools(fields, *kind),
     }
 }
 
@@ -161,6 +164,7 @@ fn plain_endpoint(pool: &Fields<'_>, word: Word<'_>) -> Option<Placed> {
         backup: false,
         state: State::Up,
         http2: false,
+        max_in_flight: None,
     };
     Some(Placed {
         endpoint,
@@ -175,6 +179,7 @@ fn full_endpoint(fields: &Fields<'_>) -> Option<Placed> {
     let backup = fields.flag("backup");
     let state = fields.choice("state", &STATES).unwrap_or(State::Up);
     let http2 = fields.flag("http2");
+    let max_in_flight = fields.count("max_in_flight");
     let name_word = fields.text("name");
     let name = name_word.map(|word| fields.parsed(word, address::address_name));
     let word = fields.text("address")?;
@@ -190,6 +195,7 @@ fn full_endpoint(fields: &Fields<'_>) -> Option<Placed> {
         backup,
         state,
         http2,
+        max_in_flight,
     };
     Some(Placed {
         endpoint,

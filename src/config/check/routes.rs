@@ -7,6 +7,7 @@ use super::super::model::{HostRule, Origins, PathRule, PoolId, PoolKind, Route, 
 use super::super::node::{Span, Word};
 use super::super::problem::{Report, quoted};
 use super::super::suggest;
+use super::limits;
 use super::pools::Head;
 
 /// What a route takes, and where it says so.
@@ -31,6 +32,7 @@ pub(super) fn routes(root: &Fields<'_>, pools: &[Head<'_>], report: &Report<'_>)
             fields.error(at, message);
         }
         let origins = origins(&fields);
+        let rate = limits::route_rate(&fields);
         let Some(reach) = reach else { continue };
         if let Some(earlier) = reaches.iter().find(|earlier| earlier.covers(&reach)) {
             let line = report.line(earlier.at);
@@ -47,6 +49,7 @@ pub(super) fn routes(root: &Fields<'_>, pools: &[Head<'_>], report: &Report<'_>)
                 pool,
                 transport: resolve(transport, reach.path.as_str()),
                 origins,
+                rate,
             });
         }
         reaches.push(reach);

@@ -28,6 +28,13 @@ pub(super) static LISTENER: Section = Section {
             "Open connections at once; one over it is closed at once.",
         ),
         key(
+            "max_connections_per_client",
+            Count(1, 1_000_000),
+            Optional,
+            "The same for one client, an IPv4 address or a /64 of IPv6. Unless set: no limit but \
+             `max_connections`.",
+        ),
+        key(
             "tls",
             Kind::Section(&TLS),
             Optional,

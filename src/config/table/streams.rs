@@ -28,6 +28,19 @@ pub(super) static STREAMS: Section = Section {
             "Longest single event.",
         ),
         key(
+            "max_per_session",
+            Count(1, 1_000_000),
+            Default("16"),
+            "GET streams of one session at once; one over it is answered 429.",
+        ),
+        key(
+            "max_per_client",
+            Count(1, 1_000_000),
+            Optional,
+            "GET streams, `subscriptions/listen` and WebSockets of one client at once; one over it is \
+             answered 429. Unless set: any number.",
+        ),
+        key(
             "resume",
             Kind::SectionOrOff(&RESUME),
             Optional,

@@ -186,6 +186,8 @@ fn decoder_knows_exactly_the_keys_of_the_schema() {
             "pools: { p: { breaker: { qqqqqqqq: 1 } } }",
             "/pools/breaker",
         ),
+        ("routes: [{ rate: { qqqqqqqq: 1 } }]", "/routes/rate"),
+        ("pools: { p: { tools: [{ qqqqqqqq: 1 }] } }", "/pools/tools"),
         ("sessions: { qqqqqqqq: 1 }", "/sessions"),
         ("streams: { qqqqqqqq: 1 }", "/streams"),
         ("streams: { resume: { qqqqqqqq: 1 } }", "/streams/resume"),

@@ -4,6 +4,7 @@
 use super::{Config, Problem, Problems, parse};
 
 mod agree;
+mod limits;
 mod mutated;
 mod right;
 mod several;

@@ -8,11 +8,7 @@ fn pools_are_checked() {
         (In::Pool, "«keepAlive»: 4s", "did you mean `keep_alive`?"),
         (In::Pool, "«interval»: 4s", "it belongs under `health`"),
         (In::Pool, "«servers»: [a:1]", "did you mean `endpoints`?"),
-        (
-            In::Pool,
-            "«queue_timeout»: 1s",
-            "its keys are kind, balance",
-        ),
+        (In::Pool, "«quorum»: 1s", "its keys are kind, balance"),
         (In::Pool, "kind: «https»", "did you mean `http`?"),
         (
             In::Pool,
@@ -288,7 +284,7 @@ fn endpoints_are_checked() {
         ),
         (
             In::Endpoint,
-            "{ address: a:1, «max_in_flight»: 9 }",
+            "{ address: a:1, «quorum»: 9 }",
             "its keys are name, address, weight",
         ),
         (

@@ -129,7 +129,7 @@ impl Scales {
 const WORDS: usize = ENDPOINTS_MAX / 64;
 
 /// A set of places in a pool's list of endpoints, on the stack.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Candidates {
     words: [u64; WORDS],
 }
@@ -140,6 +140,14 @@ impl Candidates {
     /// `at` is less than [`ENDPOINTS_MAX`].
     pub(super) fn add(&mut self, at: usize) {
         self.words[at / 64] |= 1 << (at % 64);
+    }
+
+    pub(super) fn remove(&mut self, at: usize) {
+        self.words[at / 64] &= !(1 << (at % 64));
+    }
+
+    pub(super) fn has(&self, at: usize) -> bool {
+        self.words[at / 64] & (1 << (at % 64)) != 0
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -200,5 +208,7 @@ mod tests {
         places.iter().rev().for_each(|at| candidates.add(*at));
         assert_eq!(candidates.iter().collect::<Vec<_>>(), places);
         assert!(!candidates.is_empty());
+        places.iter().for_each(|at| candidates.remove(*at));
+        assert!(candidates.is_empty() && !candidates.has(64));
     }
 }

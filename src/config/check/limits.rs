@@ -1,0 +1,80 @@
+//! Rates, and how often tools may be called.
+
+use super::super::fields::{Fields, Item};
+use super::super::limit::{Queue, Rate, RouteRate, ToolLimit};
+use super::super::model::PoolKind;
+use super::super::units;
+
+fn rate_at(fields: &Fields<'_>, name: &str) -> Option<Rate> {
+    let word = fields.text(name)?;
+    let (count, per) = fields.parsed(word, units::rate)?;
+    Some(Rate::new(count, per))
+}
+
+/// What a route takes.
+pub(super) fn route_rate(route: &Fields<'_>) -> Option<RouteRate> {
+    let at = route.written("rate")?;
+    let fields = route.section("rate");
+    let mut per_client = rate_at(&fields, "per_client");
+    let total = rate_at(&fields, "total");
+    if fields.written("per_client").is_none() && fields.written("total").is_none() {
+        let message = "`rate` has neither `per_client` nor `total`; write for example \
+                       `per_client: 50/s`";
+        fields.error(at, message);
+    }
+    let burst = fields.count("burst");
+    if let Some(at) = fields.written("burst")
+        && fields.written("per_client").is_none()
+    {
+        fields.error(at, "`burst` needs `per_client`");
+    }
+    if let (Some(rate), Some(burst)) = (&mut per_client, burst) {
+        rate.burst = burst;
+    }
+    Some(RouteRate { per_client, total })
+}
+
+/// How often the tools of a pool may be called.
+pub(super) fn tools(pool: &Fields<'_>, kind: PoolKind) -> Vec<ToolLimit> {
+    let Some(at) = pool.written("tools") else {
+        return Vec::new();
+    };
+    if kind == PoolKind::Http {
+        pool.error(at, "`tools` is for MCP; this pool is of kind http");
+    }
+    let items = pool.items("tools").into_iter();
+    let fields = items.filter_map(|item| match item {
+        Item::Fields(fields) => Some(fields),
+        Item::Text(_) => None,
+    });
+    fields.filter_map(|fields| tool(&fields)).collect()
+}
+
+fn tool(fields: &Fields<'_>) -> Option<ToolLimit> {
+    let name = fields.text("name");
+    let limit = ToolLimit {
+        name: name.map_or_else(String::new, |word| word.text.to_owned()),
+        per_client: rate_at(fields, "per_client"),
+        total: rate_at(fields, "total"),
+        concurrent: fields.count("concurrent"),
+    };
+    let any = |names: &[&str]| names.iter().any(|name| fields.written(name).is_some());
+    if !any(&["per_client", "total", "concurrent"]) {
+        let message = "this tool has no limit; write for example `concurrent: 4` or \
+                       `per_client: 1/s`";
+        fields.error(fields.key_place("name"), message);
+    }
+    let word = name?;
+    if word.text.is_empty() {
+        fields.error(word.span, "the name of a tool is not empty");
+    }
+    Some(limit)
+}
+
+/// What becomes of calls for which no endpoint has a place.
+pub(super) fn queue(pool: &Fields<'_>) -> Queue {
+    Queue {
+        timeout: pool.duration("queue_timeout"),
+        max: pool.count("queue_max").unwrap_or_default(),
+    }
+}

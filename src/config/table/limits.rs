@@ -1,0 +1,158 @@
+//! The keys that bound what clients may have.
+
+use crate::config::keys::Kind::{self, Count, Duration, Rate, Size, Text};
+use crate::config::keys::Need::{Default, Optional, Required};
+use crate::config::keys::{Section, key};
+
+pub(super) static RATE: Section = Section {
+    noun: "rate section",
+    about: "How many requests a route takes; one over it is answered 429. `server/discover`, `ping` \
+            and DELETE always pass.",
+    keys: &[
+        key(
+            "per_client",
+            Rate,
+            Optional,
+            "From each client: an IPv4 address, or a /64 of IPv6.",
+        ),
+        key(
+            "burst",
+            Count(1, 1_000_000),
+            Optional,
+            "How many of them at once. Unless set: as many as in one second, at least 1.",
+        ),
+        key(
+            "total",
+            Rate,
+            Optional,
+            "From all clients together, as many as in one second at once.",
+        ),
+    ],
+};
+
+pub(super) static TOOL: Section = Section {
+    noun: "tool",
+    about: "How often tools may be called, on whatever route; a call over it is answered 429.",
+    keys: &[
+        key(
+            "name",
+            Text,
+            Required("name: \"slow_*\""),
+            "The name of a tool, in which * stands for any characters. The first entry that takes a \
+             tool counts, for all tools that it takes together.",
+        ),
+        key(
+            "per_client",
+            Rate,
+            Optional,
+            "By each client, as many as in one second at once.",
+        ),
+        key(
+            "total",
+            Rate,
+            Optional,
+            "By all clients together, as many as in one second at once.",
+        ),
+        key(
+            "concurrent",
+            Count(1, 1_000_000),
+            Optional,
+            "Calls at once, over all endpoints.",
+        ),
+    ],
+};
+
+pub(super) static SESSIONS: Section = Section {
+    noun: "sessions section",
+    about: "Where session keys come from and how many sessions are kept.",
+    keys: &[
+        key(
+            "key_files",
+            Kind::Texts(16),
+            Optional,
+            "Absolute paths of key files; the first seals, all open. Unless set: one key is \
+             made once and kept in the state directory.",
+        ),
+        key(
+            "idle_ttl",
+            Duration("1s", "30d"),
+            Default("1h"),
+            "A session unused for this long is forgotten; an open stream counts as use.",
+        ),
+        key(
+            "max",
+            Count(1, 100_000_000),
+            Default("1000000"),
+            "Sessions in the table at once.",
+        ),
+        key(
+            "max_per_pool",
+            Count(1, 100_000_000),
+            Default("1000000"),
+            "Sessions of one pool in the table at once, never above `max`.",
+        ),
+        key(
+            "max_per_client",
+            Count(1, 100_000_000),
+            Optional,
+            "Sessions that one client, an IPv4 address or a /64 of IPv6, has opened here and not ended; \
+             one over it is answered 429. Unless set: any number.",
+        ),
+        key(
+            "recovery_memory",
+            Size("1KiB", "64GiB"),
+            Default("64MiB"),
+            "Memory for what it takes to begin lost sessions again, over all pools with \
+             `on_endpoint_loss: reinitialize`; a session for which there is none is lost.",
+        ),
+    ],
+};
+
+pub(super) static LIMITS: Section = Section {
+    noun: "limits section",
+    about: "What one client may send at most, and how slowly.",
+    keys: &[
+        key(
+            "body",
+            Size("1KiB", "64GiB"),
+            Default("4MiB"),
+            "Longest request body.",
+        ),
+        key(
+            "header_block",
+            Size("1KiB", "1MiB"),
+            Default("32KiB"),
+            "Longest request head.",
+        ),
+        key(
+            "headers",
+            Count(8, 1000),
+            Default("100"),
+            "Most header fields in a request.",
+        ),
+        key(
+            "head_timeout",
+            Duration("100ms", "5m"),
+            Default("10s"),
+            "Until a request head that was begun is complete, or the next piece of a body is there.",
+        ),
+        key(
+            "idle_timeout",
+            Duration("100ms", "1d"),
+            Default("75s"),
+            "Until the next request on a connection that was kept alive.",
+        ),
+        key(
+            "write_timeout",
+            Duration("100ms", "1h"),
+            Default("30s"),
+            "How long one write to a client may stand still.",
+        ),
+        key(
+            "peek",
+            Size("1KiB", "16MiB"),
+            Default("64KiB"),
+            "Most bytes of a body that are held to understand a call, never above `body`.",
+        ),
+    ],
+};
