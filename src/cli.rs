@@ -7,6 +7,10 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+mod client;
+mod table;
+mod verbs;
+
 use crate::config::{self, Config};
 use crate::server::{self, demo};
 
@@ -43,6 +47,8 @@ enum Command {
     Run(Run),
     /// Run in front of three built-in demo MCP servers, without a file.
     Demo,
+    #[command(flatten)]
+    Operate(verbs::Verb),
 }
 
 /// Does what the command line says.
@@ -55,6 +61,7 @@ pub fn main() -> ExitCode {
         None => with_file(&arguments.run),
         Some(Command::Run(run)) => with_file(&run),
         Some(Command::Demo) => demo(),
+        Some(Command::Operate(verb)) => verbs::run(&verb),
     }
 }
 

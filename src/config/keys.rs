@@ -5,6 +5,7 @@
 //! JSON Schema is printed from them, and tests hold `conf/full.yaml` against them. Defaults and
 //! bounds are kept as an operator would write them.
 
+use super::admin::AdminLevel;
 use super::model::{Eras, Level, OnEndpointLoss, PoolKind, State};
 
 /// A map with fixed keys.
@@ -172,6 +173,8 @@ pub(super) const CHECKS: Words<CheckChoice, 4> = [
     ("tcp", CheckChoice::Tcp),
     ("none", CheckChoice::None),
 ];
+pub(super) const ADMIN_LEVELS: Words<AdminLevel, 2> =
+    [("read", AdminLevel::Read), ("operate", AdminLevel::Operate)];
 pub(super) const LEVELS: Words<Level, 5> = [
     ("error", Level::Error),
     ("warn", Level::Warn),

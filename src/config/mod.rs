@@ -21,7 +21,9 @@
 use std::path::Path;
 
 mod address;
+mod admin;
 mod check;
+mod effective;
 mod fields;
 mod identity;
 mod keys;
@@ -40,17 +42,19 @@ mod units;
 #[cfg(test)]
 mod tests;
 
+pub use admin::{Admin, AdminLevel, AdminSocket};
 pub use identity::Identity;
 pub use limit::{Queue, Rate, RouteRate, ToolLimit};
 pub use model::{
-    AccessLog, Admin, Balance, Check, Config, Endpoint, Eras, HashOn, Health, HostPort, HostRule,
-    Level, Limits, Listener, Log, OnEndpointLoss, Origins, PathRule, Pool, PoolId, PoolKind, Route,
+    AccessLog, Balance, Check, Config, Endpoint, Eras, HashOn, Health, HostPort, HostRule, Level,
+    Limits, Listener, Log, OnEndpointLoss, Origins, PathRule, Pool, PoolId, PoolKind, Route,
     Sessions, State, Timeouts, Tls, Transport, is_below,
 };
 pub use problem::{Problem, Problems, Severity};
 pub use protect::{Breaker, Ejection, Retries};
 pub use schema::schema;
 pub use streams::{Resume, Streams};
+pub use units::duration;
 
 use problem::Report;
 
@@ -72,7 +76,10 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
 pub fn parse(name: &str, text: &str) -> Result<Config, Problems> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let report = Report::new(name, text);
-    let config = load::tree(text, &report).map(|root| check::config(&root, &report));
+    let config = load::tree(text, &report).map(|root| Config {
+        effective: effective::effective(&root),
+        ..check::config(&root, &report)
+    });
     let warnings = report.finish()?;
     let nothing = || Problem::with_file(name, "this file could not be understood".to_owned());
     let config = config.ok_or_else(nothing)?;

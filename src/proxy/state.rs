@@ -15,7 +15,7 @@ use crate::config::{Balance, Config, Eras, HashOn, PoolId};
 use crate::limit;
 use crate::pool::{self, Admin, Allowance, Budget, Endpoint, Fact, HealthState, Moment};
 use crate::session::{Keyring, NameHash, Table};
-use crate::telemetry::{AccessLog, Limit, ToolNames};
+use crate::telemetry::{AccessLog, Limit, SessionTag, ToolNames};
 use crate::transport::dial::Target;
 
 pub use super::phases::{Phase, PhaseSender, Phases, phases};
@@ -223,6 +223,8 @@ pub struct Held {
     pub origin: Option<Arc<Origin>>,
     /// Counts the session as one of its client's, where that is limited.
     pub counted: Option<limit::Counted>,
+    /// The session in the words of the log.
+    pub tag: Option<SessionTag>,
 }
 
 /// Sessions to delete that may wait; more are dropped and counted.

@@ -159,6 +159,19 @@ pub async fn serve<H: Handler>(
     line.serve(door, Turn::First).await;
 }
 
+/// Serves a connection over something else than a bare TCP socket to its end. A drain does not wait for
+/// its first request.
+pub(super) async fn serve_wire<H: Handler>(
+    wire: Wire,
+    info: ConnInfo,
+    around: Arc<Surroundings<H>>,
+) {
+    let alarm = around.wheel.alarm();
+    alarm.after(around.bounds.head_timeout);
+    let line = Line::new(wire, alarm, Arc::new(info), around);
+    line.serve(None, Turn::First).await;
+}
+
 /// Serves a connection on which TLS is to be spoken. What comes after the handshake is a task of its
 /// own, so that a connection that lasts does not hold what the handshake needed.
 async fn serve_tls<H: Handler>(

@@ -15,7 +15,7 @@ use pingora::protocols::{
     TimingDigest, UniqueID, UniqueIDType,
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::transport::ConnInfo;
 use crate::transport::tls::Tls;
@@ -41,6 +41,11 @@ pub(super) fn layered(wire: Wire, ahead: &[u8], info: &ConnInfo) -> Stream {
         }),
         Wire::Layered(stream) => stream,
     }
+}
+
+/// A unix socket as a wire.
+pub(super) fn unix(stream: UnixStream) -> Wire {
+    Wire::Layered(Box::new(TcpLayer::from(stream)))
 }
 
 fn digest(stream: &TcpStream, info: &ConnInfo) -> SocketDigest {

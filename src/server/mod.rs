@@ -4,7 +4,7 @@
 //! own sockets, one thread for checks and sweeps, one for the admin address. Signals and the drain
 //! are ours, because Pingora's own stop is a fixed sleep after which streams are cut.
 
-mod admin;
+pub mod admin;
 mod calm;
 mod checks;
 pub mod connection;
@@ -15,6 +15,7 @@ mod http2;
 pub mod inproc;
 mod layer;
 mod listeners;
+mod operator;
 mod probe;
 mod pulse;
 mod share;
@@ -49,10 +50,11 @@ use crate::proxy::state::{Chores, Phase, Phases, Shared, Snapshot, phases};
 use crate::session::{Caps, KeyError, Table, load_or_create};
 use crate::telemetry::{AccessLog, Target, ToolNames};
 use crate::transport::timer::Wheel;
-use admin::Admin;
+use admin::service::AdminService;
 use connection::{Bounds, Handler, Surroundings};
 use drain::Signals;
 use listeners::Bound;
+use operator::Operator;
 use tasks::Tasks;
 use worker::WorkerService;
 
@@ -71,6 +73,14 @@ pub enum StartError {
         address: SocketAddr,
         /// The listener's name, or `admin.bind`.
         what: String,
+        /// The reason.
+        error: io::Error,
+    },
+    /// The admin socket could not be had.
+    #[error("cannot listen on {path} (admin.socket): {error}")]
+    Socket {
+        /// The file.
+        path: PathBuf,
         /// The reason.
         error: io::Error,
     },
@@ -113,26 +123,26 @@ fn run_with(
     let (chores, waiting) = Chores::new();
     let tools = Arc::new(ToolNames::new());
     let shared = Arc::new(shared(config, phases, chores, Arc::clone(&tools))?);
-    first_resolve(&shared.snapshot.load());
+    let snapshot = shared.snapshot.load_full();
+    // In the state directory, which the keys have made.
+    let socket = admin::socket::bind(&snapshot.config)
+        .map_err(|(path, error)| StartError::Socket { path, error })?;
+    let operator = Operator::new(Arc::clone(&shared), &state_dir_of(&snapshot.config));
+    first_resolve(&snapshot);
     hello();
 
     let (shutdown_sender, shutdown) = watch::channel(false);
     let mut server = Server::new_with_opt_and_conf(None, server_conf());
     server.bootstrap();
-    let tasks = Tasks::new(Arc::clone(&shared), tools, waiting);
+    let tasks = Tasks::new(Arc::clone(&shared), Arc::clone(&operator), tools, waiting);
     server.add_service(GenBackgroundService::new(
         "tasks".to_owned(),
         Arc::new(tasks),
     ));
-    if let Some(bound) = admin {
-        let handler = Admin::new(Arc::clone(&shared));
-        server.add_service(Apart::new(
-            "admin",
-            vec![(bound, handler)],
-            &shared,
-            bounds,
-            shutdown.clone(),
-        ));
+    let address = admin.map(|bound| (bound, snapshot.config.admin.level));
+    let admin = AdminService::new(address, socket, operator, bounds, shutdown.clone());
+    if let Some(admin) = admin {
+        server.add_service(admin);
     }
     if !demos.is_empty() {
         server.add_service(Apart::new("demo", demos, &shared, bounds, shutdown.clone()));
@@ -158,8 +168,9 @@ fn run_with(
 /// The error log goes to standard error, where systemd picks it up. Pingora's own lines are kept
 /// down: what they tell is told better in the access log.
 pub fn start_log(level: &str) {
+    const AUDIT: &str = admin::AUDIT;
     let filter = format!(
-        "{level},pingora=error,pingora_core=error,pingora_proxy=error,h2=error,rustls=error"
+        "{level},{AUDIT}=info,pingora=error,pingora_core=error,pingora_proxy=error,h2=error,rustls=error"
     );
     let _ = env_logger::Builder::new()
         .parse_filters(&filter)
@@ -249,7 +260,7 @@ fn shared(
     chores: Chores,
     tools: Arc<ToolNames>,
 ) -> Result<Shared, StartError> {
-    let state_dir = config.state_dir.clone().unwrap_or_else(state_dir);
+    let state_dir = state_dir_of(&config);
     let keys = load_or_create(&config.sessions.key_files, &state_dir)?;
     for warning in &keys.warnings {
         log::warn!("{warning}");
@@ -292,6 +303,26 @@ fn target(config: &Config) -> Target {
         config::AccessLog::Stderr => Target::Stderr,
         config::AccessLog::File(path) => Target::File(path.clone()),
     }
+}
+
+/// Where the admin socket of a process with this configuration is; `None` if it has none.
+pub fn admin_socket(config: &Config) -> Option<PathBuf> {
+    admin::socket::path_of(config)
+}
+
+/// Where the admin socket of a process is of whose configuration nothing is known: where the package
+/// has it, if there is one, else where it is unless the configuration says otherwise.
+pub fn usual_admin_socket() -> PathBuf {
+    let packaged = Path::new("/run/tidegate/admin.sock");
+    match packaged.exists() {
+        true => packaged.to_owned(),
+        false => admin::socket::in_directory(&state_dir()),
+    }
+}
+
+/// Where what outlives the process is kept.
+pub(crate) fn state_dir_of(config: &Config) -> PathBuf {
+    config.state_dir.clone().unwrap_or_else(state_dir)
 }
 
 /// Where state lives when the configuration does not say: what systemd gives, else where a

@@ -57,10 +57,11 @@ fn compile_pool(config: &config::Pool) -> Result<PoolState, PoolError> {
         config::Balance::RoundRobin => pool::Balance::RoundRobin,
         config::Balance::ConsistentHash(_) => pool::Balance::ConsistentHash,
     };
-    let mut pool =
-        pool::Pool::new(&config.name, balance, endpoints)?.with_protection(protection(config));
-    if config.endpoints.iter().any(|e| e.max_in_flight.is_some()) {
-        pool = pool.with_queue(config.queue.max);
+    let pool = pool::Pool::new(&config.name, balance, endpoints)?
+        .with_protection(protection(config))
+        .with_queue_max(config.queue.max);
+    for (endpoint, config) in pool.endpoints().iter().zip(&config.endpoints) {
+        pool.limit(endpoint, config.max_in_flight);
     }
     Ok(PoolState {
         pool,
@@ -105,7 +106,6 @@ fn compile_endpoint(pool: &config::Pool, endpoint: &config::Endpoint) -> Arc<End
         address: endpoint.address.socket_addr(),
         health,
     });
-    compiled.places.limit(endpoint.max_in_flight);
     compiled.set_admin(match endpoint.state {
         config::State::Up => Admin::Up,
         config::State::Drain => Admin::Drain,

@@ -15,6 +15,7 @@ use tokio::sync::{Mutex, Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::checks::{Checker, check_for};
+use super::operator::Operator;
 use super::pulse::{Mark, Pulse};
 use crate::config::HostPort;
 use crate::pool::lateness::{Failure, excuses};
@@ -40,15 +41,22 @@ type Alarms = HashMap<usize, Arc<Notify>>;
 /// The background of the process.
 pub(super) struct Tasks {
     shared: Arc<Shared>,
+    operator: Arc<Operator>,
     tools: Arc<ToolNames>,
     waiting: Mutex<Option<Waiting>>,
 }
 
 impl Tasks {
     /// Takes the receiving end of the chores.
-    pub(super) fn new(shared: Arc<Shared>, tools: Arc<ToolNames>, waiting: Waiting) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        operator: Arc<Operator>,
+        tools: Arc<ToolNames>,
+        waiting: Waiting,
+    ) -> Self {
         Self {
             shared,
+            operator,
             tools,
             waiting: Mutex::new(Some(waiting)),
         }
@@ -59,6 +67,7 @@ impl Tasks {
             return;
         };
         let errand = self.shared.flight.errand();
+        self.operator.begin();
         let dialer = Dialer::new();
         let snapshot = self.shared.snapshot.load_full();
         let mut running = JoinSet::new();
@@ -135,6 +144,11 @@ async fn watch_endpoint(
         let outcome_failed = outcome.is_err();
         let excused = lateness.excuses(&pool, &endpoint, outcome.as_ref().err());
         let change = (!excused).then(|| health.record(outcome.is_ok())).flatten();
+        if !excused {
+            let wrong = outcome.as_ref().err().map(|wrong| &*wrong.why);
+            let now = shared.moment(Instant::now());
+            endpoint.verdict.note(wrong, change.is_some(), now);
+        }
         if let Some(change) = change {
             endpoint.set_health(health.state());
             match (change.from, change.to) {

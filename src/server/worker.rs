@@ -34,7 +34,7 @@ use crate::transport::{ConnInfo, Downstream, RequestHead};
 /// How often buffers that had no use are given back.
 const TRIM_EVERY: Duration = Duration::from_secs(1);
 /// Pause after an accept that failed for want of files or memory.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The gateway's handler for the connections of one listener on one thread.
 pub(super) struct Gateway {

@@ -58,6 +58,8 @@ closed_set! {
         Forgotten = "forgotten",
         /// Its endpoint was drained to its deadline.
         Drained = "drained",
+        /// An operator ended it.
+        Operator = "operator",
         /// Pushed out because a cap on sessions was reached.
         Evicted = "evicted",
         /// The connection that was the session (WebSocket, HTTP+SSE) closed, or the one that was to

@@ -1,0 +1,182 @@
+//! The thread of the admin address and the admin socket.
+
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use pingora::server::{ListenFds, ShutdownWatch};
+use pingora::services::{ServiceReadyNotifier, ServiceWithDependents};
+use tokio::net::UnixStream;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::Admin;
+use super::audit::Peer;
+use super::socket::Socket;
+use crate::config::AdminLevel;
+use crate::proxy::state::{Phase, Phases};
+use crate::server::connection::{self, Bounds, Handler, Surroundings};
+use crate::server::layer;
+use crate::server::listeners::Bound;
+use crate::server::operator::Operator;
+use crate::server::worker;
+use crate::transport::ConnInfo;
+use crate::transport::timer::Wheel;
+
+/// Connections to the admin socket.
+const CONNECTIONS_MAX: usize = 256;
+
+/// Serves the admin address and the admin socket, on one thread.
+pub(in crate::server) struct AdminService {
+    address: Option<(Bound, AdminLevel)>,
+    socket: Option<Socket>,
+    around: Around,
+}
+
+/// What every connection needs.
+#[derive(Clone)]
+struct Around {
+    operator: Arc<Operator>,
+    bounds: Bounds,
+    wheel: Arc<Wheel>,
+    phases: Phases,
+    shutdown: ShutdownWatch,
+}
+
+impl Around {
+    fn with<H: Handler>(&self, handler: H) -> Arc<Surroundings<H>> {
+        Arc::new(Surroundings {
+            handler: Arc::new(handler),
+            tls: None,
+            bounds: self.bounds,
+            wheel: Arc::clone(&self.wheel),
+            phases: self.phases.clone(),
+            leaves: Phase::Ending,
+            shutdown: self.shutdown.clone(),
+            flight: None,
+        })
+    }
+}
+
+impl AdminService {
+    /// The service for what there is; `None` if there is neither.
+    pub(in crate::server) fn new(
+        address: Option<(Bound, AdminLevel)>,
+        socket: Option<Socket>,
+        operator: Arc<Operator>,
+        bounds: Bounds,
+        shutdown: ShutdownWatch,
+    ) -> Option<Self> {
+        if address.is_none() && socket.is_none() {
+            return None;
+        }
+        let around = Around {
+            bounds,
+            wheel: Wheel::new(Instant::now()),
+            phases: operator.shared.phases.clone(),
+            shutdown,
+            operator,
+        };
+        Some(Self {
+            address,
+            socket,
+            around,
+        })
+    }
+}
+
+#[async_trait]
+impl ServiceWithDependents for AdminService {
+    async fn start_service(
+        &mut self,
+        _: Option<ListenFds>,
+        _: ShutdownWatch,
+        _: usize,
+        ready: ServiceReadyNotifier,
+    ) {
+        let around = &self.around;
+        let (wheel, phases) = (Arc::clone(&around.wheel), around.phases.clone());
+        tokio::spawn(worker::turn(wheel, phases, None));
+        let mut accepting = JoinSet::new();
+        if let Some((bound, level)) = self.address.take() {
+            let handler = Admin::at_address(Arc::clone(&around.operator), level);
+            accepting.spawn(worker::accept(bound, around.with(handler)));
+        }
+        if let Some(socket) = self.socket.take() {
+            accepting.spawn(accept(socket, around.clone()));
+        }
+        ready.notify_ready();
+        while accepting.join_next().await.is_some() {}
+    }
+
+    fn name(&self) -> &str {
+        "admin"
+    }
+
+    fn threads(&self) -> Option<usize> {
+        Some(1)
+    }
+}
+
+/// Accepts on the socket until everything else has ended.
+async fn accept(socket: Socket, mut around: Around) {
+    let (listener, level, _file) = socket.into_parts();
+    let listener = match into_tokio(listener) {
+        Ok(listener) => listener,
+        Err(error) => return log::error!("cannot accept on the admin socket: {error}"),
+    };
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = around.phases.reached(Phase::Ending) => return,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                // One over it is closed.
+                if let Ok(place) = Arc::clone(&room).try_acquire_owned() {
+                    let info = ConnInfo {
+                        place: Some(Box::new(place)),
+                        ..nowhere()
+                    };
+                    serve(stream, info, level, &around);
+                }
+            }
+            Err(error) => {
+                log::error!("cannot accept connections to the admin socket: {error}");
+                tokio::time::sleep(worker::ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn into_tokio(listener: UnixListener) -> std::io::Result<tokio::net::UnixListener> {
+    tokio::net::UnixListener::from_std(listener)
+}
+
+/// A connection that has no addresses.
+fn nowhere() -> ConnInfo {
+    ConnInfo {
+        client: ([0, 0, 0, 0], 0).into(),
+        local: ([0, 0, 0, 0], 0).into(),
+        listener: "admin socket".into(),
+        place: None,
+    }
+}
+
+fn serve(stream: UnixStream, info: ConnInfo, level: AdminLevel, around: &Around) {
+    // Without it nobody could be held to anything.
+    let Ok(peer) = stream.peer_cred() else { return };
+    let handler = Admin {
+        operator: Arc::clone(&around.operator),
+        level,
+        process: Some(Peer::Process {
+            uid: peer.uid(),
+            pid: peer.pid(),
+        }),
+    };
+    let wire = layer::unix(stream);
+    let around = around.with(handler);
+    tokio::spawn(connection::serve_wire(wire, info, around));
+}
