@@ -130,12 +130,12 @@ impl Client {
         stream.write_all(request.as_bytes())?;
         let mut answer = Vec::new();
         stream.take(ANSWER_MAX).read_to_end(&mut answer)?;
-        split(answer)
+        take_apart(answer)
     }
 }
 
 /// Status and body of a whole answer, whose end is the end of the connection.
-fn split(mut answer: Vec<u8>) -> io::Result<(u16, Vec<u8>)> {
+fn take_apart(mut answer: Vec<u8>) -> io::Result<(u16, Vec<u8>)> {
     let malformed = |_| io::Error::new(ErrorKind::InvalidData, "the answer is no HTTP");
     let cut = || io::Error::new(ErrorKind::UnexpectedEof, "the answer breaks off");
     let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
@@ -176,11 +176,11 @@ mod tests {
     #[test]
     fn an_answer_is_taken_apart_and_one_that_breaks_off_is_none() {
         let whole = b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}".to_vec();
-        assert_eq!(split(whole.clone()).unwrap(), (404, b"{}".to_vec()));
+        assert_eq!(take_apart(whole.clone()).unwrap(), (404, b"{}".to_vec()));
         for length in 0..whole.len() {
-            assert!(split(whole[..length].to_vec()).is_err(), "{length}");
+            assert!(take_apart(whole[..length].to_vec()).is_err(), "{length}");
         }
-        assert!(split(b"SSH-2.0-x\r\n\r\n".to_vec()).is_err());
+        assert!(take_apart(b"SSH-2.0-x\r\n\r\n".to_vec()).is_err());
     }
 
     #[test]

@@ -202,7 +202,7 @@ impl Operator {
                 self.keep(found, |set| set.weight = weight)
             }
             Action::MaxInFlight(max) => {
-                let wanted = max.or(found.config().max_in_flight);
+                let wanted = max.or_else(|| found.config().max_in_flight);
                 let wanted = wanted.filter(|max| *max > 0);
                 found.pool.pool.limit(&found.endpoint, wanted);
                 self.keep(found, |set| set.max_in_flight = max)

@@ -2,7 +2,9 @@
 //!
 //! New sessions go elsewhere at once. Those it has go on until a deadline; then what is open on it ends
 //! decently, spread over a window, its sessions are deleted on the server, and their next request is
-//! answered 404, or goes to another endpoint where the pool begins lost sessions again.
+//! answered 404, or goes to another endpoint where the pool begins lost sessions again. The window is
+//! long enough for most calls that are under way to end by themselves; none of them is cut before its
+//! end.
 //!
 //! A server of the session era cannot be emptied otherwise, since nobody but the client can move a
 //! session. What belongs to no session moves right away: a `subscriptions/listen` is asked for again at
@@ -22,6 +24,9 @@ use crate::telemetry::{self, SessionEnd};
 
 /// How often the endpoint is looked at meanwhile.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// What calls that are under way have to end by themselves, if the terms allow it.
+const CALL_TIME: Duration = Duration::from_secs(2);
 
 /// How long an endpoint may take to be taken out.
 #[derive(Debug, Clone, Copy)]
@@ -98,7 +103,8 @@ impl Withdrawal<'_> {
         log::info!(pool = pool_name, endpoint = name; "draining: {} sessions", endpoint.sessions());
         endpoint.set_admin(self.during);
         let deadline = Instant::now() + terms.timeout;
-        let length = || spread(endpoint.in_flight() as usize, terms.jitter);
+        let for_calls = CALL_TIME.min(terms.jitter);
+        let length = || spread(endpoint.in_flight() as usize, terms.jitter).max(for_calls);
         let idle = || endpoint.busy() == 0 || Instant::now() + length() >= deadline;
         if !self.until(idle).await {
             return self.taken_back();

@@ -98,7 +98,7 @@ struct Draft {
 
 impl Draft {
     fn beside(path: &Path) -> io::Result<Self> {
-        let parent = path.parent().unwrap_or(Path::new("/"));
+        let parent = path.parent().unwrap_or_else(|| Path::new("/"));
         // Short, because the path of a socket may have 107 bytes.
         let directory = parent.join(format!(".{:x}", fastrand::u32(..)));
         DirBuilder::new().mode(0o700).create(&directory)?;
