@@ -62,8 +62,7 @@ closed_set! {
         Operator = "operator",
         /// Pushed out because a cap on sessions was reached.
         Evicted = "evicted",
-        /// The connection that was the session (WebSocket, HTTP+SSE) closed, or the one that was to
-        /// tell the client of it.
+        /// The connection closed that was it (WebSocket, HTTP+SSE), or on which it was to be told.
         Closed = "closed",
     }
 }
