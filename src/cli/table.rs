@@ -80,7 +80,9 @@ fn rows_of(pool: &Pool) -> impl Iterator<Item = Vec<String>> + use<'_> {
 /// What keeps calls from an endpoint, or is about to, in words.
 pub(super) fn why(endpoint: &Endpoint) -> String {
     let mut reasons = Vec::new();
-    if endpoint.admin.state != "up" {
+    if !endpoint.configured {
+        reasons.push("no longer configured".to_owned());
+    } else if endpoint.admin.state != "up" {
         reasons.push(format!("by {}", endpoint.admin.set_by));
     }
     if let Some(left) = endpoint.admin.out_in_seconds {

@@ -128,7 +128,12 @@ mod tests {
 
     #[test]
     fn what_a_name_calls_a_secret_is_not_shown() {
-        for name in ["bearer_token", "Authorization", "client-secret", "X-Api-Key"] {
+        for name in [
+            "bearer_token",
+            "Authorization",
+            "client-secret",
+            "X-Api-Key",
+        ] {
             assert_eq!(hide(name, json!("abc")), json!(HIDDEN), "{name}");
         }
         for name in ["key_files", "cookie", "key", "name"] {

@@ -97,6 +97,7 @@ async fn open<D: Downstream>(
     let sealed = worker
         .shared
         .keyring
+        .load()
         .seal(&claims, fresh_nonce())
         .map_err(|_| Fault::UpstreamMalformed)?;
     let tag = telemetry::SessionTag::of(&sealed);

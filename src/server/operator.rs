@@ -72,9 +72,9 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// What the configuration says of it.
-    pub(super) fn config(&self) -> &config::Endpoint {
-        &self.pool.config.endpoints[self.at]
+    /// What the configuration says of it; nothing, if it is there no more.
+    pub(super) fn config(&self) -> Option<&config::Endpoint> {
+        self.pool.config.endpoints.get(self.at)
     }
 
     fn name(&self) -> Name {
@@ -127,15 +127,19 @@ impl Operator {
             under_way: Mutex::default(),
             turn: tokio::sync::Mutex::new(()),
         };
-        operator.apply(&operator.shared.snapshot.load());
+        operator.apply(&operator.shared.snapshot.load(), None);
         Arc::new(operator)
     }
 
     /// Gives the endpoints of a compiled configuration what was set at them. To be called before
-    /// requests see it.
-    pub(super) fn apply(&self, snapshot: &Snapshot) {
+    /// requests see it. What the configuration says otherwise than the one in force was written later
+    /// than what was set, which is forgotten.
+    pub(super) fn apply(&self, snapshot: &Snapshot, in_force: Option<&Snapshot>) {
         let mut kept = self.kept();
         let before = kept.clone();
+        if let Some(in_force) = in_force {
+            kept.yield_to(&in_force.config, &snapshot.config);
+        }
         kept.apply(snapshot, unix_now());
         if *kept != before
             && let Err(error) = self.save(&kept)
@@ -169,7 +173,8 @@ impl Operator {
     /// An endpoint by the names of its pool and its own.
     pub(super) fn find(&self, pool: &str, endpoint: &str) -> Option<Found> {
         let snapshot = self.shared.snapshot.load();
-        let pool = snapshot.pool(snapshot.config.pool_named(pool)?);
+        let mut pools = snapshot.all_pools();
+        let pool = pools.find(|other| other.pool.name() == pool)?;
         let endpoints = pool.pool.endpoints();
         let at = endpoints
             .iter()
@@ -195,14 +200,14 @@ impl Operator {
                 saved
             }
             Action::Weight(weight) => {
-                let configured = found.config().weight;
-                found
-                    .endpoint
-                    .set_weight(weight.unwrap_or(configured).into());
+                let configured = found.config().map(|config| config.weight);
+                if let Some(weight) = weight.or(configured) {
+                    found.endpoint.set_weight(weight.into());
+                }
                 self.keep(found, |set| set.weight = weight)
             }
             Action::MaxInFlight(max) => {
-                let wanted = max.or_else(|| found.config().max_in_flight);
+                let wanted = max.or_else(|| found.config()?.max_in_flight);
                 let wanted = wanted.filter(|max| *max > 0);
                 found.pool.pool.limit(&found.endpoint, wanted);
                 self.keep(found, |set| set.max_in_flight = max)
@@ -232,7 +237,8 @@ impl Operator {
             let now = self.shared.moment(Instant::now());
             found.endpoint.guard.came_back(now);
         }
-        let is_default = found.config().state == config::State::Up;
+        let is_up = |config: &config::Endpoint| config.state == config::State::Up;
+        let is_default = found.config().is_some_and(is_up);
         self.keep(found, |set| {
             set.set_state((!is_default).then_some(State::Up))
         })

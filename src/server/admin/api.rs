@@ -150,9 +150,9 @@ fn shown<T: serde::Serialize>(view: &T) -> Reply {
 
 fn one_pool(operator: &Operator, name: &str) -> Result<view::Pool, Refusal> {
     let snapshot = operator.shared.snapshot.load();
-    let id = snapshot.config.pool_named(name);
-    let id = id.ok_or_else(|| Refusal::NotFound(format!("pool {name}")))?;
-    Ok(look::pool(operator, snapshot.pool(id)))
+    let pool = snapshot.all_pools().find(|pool| pool.pool.name() == name);
+    let pool = pool.ok_or_else(|| Refusal::NotFound(format!("pool {name}")))?;
+    Ok(look::pool(operator, pool))
 }
 
 fn find(operator: &Operator, pool: &str, endpoint: &str) -> Result<Found, Refusal> {
@@ -174,6 +174,10 @@ async fn act(
     let done = async {
         allow(request.level)?;
         let (action, found) = (action?, find(operator, pool, endpoint)?);
+        if found.config().is_none() {
+            let why = "the configuration has this endpoint no more, and it is leaving";
+            return Err(Refusal::Conflict(why.to_owned()));
+        }
         let warning = operator.act(&found, action).await.err();
         Ok((action, found, warning))
     };

@@ -61,7 +61,7 @@ pub(super) fn streams(operator: &Operator) -> view::Streams {
 /// All pools.
 pub(super) fn pools(operator: &Operator) -> view::Pools {
     let snapshot = operator.shared.snapshot.load();
-    let pools = snapshot.pools.iter();
+    let pools = snapshot.all_pools();
     view::Pools {
         pools: pools.map(|state| pool(operator, state)).collect(),
     }
@@ -117,8 +117,9 @@ pub(super) fn endpoint(operator: &Operator, found: &Found) -> view::Endpoint {
     let breaker = one.guard.breaker(now);
     view::Endpoint {
         name: one.name().to_owned(),
-        address: config.address.to_string(),
+        address: found.pool.authority(one.id()).to_owned(),
         resolved: one.address().map(|address| address.to_string()),
+        configured: config.is_some(),
         backup: one.is_backup(),
         state: state(found, breaker, one.guard.is_ejected(now)).to_owned(),
         health: view::Health {
@@ -132,9 +133,9 @@ pub(super) fn endpoint(operator: &Operator, found: &Found) -> view::Endpoint {
             out_in_seconds: out_in.map(|at| ceil(at.saturating_duration_since(instant))),
         },
         weight: one.weight(),
-        weight_configured: config.weight.into(),
+        weight_configured: config.map(|config| config.weight.into()),
         max_in_flight: one.places.max(),
-        max_in_flight_configured: config.max_in_flight,
+        max_in_flight_configured: config.and_then(|config| config.max_in_flight),
         sessions: one.sessions(),
         in_flight: one.in_flight(),
         ejected: one.guard.is_ejected(now),

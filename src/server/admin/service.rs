@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::{ServiceReadyNotifier, ServiceWithDependents};
 use tokio::net::UnixStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 
 use super::Admin;
@@ -16,11 +16,13 @@ use super::audit::Peer;
 use super::socket::Socket;
 use crate::config::AdminLevel;
 use crate::proxy::state::{Phase, Phases};
+use crate::server::accept::{ACCEPT_PAUSE, accept as accept_tcp};
 use crate::server::connection::{self, Bounds, Handler, Surroundings};
 use crate::server::layer;
 use crate::server::listeners::Bound;
 use crate::server::operator::Operator;
-use crate::server::worker;
+use crate::server::way::Way;
+use crate::server::worker::turn;
 use crate::transport::ConnInfo;
 use crate::transport::timer::Wheel;
 
@@ -32,6 +34,7 @@ pub(in crate::server) struct AdminService {
     address: Option<(Bound, AdminLevel)>,
     socket: Option<Socket>,
     around: Around,
+    shutdown: ShutdownWatch,
 }
 
 /// What every connection needs.
@@ -41,7 +44,7 @@ struct Around {
     bounds: Bounds,
     wheel: Arc<Wheel>,
     phases: Phases,
-    shutdown: ShutdownWatch,
+    way: Arc<Way>,
 }
 
 impl Around {
@@ -53,7 +56,7 @@ impl Around {
             wheel: Arc::clone(&self.wheel),
             phases: self.phases.clone(),
             leaves: Phase::Ending,
-            shutdown: self.shutdown.clone(),
+            way: Arc::clone(&self.way),
             flight: None,
         })
     }
@@ -75,13 +78,14 @@ impl AdminService {
             bounds,
             wheel: Wheel::new(Instant::now()),
             phases: operator.shared.phases.clone(),
-            shutdown,
+            way: Way::open(),
             operator,
         };
         Some(Self {
             address,
             socket,
             around,
+            shutdown,
         })
     }
 }
@@ -97,11 +101,14 @@ impl ServiceWithDependents for AdminService {
     ) {
         let around = &self.around;
         let (wheel, phases) = (Arc::clone(&around.wheel), around.phases.clone());
-        tokio::spawn(worker::turn(wheel, phases, None));
+        tokio::spawn(turn(wheel, phases, None));
+        tokio::spawn(Arc::clone(&around.way).follow(self.shutdown.clone()));
         let mut accepting = JoinSet::new();
+        let (_never, stop) = oneshot::channel();
         if let Some((bound, level)) = self.address.take() {
             let handler = Admin::at_address(Arc::clone(&around.operator), level);
-            accepting.spawn(worker::accept(bound, around.with(handler)));
+            let accepting_there = accept_tcp(bound, around.with(handler), stop);
+            accepting.spawn(async { drop(accepting_there.await) });
         }
         if let Some(socket) = self.socket.take() {
             accepting.spawn(accept(socket, around.clone()));
@@ -145,7 +152,7 @@ async fn accept(socket: Socket, mut around: Around) {
             }
             Err(error) => {
                 log::error!("cannot accept connections to the admin socket: {error}");
-                tokio::time::sleep(worker::ACCEPT_PAUSE).await;
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }

@@ -81,6 +81,8 @@ pub struct Endpoint {
     pub address: String,
     /// The address that the host has at the moment; none while it does not resolve.
     pub resolved: Option<String>,
+    /// Is it in the configuration? One that is not is drained, and then forgotten.
+    pub configured: bool,
     /// Is it used only while no other can be?
     pub backup: bool,
     /// All of what follows in one word: `maint`, `drain`, `down`, `unresolved`, `open` (its breaker),
@@ -93,7 +95,7 @@ pub struct Endpoint {
     /// Its share of the traffic.
     pub weight: u32,
     /// What the configuration says that should be.
-    pub weight_configured: u32,
+    pub weight_configured: Option<u32>,
     /// Calls it may have in flight; none for any number.
     pub max_in_flight: Option<u32>,
     /// What the configuration says that should be.
@@ -130,7 +132,8 @@ pub struct Health {
 pub struct Admin {
     /// `up`, `drain` or `maint`.
     pub state: String,
-    /// `operator` if it was set through the API, `config` otherwise.
+    /// `operator` if it was set through the API; `config` if the configuration says so, or has it no
+    /// more.
     pub set_by: String,
     /// Whole seconds until it is out, where it drains with a limit.
     pub out_in_seconds: Option<u64>,

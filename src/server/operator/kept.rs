@@ -12,6 +12,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::Config;
 use crate::pool::Admin;
 use crate::proxy::state::Snapshot;
 
@@ -173,6 +174,30 @@ impl Kept {
         }
     }
 
+    /// Forgets what was set where the configuration has changed its word.
+    pub(super) fn yield_to(&mut self, before: &Config, now: &Config) {
+        self.0.retain(|(pool, endpoint), set| {
+            let said = |config: &Config| {
+                let pool = config.pool(config.pool_named(pool)?);
+                let mut endpoints = pool.endpoints.iter();
+                let found = endpoints.find(|other| other.name == *endpoint)?;
+                Some((found.state, found.weight, found.max_in_flight))
+            };
+            if let (Some(before), Some(now)) = (said(before), said(now)) {
+                if before.0 != now.0 {
+                    (set.state, set.drain_until) = (None, None);
+                }
+                if before.1 != now.1 {
+                    set.weight = None;
+                }
+                if before.2 != now.2 {
+                    set.max_in_flight = None;
+                }
+            }
+            *set != Set::default()
+        });
+    }
+
     /// Gives the endpoints of a compiled configuration what was set at them, and forgets what was set
     /// at those that it has not had for too long. `now` is in seconds since 1970.
     pub(super) fn apply(&mut self, snapshot: &Snapshot, now: u64) {
@@ -223,7 +248,7 @@ mod tests {
             "listeners: [{{ bind: 127.0.0.1:0 }}]\nroutes: [{{ path: /mcp, pool: p }}]\n\
              pools: {{ p: {{ endpoints: [{endpoints}] }} }}\n"
         );
-        compile(crate::config::parse("test", &text).unwrap()).unwrap()
+        compile(crate::config::parse("test", &text).unwrap(), None).unwrap()
     }
 
     const A: &str = "{ name: a, address: 127.0.0.1:1, weight: 2 }";
@@ -281,6 +306,21 @@ mod tests {
         assert!(!kept.is_empty(), "it was there meanwhile");
         kept.apply(&without, 103 + 2 * MISSING_MAX);
         assert!(kept.is_empty());
+    }
+
+    #[test]
+    fn a_changed_word_of_the_configuration_takes_the_place_of_what_was_set() {
+        let before = snapshot(A);
+        let mut kept = set();
+        kept.yield_to(&before.config, &snapshot(A).config);
+        assert_eq!(kept, set(), "nothing has changed");
+        kept.yield_to(&before.config, &snapshot("127.0.0.1:9").config);
+        assert_eq!(kept, set(), "it is not there");
+        let heavier = snapshot("{ name: a, address: 127.0.0.1:1, weight: 3 }");
+        kept.yield_to(&before.config, &heavier.config);
+        let left = kept.at("p", "a").unwrap();
+        assert_eq!((left.weight, left.max_in_flight), (None, Some(3)));
+        assert_eq!(left.state, Some(State::Drain));
     }
 
     #[test]

@@ -113,3 +113,72 @@ async fn what_cannot_be_kept_is_done_all_the_same_and_said() {
     );
     assert_eq!(shown(&gate, "a").await["state"], "maint");
 }
+
+#[tokio::test]
+async fn a_reload_leaves_what_was_set_until_the_file_says_something_else() {
+    let (a, b) = pair().await;
+    let gate = Tidegate::in_front_of(&[&a, &b]).await;
+    gate.ask(&["maint", "main/a"]).await;
+    gate.ask(&["weight", "main/b", "9"]).await;
+    gate.ask(&["max-in-flight", "main/b", "3"]).await;
+    let before = gate.config();
+    gate.write_config(&(before.clone() + "drain_timeout: 7s\n"));
+    reload(&gate, 1).await;
+    assert_eq!(shown(&gate, "a").await["state"], "maint");
+    let other = shown(&gate, "b").await;
+    assert_eq!(
+        (&other["weight"], &other["max_in_flight"]),
+        (&json!(9), &json!(3))
+    );
+    gate.write_config(&before.replace("{ name: b,", "{ name: b, weight: 4,"));
+    reload(&gate, 2).await;
+    assert_eq!(shown(&gate, "a").await["state"], "maint");
+    let other = shown(&gate, "b").await;
+    assert_eq!(
+        (&other["weight"], &other["max_in_flight"]),
+        (&json!(4), &json!(3))
+    );
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_no_longer_configured_is_shown_until_it_is_out() {
+    let (a, b) = pair().await;
+    let gate = Tidegate::build(&[&a, &b])
+        .config("drain_timeout: 2s")
+        .start()
+        .await;
+    gate.ask(&["weight", "main/b", "0"]).await;
+    let session = gate.client().initialize().await;
+    let config = gate.config();
+    let of_a = config.lines().find(|line| line.contains("name: a,"));
+    let of_a = of_a.expect("its line");
+    gate.write_config(&config.replace(&format!("{of_a}\n"), ""));
+    reload(&gate, 1).await;
+    let one = shown(&gate, "a").await;
+    assert_eq!(
+        (&one["state"], &one["configured"]),
+        (&json!("drain"), &json!(false))
+    );
+    assert_eq!(one["address"], a.address().to_string());
+    let refused = gate.verb(&["ready", "main/a"]).await;
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(said(&refused).contains("leaving"), "{}", said(&refused));
+    let gone = eventually_some(crate::support::PATIENCE, async || {
+        let gone = gate.verb(&["weight", "main/a", "1"]).await;
+        said(&gone).contains("there is no endpoint").then_some(())
+    });
+    assert!(gone.await.is_some(), "it is forgotten when it is out");
+    let lost = gate
+        .client()
+        .start_call(&session, "whoami", json!({}))
+        .await;
+    assert_eq!(lost.status, 404);
+}
+
+/// Has the file read again, for the `nth` time.
+async fn reload(gate: &Tidegate, nth: usize) {
+    gate.signal("HUP");
+    let is_done = || gate.stderr().matches("reloaded in").count() == nth;
+    let done = crate::support::eventually(crate::support::PATIENCE, is_done).await;
+    assert!(done, "{}", gate.stderr());
+}
