@@ -28,7 +28,7 @@ pub mod view;
 pub(super) use audit::TARGET as AUDIT;
 
 use api::{BODY_MAX, Refusal, Reply, Request};
-use audit::Peer;
+use audit::{Audit, Peer};
 
 /// What every path of the API begins with.
 const API: &str = "/v1/";
@@ -135,11 +135,14 @@ impl Admin {
 
     async fn reply<D: Downstream>(&self, down: &mut D, path: &str) -> Reply {
         let peer = self.process.unwrap_or(Peer::Address(down.info().client));
-        if self.process.is_none() {
-            let checked = intake::check_operator(down.head(), down.info());
-            checked.map_err(|_| Refusal::Forbidden(NOT_FROM_HERE))?;
-        }
         let method = down.head().method().to_owned();
+        if self.process.is_none() && intake::check_operator(down.head(), down.info()).is_err() {
+            let refusal = Refusal::Forbidden(NOT_FROM_HERE);
+            return Err(match method.as_str() {
+                "GET" | "HEAD" => refusal,
+                _ => Audit::new(&peer, "request", path.to_owned()).refused(refusal),
+            });
+        }
         let query = down.head().query().map(str::to_owned);
         let body = read_body(down).await?;
         let request = Request {
