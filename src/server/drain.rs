@@ -30,6 +30,9 @@ use crate::proxy::state::{Phase, PhaseSender, Shared};
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(3);
 /// What each stream adds to the window over which streams end: 100 a second come back elsewhere.
 const STREAM_SPACE: Duration = Duration::from_millis(10);
+/// How long a process that was replaced waits for the next request on connections that are kept: each
+/// is answered, and told to go elsewhere with the one after.
+const LAST_REQUESTS: Duration = Duration::from_secs(2);
 /// How often the exchanges in flight are counted while draining.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -188,8 +191,9 @@ impl Signals {
         let spread = || spread(flight.calls() + flight.streams(), jitter);
         tokio::select! {
             () = async {
+                let requests_over = Instant::now() + LAST_REQUESTS;
                 let is_done = || match streams_stay {
-                    true => flight.is_quiet() && flight.is_drained(),
+                    true => flight.is_quiet() && flight.is_drained() && Instant::now() >= requests_over,
                     false => flight.is_drained(),
                 };
                 self.until(deadline, |_| is_done() || Instant::now() + spread() >= deadline).await;

@@ -126,6 +126,25 @@ async fn one_that_does_not_start_leaves_everything_as_it_was() {
     assert_eq!(client.whoami(&session).await, "a");
 }
 
+/// Requests on one kept connection until told to stop. A server that is about to close it says so with
+/// an answer; without that it may not go.
+async fn kept(client: Client, stop: tokio::sync::watch::Receiver<bool>) -> usize {
+    let mut made = 0;
+    let mut connection = client.connect().await.expect("a connection");
+    while !*stop.borrow() {
+        let sent = client.try_request_on(connection, "GET", "/health", &[], b"");
+        let mut answer = sent.await.expect("an answer");
+        assert_eq!(answer.text().await, "ok\n");
+        made += 1;
+        connection = match answer.header("connection") {
+            Some("close") => client.connect().await.expect("a connection"),
+            _ => answer.into_connection(),
+        };
+        tokio::time::sleep(Duration::from_millis(made as u64 % 7)).await;
+    }
+    made
+}
+
 #[tokio::test]
 async fn many_upgrades_under_load_refuse_and_fail_nothing() {
     let rounds = crate::reload::size("TIDEGATE_UPGRADES", 3);
@@ -158,6 +177,7 @@ async fn many_upgrades_under_load_refuse_and_fail_nothing() {
     for _ in 0..sessions {
         let session = client.initialize().await;
         calling.spawn(calls(client.clone(), session, stopped.clone()));
+        calling.spawn(kept(client.clone(), stopped.clone()));
     }
     for _ in 0..rounds {
         upgrade(&mut gate).await;
