@@ -9,7 +9,9 @@ use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 use tokio::sync::{Mutex, Semaphore, mpsc};
 
+use super::notify;
 use super::operator::Operator;
+use super::readiness::Readiness;
 use super::watchers::Watchers;
 use crate::proxy::ask::delete_session;
 use crate::proxy::state::{Orphan, Phase, Phases, Shared, Waiting};
@@ -30,22 +32,27 @@ pub(super) struct Tasks {
     shared: Arc<Shared>,
     operator: Arc<Operator>,
     tools: Arc<ToolNames>,
-    waiting: Mutex<Option<Waiting>>,
+    begin: Mutex<Option<(Waiting, Readiness)>>,
 }
 
 impl Tasks {
     /// Takes the receiving end of the chores.
-    pub(super) fn new(operator: Arc<Operator>, tools: Arc<ToolNames>, waiting: Waiting) -> Self {
+    pub(super) fn new(
+        operator: Arc<Operator>,
+        tools: Arc<ToolNames>,
+        waiting: Waiting,
+        readiness: Readiness,
+    ) -> Self {
         Self {
             shared: Arc::clone(&operator.shared),
             operator,
             tools,
-            waiting: Mutex::new(Some(waiting)),
+            begin: Mutex::new(Some((waiting, readiness))),
         }
     }
 
     async fn run(&self) {
-        let Some(waiting) = self.waiting.lock().await.take() else {
+        let Some((waiting, readiness)) = self.begin.lock().await.take() else {
             return;
         };
         let Waiting {
@@ -57,6 +64,8 @@ impl Tasks {
         self.operator.begin();
         let dialer = Dialer::new();
         let mut phases = self.shared.phases.clone();
+        tokio::spawn(readiness.tell());
+        let watchdog = tokio::spawn(notify::watchdog());
         let sweeping = tokio::spawn(sweep(Arc::clone(&self.shared)));
         let deleting = delete_orphans(orphans, Arc::clone(&dialer), phases.clone());
         let deleting = tokio::spawn(deleting);
@@ -71,6 +80,7 @@ impl Tasks {
             }
         }
         sweeping.abort();
+        watchdog.abort();
         // The checks delete their sessions; deletions that were begun end too.
         let _ = tokio::time::timeout(LEAVE_TIME, async {
             watchers.end().await;

@@ -1,6 +1,7 @@
 //! The thread of the admin address and the admin socket.
 
 use std::os::unix::net::UnixListener;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,7 +9,7 @@ use async_trait::async_trait;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::{ServiceReadyNotifier, ServiceWithDependents};
 use tokio::net::UnixStream;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::Admin;
@@ -35,6 +36,8 @@ pub(in crate::server) struct AdminService {
     socket: Option<Socket>,
     around: Around,
     shutdown: ShutdownWatch,
+    /// Another process has the address now.
+    replaced: watch::Receiver<bool>,
 }
 
 /// What every connection needs.
@@ -69,7 +72,7 @@ impl AdminService {
         socket: Option<Socket>,
         operator: Arc<Operator>,
         bounds: Bounds,
-        shutdown: ShutdownWatch,
+        (shutdown, replaced): (ShutdownWatch, watch::Receiver<bool>),
     ) -> Option<Self> {
         if address.is_none() && socket.is_none() {
             return None;
@@ -86,6 +89,7 @@ impl AdminService {
             socket,
             around,
             shutdown,
+            replaced,
         })
     }
 }
@@ -104,7 +108,7 @@ impl ServiceWithDependents for AdminService {
         tokio::spawn(turn(wheel, phases, None));
         tokio::spawn(Arc::clone(&around.way).follow(self.shutdown.clone()));
         let mut accepting = JoinSet::new();
-        let (_never, stop) = oneshot::channel();
+        let (never, stop) = oneshot::channel();
         if let Some((bound, level)) = self.address.take() {
             let handler = Admin::at_address(Arc::clone(&around.operator), level);
             let accepting_there = accept_tcp(bound, around.with(handler), stop);
@@ -114,7 +118,12 @@ impl ServiceWithDependents for AdminService {
             accepting.spawn(accept(socket, around.clone()));
         }
         ready.notify_ready();
-        while accepting.join_next().await.is_some() {}
+        let mut all = pin!(async { while accepting.join_next().await.is_some() {} });
+        tokio::select! {
+            () = &mut all => return,
+            Ok(_) = self.replaced.wait_for(|is_replaced| *is_replaced) => drop(never),
+        }
+        all.await;
     }
 
     fn name(&self) -> &str {
@@ -128,9 +137,13 @@ impl ServiceWithDependents for AdminService {
 
 /// Accepts on the socket until everything else has ended.
 async fn accept(socket: Socket, mut around: Around) {
-    let (listener, level, _file) = socket.into_parts();
-    let listener = match into_tokio(listener) {
-        Ok(listener) => listener,
+    let level = socket.level;
+    // From here on commands reach this process, and no longer the one that it replaces.
+    let opened = socket
+        .open()
+        .and_then(|(listener, file)| Ok((into_tokio(listener)?, file)));
+    let (listener, _file) = match opened {
+        Ok(opened) => opened,
         Err(error) => return log::error!("cannot accept on the admin socket: {error}"),
     };
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));

@@ -10,22 +10,34 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use crate::config::{AdminLevel, Config};
+use crate::server::inherited::READY_FD;
 use crate::server::state_dir_of;
 
 /// The file's name, where the configuration does not say.
 const FILE: &str = "admin.sock";
 
-/// A socket that listens. The file goes with it, unless it is somebody else's by then.
+/// A socket that listens, and cannot be found yet.
 pub(in crate::server) struct Socket {
-    pub(super) listener: UnixListener,
+    listener: UnixListener,
     pub(super) level: AdminLevel,
-    file: OwnFile,
+    draft: Draft,
+    path: PathBuf,
 }
 
-/// A file and which one it was: a successor may have put its own in its place.
+/// A file and which one it was, to be removed unless it is somebody else's by then: a successor may have
+/// put its own in its place.
 pub(super) struct OwnFile {
     path: PathBuf,
     inode: u64,
+}
+
+/// What becomes of another process that listens there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rival {
+    /// It keeps the place.
+    Stays,
+    /// It is about to leave it to this one, which it has started.
+    Leaves,
 }
 
 /// Where the socket of a process with this configuration is; `None` if it has none.
@@ -49,11 +61,16 @@ pub(in crate::server) fn bind(config: &Config) -> Result<Option<Socket>, (PathBu
     let (Some(settings), Some(path)) = (&config.admin.socket, path_of(config)) else {
         return Ok(None);
     };
-    match listen(&path, settings.mode) {
-        Ok((listener, file)) => Ok(Some(Socket {
+    let rival = match std::env::var_os(READY_FD) {
+        Some(_) => Rival::Leaves,
+        None => Rival::Stays,
+    };
+    match listen(&path, settings.mode, rival) {
+        Ok((listener, draft)) => Ok(Some(Socket {
             listener,
             level: settings.level,
-            file,
+            draft,
+            path,
         })),
         Err(error) if settings.path.is_none() => {
             let path = path.display();
@@ -64,14 +81,13 @@ pub(in crate::server) fn bind(config: &Config) -> Result<Option<Socket>, (PathBu
     }
 }
 
-/// Listens on a file of this mode. It has its mode before anybody can connect, and its name from one
-/// moment to the next, so that whoever connects finds the old process or the new one.
-fn listen(path: &Path, mode: u32) -> io::Result<(UnixListener, OwnFile)> {
+/// Listens on a file of this mode, where nobody finds it yet.
+fn listen(path: &Path, mode: u32, rival: Rival) -> io::Result<(UnixListener, Draft)> {
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => {
             return Err(io::Error::other("the file is there and is no socket"));
         }
-        Ok(_) if UnixStream::connect(path).is_ok() => {
+        Ok(_) if rival == Rival::Stays && UnixStream::connect(path).is_ok() => {
             let why = "another process listens there";
             return Err(io::Error::new(io::ErrorKind::AddrInUse, why));
         }
@@ -81,13 +97,7 @@ fn listen(path: &Path, mode: u32) -> io::Result<(UnixListener, OwnFile)> {
     let listener = UnixListener::bind(&draft.socket)?;
     listener.set_nonblocking(true)?;
     fs::set_permissions(&draft.socket, Permissions::from_mode(mode))?;
-    let inode = fs::symlink_metadata(&draft.socket)?.ino();
-    fs::rename(&draft.socket, path)?;
-    let file = OwnFile {
-        path: path.to_owned(),
-        inode,
-    };
-    Ok((listener, file))
+    Ok((listener, draft))
 }
 
 /// A directory of our own beside the place where the socket is to be, in which nobody else can find it.
@@ -118,9 +128,19 @@ impl Drop for Draft {
 }
 
 impl Socket {
-    /// The listener, what may be done on it, and its file, to be dropped when nobody listens any more.
-    pub(super) fn into_parts(self) -> (UnixListener, AdminLevel, OwnFile) {
-        (self.listener, self.level, self.file)
+    /// Gives it its name, from one moment to the next: whoever connects finds the old process or the
+    /// new one. The file is to be dropped when nobody listens any more.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub(super) fn open(self) -> io::Result<(UnixListener, OwnFile)> {
+        let inode = fs::symlink_metadata(&self.draft.socket)?.ino();
+        fs::rename(&self.draft.socket, &self.path)?;
+        let file = OwnFile {
+            path: self.path,
+            inode,
+        };
+        Ok((self.listener, file))
     }
 }
 
@@ -138,17 +158,30 @@ impl Drop for OwnFile {
 mod tests {
     use super::*;
 
+    fn socket(path: &Path, mode: u32, rival: Rival) -> io::Result<Socket> {
+        let (listener, draft) = listen(path, mode, rival)?;
+        Ok(Socket {
+            listener,
+            level: AdminLevel::Operate,
+            draft,
+            path: path.to_owned(),
+        })
+    }
+
     #[test]
     fn a_socket_has_its_mode_and_takes_the_place_of_one_that_nobody_listens_on() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.sock");
-        let (listener, file) = listen(&path, 0o620).unwrap();
+        let draft = socket(&path, 0o620, Rival::Stays).unwrap();
+        assert!(!path.exists(), "not before it is opened");
+        let (listener, file) = draft.open().unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o620);
-        let taken = listen(&path, 0o600).err().unwrap();
+        let taken = socket(&path, 0o600, Rival::Stays).err().unwrap();
         assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
         // As a process does that is killed.
         drop(listener);
-        let (_listener, second) = listen(&path, 0o600).unwrap();
+        let second = socket(&path, 0o600, Rival::Stays).unwrap();
+        let (_listener, second) = second.open().unwrap();
         drop(file);
         assert!(path.exists(), "it is the second one's");
         drop(second);
@@ -156,11 +189,26 @@ mod tests {
     }
 
     #[test]
+    fn a_successor_takes_the_place_of_the_process_that_has_started_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.sock");
+        let first = socket(&path, 0o600, Rival::Stays).unwrap();
+        let (_first, own) = first.open().unwrap();
+        drop(socket(&path, 0o600, Rival::Leaves).unwrap());
+        assert!(UnixStream::connect(&path).is_ok(), "it did not come so far");
+        let second = socket(&path, 0o600, Rival::Leaves).unwrap();
+        let (second, _file) = second.open().unwrap();
+        drop(own);
+        let _client = UnixStream::connect(&path).unwrap();
+        assert!(second.accept().is_ok());
+    }
+
+    #[test]
     fn a_file_that_is_no_socket_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.sock");
         fs::write(&path, "precious").unwrap();
-        assert!(listen(&path, 0o600).is_err());
+        assert!(socket(&path, 0o600, Rival::Leaves).is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
     }
 }

@@ -68,7 +68,11 @@ async fn a_web_page_reaches_nothing_of_it() {
         assert_eq!(status == 403, expected == 403, "{headers:?}");
     }
     let log = gate.stderr();
-    assert_eq!(log.matches("/drain\": refused: the API answers").count(), 4, "{log}");
+    assert_eq!(
+        log.matches("/drain\": refused: the API answers").count(),
+        4,
+        "{log}"
+    );
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::{pair, said, shown};
-use crate::support::{BodyEnd, Client, Endpoint, Mcp, Outgoing, SessionId, Tidegate};
+use crate::support::{BodyEnd, Client, Endpoint, Fault, Mcp, SessionId, Tidegate};
 
 const SESSIONS: usize = 60;
 const STATELESS: usize = 8;
@@ -192,25 +192,24 @@ async fn a_pool_of_plain_http_is_drained_when_its_requests_are_over() {
         .start()
         .await;
     let client = gate.client();
+    for endpoint in [&a, &b] {
+        endpoint.fault_next(1, Fault::StallBeforeHead);
+    }
     let runs = {
         let client = client.clone();
-        tokio::spawn(async move {
-            let slow = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call",
-                "params": {"name": "slow", "arguments": {"ms": 600}}});
-            client.send(Outgoing::post(&slow)).await.status
-        })
+        tokio::spawn(async move { client.request("GET", "/plain", &[], b"").await.status })
     };
     let on = crate::support::eventually_some(crate::support::PATIENCE, async || {
-        let busy = [&a, &b].into_iter().find(|e| e.in_flight() > 0);
-        busy.map(Endpoint::name)
+        [&a, &b].into_iter().find(|e| e.in_flight() > 0)
     });
     let on = on.await.expect("it runs");
-    let out = gate
-        .verb(&["drain", &format!("main/{on}"), "--timeout", "30s", "--wait"])
-        .await;
+    let name = format!("main/{}", on.name());
+    gate.ask(&["drain", &name, "--timeout", "30s"]).await;
+    [&a, &b].map(Endpoint::heal);
+    assert_eq!(runs.await.expect("no panic"), 200, "it was waited for");
+    let out = gate.verb(&["drain", &name, "--wait"]).await;
     assert!(out.status.success(), "{}", said(&out));
-    assert!(runs.is_finished(), "it was waited for");
-    assert!(runs.await.expect("no panic") < 500);
+    let on = on.name();
     for _ in 0..6 {
         let answer = client.request("GET", "/plain", &[], b"").await;
         assert_ne!(answer.header("x-endpoint"), Some(on));
