@@ -220,7 +220,7 @@ async fn commands_reach_the_new_process_and_what_was_set_holds_there() {
     let client = gate.client();
     gate.ask(&["weight", "main/b", "0"]).await;
     let session = client.initialize().await;
-    let _stream = client.get_stream(&session, None).await;
+    let stream = client.get_stream(&session, None).await;
     a.until("it is open", |a| a.streams_open() == 1).await;
     gate.ask(&["drain", "main/a", "--timeout", "1h"]).await;
     let new = upgrade(&mut gate).await;
@@ -235,7 +235,7 @@ async fn commands_reach_the_new_process_and_what_was_set_holds_there() {
         "{left:?}"
     );
     assert_eq!(endpoints[1]["weight"], 0);
-    gate.signal("INT");
+    drop(stream);
     gate.wait_exit(PATIENCE).await;
     assert!(
         gate.verb(&["status"]).await.status.success(),
