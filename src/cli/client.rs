@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::server::admin::view::Failure;
 
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 /// Longest answer that is read.
 const ANSWER_MAX: u64 = 256 * 1024 * 1024;
 /// Fields in the head of an answer.

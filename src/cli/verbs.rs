@@ -16,7 +16,7 @@ use super::client::{Client, Error, escape};
 use super::{complain, print, table};
 use crate::config;
 use crate::server;
-use crate::server::admin::view::{Done, Endpoint, Sessions, Status};
+use crate::server::admin::view::{Done, Endpoint, Reloaded, Sessions, Status, Upgraded};
 
 /// The exit status where nobody could be asked.
 const UNREACHED: u8 = 3;
@@ -85,6 +85,10 @@ pub(super) enum Verb {
     /// Do something to one session.
     #[command(subcommand)]
     Session(SessionVerb),
+    /// Have the configuration read again; exit status 1 if it is wrong, and then nothing has changed.
+    Reload(To),
+    /// Have another process take over, started from the program's file as it is now.
+    Upgrade(To),
 }
 
 /// What can be done to a session.
@@ -160,6 +164,14 @@ pub(super) fn run(verb: &Verb) -> ExitCode {
             let filter = [("pool", pool), ("endpoint", endpoint)];
             to.with(|client| sessions(client, to.json, filter, *limit as usize))
         }
+        Verb::Reload(to) => to.with(|client| reload(client, to.json)),
+        Verb::Upgrade(to) => to.with(|client| {
+            let answer = client.ask("POST", "/v1/upgrade", Some(&json!({})))?;
+            let upgraded: Upgraded = client.read(answer.clone())?;
+            Ok(shown(to.json, &answer, || {
+                format!("process {} serves from now on", upgraded.process)
+            }))
+        }),
         Verb::Session(SessionVerb::End { hash, to }) => to.with(|client| {
             let path = format!("/v1/sessions/{}", escape(hash));
             let answer = client.ask("DELETE", &path, None)?;
@@ -310,6 +322,30 @@ fn status(client: &Client, as_json: bool, watch: Option<u64>) -> Result<ExitCode
             Err(error) => return Err(error),
         };
     }
+}
+
+fn reload(client: &Client, as_json: bool) -> Result<ExitCode, Error> {
+    let answer = client.ask("POST", "/v1/reload", Some(&json!({})))?;
+    let reloaded: Reloaded = client.read(answer.clone())?;
+    for warning in &reloaded.warnings {
+        complain(warning);
+    }
+    if !reloaded.kept.is_empty() {
+        let keys = reloaded.kept.join(", ");
+        complain(&format!(
+            "tidegate: warning: {keys}: what has changed here takes effect when the process is replaced"
+        ));
+    }
+    Ok(shown(as_json, &answer, || {
+        format!(
+            "reloaded in {} ms: {} listeners opened, {} closed; {} pools new or changed; {} endpoints leave",
+            reloaded.took_ms,
+            reloaded.listeners_opened,
+            reloaded.listeners_closed,
+            reloaded.pools_changed,
+            reloaded.endpoints_leaving
+        )
+    }))
 }
 
 fn drain(client: &Client, at: &At, body: &Value, wait: bool) -> Result<ExitCode, Error> {

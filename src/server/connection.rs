@@ -144,8 +144,11 @@ impl<H> Surroundings<H> {
     /// Are connections closed that wait for their next request? While calls are still running they
     /// are not: the next request may be on its way, and is answered with `Connection: close`.
     fn closes_idle(&self) -> bool {
-        let phase = self.leaves.max(Phase::Closing);
-        self.phases.now() >= phase || self.way.is_closed()
+        match self.phases.now() {
+            // The listener is gone, by a reload.
+            Phase::Running => self.way.is_closed(),
+            phase => phase >= self.leaves.max(Phase::Closing),
+        }
     }
 }
 
@@ -320,11 +323,9 @@ impl<H: Handler> Line<H> {
             if !begun && self.around.closes_idle() {
                 return Poll::Ready(Read::Closed);
             }
-            if self.around.is_leaving() {
-                if turn == Turn::First && last_call.is_none() {
-                    last_call = Some(Instant::now());
-                    alarm.after(LAST_CALL);
-                }
+            if self.around.is_leaving() && turn == Turn::First && last_call.is_none() {
+                last_call = Some(Instant::now());
+                alarm.after(LAST_CALL);
             }
             let silent = conn.ahead().is_empty() || last_call.is_some();
             alarm

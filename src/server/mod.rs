@@ -145,7 +145,14 @@ fn run_with(
     let (workers, orders): (Vec<_>, Vec<_>) = channels.unzip();
     let snapshot = shared.snapshot.load_full();
     let operator = Operator::new(Arc::clone(&shared), &state_dir_of(&snapshot.config));
-    let reloader = Reloader::start(path, Arc::clone(&operator), workers, &mut inherited)?;
+    let (upgrades, asked) = mpsc::channel(1);
+    let reloader = Reloader::start(
+        path,
+        Arc::clone(&operator),
+        workers,
+        upgrades,
+        &mut inherited,
+    )?;
     inherited.tell_unused();
     // In the state directory, which the keys have made.
     let socket = admin::socket::bind(&snapshot.config)
@@ -168,7 +175,8 @@ fn run_with(
     let admin_socket = admin_socket.transpose().map_err(StartError::Sockets)?;
     let ends = (shutdown.clone(), replaced.clone());
     let address = admin.map(|bound| (bound, snapshot.config.admin.level));
-    if let Some(admin) = AdminService::new(address, socket, operator, bounds, ends) {
+    let hands = (operator, Arc::clone(&reloader));
+    if let Some(admin) = AdminService::new(address, socket, hands, bounds, ends) {
         server.add_service(admin);
     }
     if !demos.is_empty() {
@@ -200,6 +208,7 @@ fn run_with(
             admin: Mutex::new(admin_socket),
             replaced: replaced_sender,
         },
+        asked,
         phase_sender,
         shutdown_sender,
         kinds,

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::inherited::Inherited;
 use super::notify;
@@ -94,8 +94,12 @@ pub struct Reloader {
     shared: Arc<Shared>,
     operator: Arc<Operator>,
     workers: Vec<mpsc::Sender<Entrances>>,
+    upgrades: mpsc::Sender<UpgradeAnswer>,
     state: Mutex<State>,
 }
+
+/// Where the outcome of an upgrade is told: the new process, or why there is none.
+pub(super) type UpgradeAnswer = oneshot::Sender<Result<u32, String>>;
 
 struct State {
     opened: Opened,
@@ -113,6 +117,7 @@ impl Reloader {
         path: Option<PathBuf>,
         operator: Arc<Operator>,
         workers: Vec<mpsc::Sender<Entrances>>,
+        upgrades: mpsc::Sender<UpgradeAnswer>,
         inherited: &mut Inherited,
     ) -> Result<Arc<Self>, StartError> {
         let shared = Arc::clone(&operator.shared);
@@ -128,6 +133,7 @@ impl Reloader {
             shared,
             operator,
             workers,
+            upgrades,
             state: Mutex::new(State { opened, leaving }),
         }))
     }
@@ -189,15 +195,32 @@ impl Reloader {
         })
     }
 
-    /// The same, and says in the log what came of it.
-    pub(super) async fn reload_and_tell(self: &Arc<Self>) {
+    /// The same, and says to the log and to systemd what came of it.
+    ///
+    /// # Errors
+    /// As [`Self::reload`].
+    pub(super) async fn reload_and_tell(self: &Arc<Self>) -> Result<Reloaded, ReloadError> {
         notify::reloading();
         let reloaded = self.reload().await;
         notify::ready();
-        match reloaded {
+        match &reloaded {
             Ok(reloaded) => reloaded.tell(),
             Err(error) => log::error!("not reloaded, all goes on as it was: {error}"),
         }
+        reloaded
+    }
+
+    /// Has another process started in the place of this one, as USR2 does. Its id, once it serves.
+    ///
+    /// # Errors
+    /// Why this one goes on.
+    pub(super) async fn upgrade(&self) -> Result<u32, String> {
+        let (answer, answered) = oneshot::channel();
+        if self.upgrades.try_send(answer).is_err() {
+            return Err("another upgrade is under way".to_owned());
+        }
+        let gone = |_| "this process is leaving".to_owned();
+        answered.await.map_err(gone)?
     }
 
     /// Puts a snapshot in force.

@@ -12,9 +12,10 @@ use serde_json::Value;
 
 use super::audit::{Audit, Peer};
 use super::look::{self, Missing, PAGE, PAGE_MAX, Wanted};
-use super::view;
+use super::{process, view};
 use crate::config::{self, AdminLevel};
 use crate::server::operator::{Action, DRAIN_MAX, Found, IN_FLIGHT_MAX, Operator, WEIGHT_MAX};
+use crate::server::reload::Reloader;
 use crate::session::Key;
 
 /// Longest body of a request.
@@ -47,6 +48,8 @@ pub(super) enum Refusal {
     Method(&'static str),
     /// It fits to more than one.
     Conflict(String),
+    /// It was tried, and everything goes on as it was.
+    Failed(String),
     /// Its body is too long.
     TooLarge,
 }
@@ -64,6 +67,7 @@ impl Refusal {
                 format!("this resource takes {allow}"),
             ),
             Self::Conflict(why) => (409, "conflict", why.clone()),
+            Self::Failed(why) => (422, "failed", why.clone()),
             Self::TooLarge => (
                 413,
                 "too_large",
@@ -85,6 +89,8 @@ enum Resource {
     Session(String),
     Streams,
     Config,
+    Reload,
+    Upgrade,
 }
 
 impl Resource {
@@ -106,13 +112,19 @@ impl Resource {
             ["sessions", id] => Self::Session(own(id)),
             ["streams"] => Self::Streams,
             ["config"] => Self::Config,
+            ["reload"] => Self::Reload,
+            ["upgrade"] => Self::Upgrade,
             _ => return Err(Refusal::NotFound(format!("resource /v1/{path}"))),
         })
     }
 }
 
 /// Answers a request.
-pub(super) async fn answer(operator: &Arc<Operator>, request: &Request<'_>) -> Reply {
+pub(super) async fn answer(
+    operator: &Arc<Operator>,
+    reloader: &Arc<Reloader>,
+    request: &Request<'_>,
+) -> Reply {
     let resource = Resource::of(request.path)?;
     let level = request.level;
     match (request.method, resource) {
@@ -125,7 +137,9 @@ pub(super) async fn answer(operator: &Arc<Operator>, request: &Request<'_>) -> R
                 let found = find(operator, &pool, &endpoint)?;
                 shown(&look::endpoint(operator, &found))
             }
-            Resource::Verb(..) => Err(Refusal::Method("POST")),
+            Resource::Verb(..) | Resource::Reload | Resource::Upgrade => {
+                Err(Refusal::Method("POST"))
+            }
             Resource::Sessions => sessions(operator, request.query),
             Resource::Session(id) => one_session(operator, &id),
             Resource::Streams => shown(&look::streams(operator)),
@@ -136,14 +150,18 @@ pub(super) async fn answer(operator: &Arc<Operator>, request: &Request<'_>) -> R
         ("POST", Resource::Verb(pool, endpoint, verb)) => {
             act(operator, request, &pool, &endpoint, &verb).await
         }
+        ("POST", Resource::Reload) => process::reload(reloader, request).await,
+        ("POST", Resource::Upgrade) => process::upgrade(reloader, request).await,
         ("DELETE", Resource::Session(id)) => end_session(operator, request, &id),
-        (_, Resource::Verb(..)) => Err(Refusal::Method("POST")),
+        (_, Resource::Verb(..) | Resource::Reload | Resource::Upgrade) => {
+            Err(Refusal::Method("POST"))
+        }
         (_, Resource::Session(_)) => Err(Refusal::Method("GET, DELETE")),
         (_, _) => Err(Refusal::Method("GET")),
     }
 }
 
-fn shown<T: serde::Serialize>(view: &T) -> Reply {
+pub(super) fn shown<T: serde::Serialize>(view: &T) -> Reply {
     let value = serde_json::to_value(view).map_err(|error| Refusal::Bad(error.to_string()))?;
     Ok((200, value))
 }
@@ -196,7 +214,7 @@ async fn act(
     Ok((status, done))
 }
 
-fn allow(level: AdminLevel) -> Result<(), Refusal> {
+pub(super) fn allow(level: AdminLevel) -> Result<(), Refusal> {
     match level {
         AdminLevel::Operate => Ok(()),
         AdminLevel::Read => Err(Refusal::Forbidden(

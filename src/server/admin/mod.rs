@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::connection::{Handler, Served};
 use super::operator::Operator;
+use super::reload::Reloader;
 use crate::config::AdminLevel;
 use crate::pool::HealthState;
 use crate::pool::breaker::State;
@@ -21,6 +22,7 @@ use crate::transport::{Downstream, Edits, Length, RequestHead};
 mod api;
 mod audit;
 mod look;
+mod process;
 pub(super) mod service;
 pub(super) mod socket;
 pub mod view;
@@ -29,6 +31,7 @@ pub(super) use audit::TARGET as AUDIT;
 
 use api::{BODY_MAX, Refusal, Reply, Request};
 use audit::{Audit, Peer};
+use service::Around;
 
 /// What every path of the API begins with.
 const API: &str = "/v1/";
@@ -36,6 +39,7 @@ const API: &str = "/v1/";
 /// Serves the admin address, or one connection of the admin socket.
 pub(super) struct Admin {
     operator: Arc<Operator>,
+    reloader: Arc<Reloader>,
     /// What may be done here.
     level: AdminLevel,
     /// Who is at the other end, where that does not depend on the address.
@@ -44,9 +48,10 @@ pub(super) struct Admin {
 
 impl Admin {
     /// A handler for the admin address.
-    pub(super) fn at_address(operator: Arc<Operator>, level: AdminLevel) -> Self {
+    fn at_address(around: &Around, level: AdminLevel) -> Self {
         Self {
-            operator,
+            operator: Arc::clone(&around.operator),
+            reloader: Arc::clone(&around.reloader),
             level,
             process: None,
         }
@@ -153,7 +158,7 @@ impl Admin {
             peer: &peer,
             level: self.level,
         };
-        api::answer(&self.operator, &request).await
+        api::answer(&self.operator, &self.reloader, &request).await
     }
 }
 

@@ -22,6 +22,7 @@ use crate::server::connection::{self, Bounds, Handler, Surroundings};
 use crate::server::layer;
 use crate::server::listeners::Bound;
 use crate::server::operator::Operator;
+use crate::server::reload::Reloader;
 use crate::server::way::Way;
 use crate::server::worker::turn;
 use crate::transport::ConnInfo;
@@ -42,8 +43,9 @@ pub(in crate::server) struct AdminService {
 
 /// What every connection needs.
 #[derive(Clone)]
-struct Around {
-    operator: Arc<Operator>,
+pub(super) struct Around {
+    pub(super) operator: Arc<Operator>,
+    pub(super) reloader: Arc<Reloader>,
     bounds: Bounds,
     wheel: Arc<Wheel>,
     phases: Phases,
@@ -70,7 +72,7 @@ impl AdminService {
     pub(in crate::server) fn new(
         address: Option<(Bound, AdminLevel)>,
         socket: Option<Socket>,
-        operator: Arc<Operator>,
+        (operator, reloader): (Arc<Operator>, Arc<Reloader>),
         bounds: Bounds,
         (shutdown, replaced): (ShutdownWatch, watch::Receiver<bool>),
     ) -> Option<Self> {
@@ -83,6 +85,7 @@ impl AdminService {
             phases: operator.shared.phases.clone(),
             way: Way::open(),
             operator,
+            reloader,
         };
         Some(Self {
             address,
@@ -110,7 +113,7 @@ impl ServiceWithDependents for AdminService {
         let mut accepting = JoinSet::new();
         let (never, stop) = oneshot::channel();
         if let Some((bound, level)) = self.address.take() {
-            let handler = Admin::at_address(Arc::clone(&around.operator), level);
+            let handler = Admin::at_address(around, level);
             let accepting_there = accept_tcp(bound, around.with(handler), stop);
             accepting.spawn(async { drop(accepting_there.await) });
         }
@@ -190,6 +193,7 @@ fn serve(stream: UnixStream, info: ConnInfo, level: AdminLevel, around: &Around)
     let Ok(peer) = stream.peer_cred() else { return };
     let handler = Admin {
         operator: Arc::clone(&around.operator),
+        reloader: Arc::clone(&around.reloader),
         level,
         process: Some(Peer::Process {
             uid: peer.uid(),

@@ -216,6 +216,46 @@ pub struct Done {
     pub warning: Option<String>,
 }
 
+/// The configuration was read again.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+    /// Listeners that were opened.
+    pub listeners_opened: usize,
+    /// Listeners that were closed.
+    pub listeners_closed: usize,
+    /// Pools that are new or changed.
+    pub pools_changed: usize,
+    /// Endpoints that are no longer configured, and are drained.
+    pub endpoints_leaving: usize,
+    /// Keys whose changes take effect when the process is replaced.
+    pub kept: Vec<String>,
+    /// What is odd about the configuration.
+    pub warnings: Vec<String>,
+}
+
+impl Reloaded {
+    pub(super) fn of(reloaded: &crate::server::reload::Reloaded) -> Self {
+        Self {
+            took_ms: u64::try_from(reloaded.took.as_millis()).unwrap_or(u64::MAX),
+            listeners_opened: reloaded.opened,
+            listeners_closed: reloaded.closed,
+            pools_changed: reloaded.pools,
+            endpoints_leaving: reloaded.leaving,
+            kept: reloaded.kept.iter().map(|key| (*key).to_owned()).collect(),
+            warnings: reloaded.warnings.clone(),
+        }
+    }
+}
+
+/// Another process serves in the place of this one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Upgraded {
+    /// Its id.
+    pub process: u32,
+}
+
 /// A session was ended.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Ended {

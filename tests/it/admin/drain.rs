@@ -205,7 +205,8 @@ async fn a_pool_of_plain_http_is_drained_when_its_requests_are_over() {
     let on = on.await.expect("it runs");
     let name = format!("main/{}", on.name());
     gate.ask(&["drain", &name, "--timeout", "30s"]).await;
-    [&a, &b].map(Endpoint::heal);
+    a.heal();
+    b.heal();
     assert_eq!(runs.await.expect("no panic"), 200, "it was waited for");
     let out = gate.verb(&["drain", &name, "--wait"]).await;
     assert!(out.status.success(), "{}", said(&out));
