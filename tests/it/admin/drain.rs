@@ -115,7 +115,7 @@ async fn drain_under_load(loss: &str) -> [usize; 6] {
     assert!(on_it > 0, "there is something to drain");
     let begun = Instant::now();
     let output = gate
-        .verb(&["drain", "main/a", "--timeout", "2s", "--wait"])
+        .verb(&["drain", "main/a", "--timeout", "6s", "--wait"])
         .await;
     let took = begun.elapsed();
     assert!(output.status.success(), "{}", said(&output));
