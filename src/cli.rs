@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::config::{self, Config};
 use crate::server::{self, demo};
@@ -43,6 +43,11 @@ enum Command {
     Run(Run),
     /// Run in front of three built-in demo MCP servers, without a file.
     Demo,
+}
+
+/// What the command line may be, for the manual page.
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Does what the command line says.
