@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 mod client;
 mod table;
@@ -49,6 +49,11 @@ enum Command {
     Demo,
     #[command(flatten)]
     Operate(verbs::Verb),
+}
+
+/// What the command line may be, for the manual page.
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Does what the command line says.
