@@ -21,7 +21,6 @@ use tokio::time::timeout;
 
 use super::handshake::{Shaken, shake};
 use super::http2;
-use super::layer::layered;
 use crate::proxy::fault::Fault;
 use crate::proxy::flight::{Counted, Flight};
 use crate::proxy::local;
@@ -30,6 +29,7 @@ use crate::transport::buffer::{BUFFER_BYTES, Buffer};
 use crate::transport::h1::conn::Conn;
 use crate::transport::h1::down::{After, H1Down};
 use crate::transport::h1::head::{EndOfHead, Head, Refusal};
+use crate::transport::layer::layered;
 use crate::transport::single::Single;
 use crate::transport::timer::{Alarm, Wheel};
 use crate::transport::tls::Acceptor;

@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use super::share::{Counting, Share, shares};
-use crate::config::{Listener, Tls};
+use crate::config::{ClientProof, Listener, Tls};
 use crate::limit::{Client, Counted, Counts};
 use crate::telemetry::{ActiveConnection, Limit, limit_hit};
-use crate::transport::tls::Acceptor;
+use crate::transport::tls::{Acceptor, Clients, Shown, Terms};
 
 /// Connections waiting to be accepted; the kernel caps it by `net.core.somaxconn`.
 const BACKLOG: i32 = 65_535;
@@ -49,7 +49,7 @@ pub(super) fn bind(listener: &Listener, threads: usize) -> io::Result<Vec<Bound>
             .map(|max| (Counts::new(), max)),
     });
     let name: Arc<str> = Arc::from(listener.name.as_str());
-    let acceptor = |tls: &Tls| Acceptor::new(Arc::clone(tls.identity.certified()));
+    let acceptor = |tls: &Tls| Acceptor::new(&terms(tls));
     let tls = listener.tls.as_ref().map(acceptor).transpose();
     let tls = tls.map_err(io::Error::other)?;
     if listener.bind.port() != 0 {
@@ -70,6 +70,26 @@ pub(super) fn bind(listener: &Listener, threads: usize) -> io::Result<Vec<Bound>
         });
     }
     Ok(bound)
+}
+
+/// The terms of a listener's TLS, for [`Acceptor::new`] and [`Acceptor::reload`].
+pub(super) fn terms(tls: &Tls) -> Terms {
+    let authorities = |proof: &ClientProof| proof.authorities.as_slice().to_vec();
+    Terms {
+        certificates: tls
+            .certificates
+            .iter()
+            .map(|certificate| Shown {
+                certified: Arc::clone(certificate.proof.identity.certified()),
+                names: certificate.names.clone(),
+            })
+            .collect(),
+        clients: match &tls.clients {
+            None => Clients::Unasked,
+            Some(proof) if proof.required => Clients::Required(authorities(proof)),
+            Some(proof) => Clients::Optional(authorities(proof)),
+        },
+    }
 }
 
 /// A listening socket. Without `shared` it can only be had if nobody else listens there.

@@ -13,7 +13,6 @@ mod drain;
 mod handshake;
 mod http2;
 pub mod inproc;
-mod layer;
 mod listeners;
 mod probe;
 mod pulse;
@@ -40,7 +39,6 @@ use tokio::sync::watch;
 
 use crate::config::{self, Config};
 use crate::demo::DemoServer;
-use crate::pool::PoolError;
 use crate::proxy::flight::Flight;
 use crate::proxy::limits::Having;
 use crate::proxy::origin::Origins;
@@ -49,6 +47,8 @@ use crate::proxy::state::{Chores, Phase, Phases, Shared, Snapshot, phases};
 use crate::session::{Caps, KeyError, Table, load_or_create};
 use crate::telemetry::{AccessLog, Target, ToolNames};
 use crate::transport::timer::Wheel;
+pub use state::CompileError;
+
 use admin::Admin;
 use connection::{Bounds, Handler, Surroundings};
 use drain::Signals;
@@ -83,9 +83,9 @@ pub enum StartError {
     /// The signals could not be taken hold of.
     #[error("cannot handle signals: {0}")]
     Signals(io::Error),
-    /// A pool could not be built.
+    /// The configuration could not be compiled.
     #[error(transparent)]
-    Pool(#[from] PoolError),
+    Compile(#[from] CompileError),
 }
 
 /// Runs the gateway until it is told to stop. `hello` is called once everything is bound, before

@@ -7,17 +7,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use pingora::ErrorType;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 use pingora_load_balancing::Backend;
 use tokio::sync::{Mutex, Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-use super::checks::{Checker, check_for};
+use super::checks::{Checker, check_for, why};
 use super::pulse::{Mark, Pulse};
 use crate::config::HostPort;
-use crate::pool::lateness::{Failure, excuses};
+use crate::pool::lateness::excuses;
 use crate::pool::{Endpoint, Health, HealthState};
 use crate::proxy::ask::{NotWell, delete_session};
 use crate::proxy::state::{Orphan, Phase, Phases, PoolState, Shared, Waiting};
@@ -253,15 +252,7 @@ async fn check(checker: &Checker, endpoint: &Endpoint) -> Result<(), NotWell> {
         .ok_or_else(|| "its name does not resolve".to_owned())?;
     let backend = Backend::new(&address.to_string()).map_err(|error| error.to_string())?;
     let checked = checker.as_check().check(&backend).await;
-    checked.map_err(|error| NotWell {
-        failure: match error.etype() {
-            ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout => {
-                Failure::Silent
-            }
-            _ => Failure::Told,
-        },
-        why: error.to_string(),
-    })
+    checked.map_err(|error| why(&error))
 }
 
 /// Keeps an endpoint's address up with its name. An answer that still holds the address in use

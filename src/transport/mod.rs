@@ -12,6 +12,7 @@ pub mod buffer;
 pub mod dial;
 pub mod fields;
 pub mod h1;
+pub mod layer;
 pub mod patience;
 pub mod sessions;
 pub mod single;
@@ -46,6 +47,9 @@ pub enum Error {
     /// The other side closed or reset the connection.
     #[error("connection closed by the other side")]
     Closed,
+    /// The other side ended a TLS connection and said why.
+    #[error("connection ended by the other side: {0}")]
+    Alert(&'static str),
     /// The other side sent something that is not valid HTTP.
     #[error("malformed message: {0}")]
     Malformed(&'static str),

@@ -35,6 +35,7 @@ mod support;
 mod support_works;
 mod telemetry;
 mod tls;
+mod tls_endpoints;
 mod unknown_sessions;
 mod websocket;
 mod withdraw;

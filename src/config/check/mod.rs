@@ -9,7 +9,9 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod endpoint_tls;
 mod limits;
+mod pem;
 mod pools;
 mod routes;
 mod tls;
