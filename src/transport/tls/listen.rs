@@ -6,7 +6,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use arc_swap::ArcSwap;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::CertificateDer;
 use rustls::server::danger::ClientCertVerifier;
@@ -55,10 +54,9 @@ pub enum Clients {
 /// Accepts TLS connections of one listener. A clone is another handle to the same rules and ticket
 /// keys, so that a client may resume on whichever thread its next connection comes to.
 #[derive(Clone)]
-pub struct Acceptor(Arc<ArcSwap<Rules>>);
-
-struct Rules {
+pub struct Acceptor {
     config: Arc<ServerConfig>,
+    /// Whom the tickets stand for.
     clients: Clients,
 }
 
@@ -69,36 +67,30 @@ impl Acceptor {
     /// If the system gives no randomness, an authority for clients cannot be used, or there is no
     /// certificate.
     pub fn new(terms: &Terms) -> Result<Self, rustls::Error> {
-        let rules = Rules::new(terms, ring::Ticketer::new()?)?;
-        Ok(Self(Arc::new(ArcSwap::from_pointee(rules))))
+        Self::with(terms, ring::Ticketer::new()?)
     }
 
-    /// Accepts on these terms from now on, on all threads. Connections that stand, and handshakes that
-    /// have begun, go on as they are. Who has visited before can resume, unless other clients are let
-    /// in now: then everybody has to prove itself again.
+    /// The same listener on other terms, from now on. Connections that stand, and handshakes that have
+    /// begun, go on as they are. Who has visited before can resume, unless other clients are let in now:
+    /// then everybody has to prove itself again.
     ///
     /// # Errors
-    /// As [`Self::new`]; nothing has changed then.
-    pub fn reload(&self, terms: &Terms) -> Result<(), rustls::Error> {
-        let before = self.0.load();
-        let ticketer = if before.clients == terms.clients {
-            Arc::clone(&before.config.ticketer)
+    /// As [`Self::new`].
+    pub fn renewed(&self, terms: &Terms) -> Result<Self, rustls::Error> {
+        if self.clients == terms.clients {
+            Self::with(terms, Arc::clone(&self.config.ticketer))
         } else {
-            ring::Ticketer::new()?
-        };
-        self.0.store(Arc::new(Rules::new(terms, ticketer)?));
-        Ok(())
+            Self::new(terms)
+        }
     }
 
     /// Begins a handshake.
     pub fn accept(&self, stream: TcpStream) -> Handshake {
-        let acceptor = TlsAcceptor::from(Arc::clone(&self.0.load().config));
+        let acceptor = TlsAcceptor::from(Arc::clone(&self.config));
         Handshake(acceptor.accept(Socket::new(stream)).into_fallible())
     }
-}
 
-impl Rules {
-    fn new(terms: &Terms, ticketer: Arc<dyn ProducesTickets>) -> Result<Self, rustls::Error> {
+    fn with(terms: &Terms, ticketer: Arc<dyn ProducesTickets>) -> Result<Self, rustls::Error> {
         let mut provider = ring::default_provider();
         provider
             .cipher_suites
@@ -302,22 +294,21 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_changes_nothing_and_tickets_live_as_long_as_the_clients_are_the_same() {
+    fn tickets_live_as_long_as_the_clients_that_are_let_in_are_the_same() {
         let mut terms = Terms {
             certificates: vec![shown(&["a.example"])],
             clients: Clients::Unasked,
         };
-        let acceptor = Acceptor::new(&terms).unwrap();
-        let ticketer = || Arc::clone(&acceptor.0.load().config.ticketer);
-        let first = ticketer();
+        let first = Acceptor::new(&terms).unwrap();
+        let same = |one: &Acceptor, other: &Acceptor| {
+            Arc::ptr_eq(&one.config.ticketer, &other.config.ticketer)
+        };
         terms.certificates = vec![shown(&["b.example"])];
-        acceptor.reload(&terms).unwrap();
-        assert!(Arc::ptr_eq(&first, &ticketer()));
+        let second = first.renewed(&terms).unwrap();
+        assert!(same(&first, &second));
         terms.clients = Clients::Required(vec![CertificateDer::from(vec![1, 2, 3])]);
-        assert!(acceptor.reload(&terms).is_err());
-        assert_eq!(acceptor.0.load().clients, Clients::Unasked);
+        assert!(second.renewed(&terms).is_err());
         terms.clients = Clients::Optional(terms.certificates[0].certified.cert.clone());
-        acceptor.reload(&terms).unwrap();
-        assert!(!Arc::ptr_eq(&first, &ticketer()));
+        assert!(!same(&second, &second.renewed(&terms).unwrap()));
     }
 }
