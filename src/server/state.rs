@@ -214,7 +214,8 @@ fn known_rules(pool: &PoolState) -> Vec<Known<'_>> {
     let mut known: Vec<Known<'_>> = Vec::new();
     for endpoint in &pool.config.endpoints {
         let facts = pool.dial.get(&NameHash::of(&endpoint.name).get());
-        if let (Some(config), Some(tls)) = (&endpoint.tls, facts.and_then(|facts| facts.tls.as_ref()))
+        if let (Some(config), Some(tls)) =
+            (&endpoint.tls, facts.and_then(|facts| facts.tls.as_ref()))
         {
             let rules = tls.rules();
             if !known.iter().any(|(_, _, other)| other.id() == rules.id()) {

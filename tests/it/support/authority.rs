@@ -1,6 +1,7 @@
 //! An authority that signs certificates, and what it has signed, in files of their own.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rcgen::{
@@ -8,6 +9,7 @@ use rcgen::{
     date_time_ymd,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
 use tempfile::TempDir;
 
 /// Signs certificates; known by the file `ca.pem`.
@@ -72,6 +74,28 @@ impl Authority {
 
     pub(crate) fn der(&self) -> &CertificateDer<'static> {
         &self.der
+    }
+
+    /// What a client needs that trusts it, offers these protocols, and may prove itself.
+    pub(crate) fn trusted(&self, protocols: &[&str], proof: Option<&Issued>) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.der.clone()).expect("a certificate");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions that the provider knows")
+            .with_root_certificates(roots);
+        let mut config = match proof {
+            None => builder.with_no_client_auth(),
+            Some(proof) => {
+                let chain = vec![proof.der.clone()];
+                let config = builder.with_client_auth_cert(chain, proof.key_der.clone_key());
+                config.expect("a key that belongs to its certificate")
+            }
+        };
+        let protocols = protocols.iter();
+        config.alpn_protocols = protocols.map(|name| name.as_bytes().to_vec()).collect();
+        Arc::new(config)
     }
 
     /// Signs a certificate for these names, DNS names and addresses.
