@@ -35,6 +35,7 @@ where
 {
     let snapshot = worker.shared.snapshot.load_full();
     let mut ctx = Ctx::begin(snapshot, head, Instant::now());
+    ctx.comes_on(info);
     let mut flight = worker.shared.flight.enter();
     let mut phases = worker.shared.phases.clone();
     let opened = tokio::select! {

@@ -163,13 +163,18 @@ pub async fn serve<H: Handler>(
 /// own, so that a connection that lasts does not hold what the handshake needed.
 async fn serve_tls<H: Handler>(
     stream: TcpStream,
-    info: ConnInfo,
+    mut info: ConnInfo,
     alarm: Alarm,
     around: Arc<Surroundings<H>>,
     door: Option<Counted>,
 ) {
     let Some(acceptor) = &around.tls else { return };
     let shaken = shake(acceptor, stream, &info, &alarm, &around).await;
+    if let Shaken::Tls(tls) = &shaken
+        && let Some(peer) = tls.peer()
+    {
+        info.prove(peer);
+    }
     let info = Arc::new(info);
     match shaken {
         Shaken::Tls(tls) if tls.is_http2() => {

@@ -12,6 +12,7 @@ use super::share::{Counting, Share, shares};
 use crate::config::{ClientProof, Listener, Tls};
 use crate::limit::{Client, Counted, Counts};
 use crate::telemetry::{ActiveConnection, Limit, limit_hit};
+use crate::transport::Lasting;
 use crate::transport::tls::{Acceptor, Clients, Shown, Terms};
 
 /// Connections waiting to be accepted; the kernel caps it by `net.core.somaxconn`.
@@ -193,6 +194,8 @@ impl Gate {
         })
     }
 }
+
+impl Lasting for Place {}
 
 impl Drop for Place {
     fn drop(&mut self) {

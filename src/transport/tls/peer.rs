@@ -16,6 +16,7 @@ pub struct Peer {
     subject: Box<str>,
     name: Box<str>,
     fingerprint: Box<str>,
+    issuer: Box<str>,
 }
 
 impl Peer {
@@ -28,6 +29,7 @@ impl Peer {
             name: name.map_or_else(|| subject.clone(), |name| visible(&name)),
             subject,
             fingerprint: fingerprint(certificate),
+            issuer: visible(&read.issuer().to_string()),
         })
     }
 
@@ -45,6 +47,11 @@ impl Peer {
     /// subject. Visible ASCII.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The subject of who has signed it. Visible ASCII.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
     }
 
     /// SHA-256 of the certificate, 64 hex digits in lower case.

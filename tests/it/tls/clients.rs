@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::support::authority::{Authority, Issued};
 use crate::support::h2::H2Client;
 use crate::support::tls::TlsDoor;
-use crate::support::{Endpoint, Mcp, PATIENCE, Tidegate, eventually, text_of};
+use crate::support::{Endpoint, Mcp, Outgoing, PATIENCE, Tidegate, eventually, text_of};
 
 /// The authorities of the server and of its clients, and what the server shows.
 pub(super) struct Parties {
@@ -117,4 +117,36 @@ async fn who_is_not_let_in_any_more_cannot_resume() {
         text_of(&door.client().modern_call("whoami", json!({})).await),
         "a"
     );
+}
+
+#[tokio::test]
+async fn a_session_belongs_to_the_client_that_has_opened_it() {
+    let a = Endpoint::start("a").await;
+    let parties = Parties::new();
+    let gate = Tidegate::build(&[&a])
+        .listener(&parties.listener(", client_auth: optional"))
+        .config("threads: 1")
+        .start()
+        .await;
+    let (one, other) = (
+        parties.clients.issue_client("one"),
+        parties.clients.issue_client("other"),
+    );
+    let door = parties.door(&gate, "http/1.1", Some(&one)).await;
+    let session = door.client().initialize().await;
+    assert_eq!(door.client().whoami(&session).await, "a");
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"});
+    let status = async |proof: Option<&Issued>| {
+        let door = parties.door(&gate, "http/1.1", proof).await;
+        let call = Outgoing::in_session(&session, &call);
+        door.client().send(call).await.status
+    };
+    assert_eq!(status(Some(&other)).await, 404);
+    assert_eq!(status(None).await, 404);
+    // Another certificate for the same name is the same client.
+    let renewed = parties.clients.issue_client("one");
+    assert_eq!(status(Some(&renewed)).await, 200);
+    let door = parties.door(&gate, "h2", Some(&one)).await;
+    let client = H2Client::connect(door.address()).await.expect("HTTP/2");
+    assert_eq!(client.whoami(&session).await, "a");
 }
