@@ -91,7 +91,10 @@ impl ConnInfo {
     /// The client has proved to be this one.
     pub fn prove(&mut self, peer: Peer) {
         let place = self.place.take();
-        self.place = Some(Box::new(Proved { peer, _place: place }));
+        self.place = Some(Box::new(Proved {
+            peer,
+            _place: place,
+        }));
     }
 }
 

@@ -38,5 +38,6 @@ mod telemetry;
 mod tls;
 mod tls_endpoints;
 mod unknown_sessions;
+mod upgrade;
 mod websocket;
 mod withdraw;
