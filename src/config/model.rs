@@ -15,9 +15,9 @@ use http::HeaderName;
 
 use super::Problem;
 use super::admin::Admin;
-use super::identity::Identity;
 use super::limit::{Queue, RouteRate, ToolLimit};
 use super::protect::{Breaker, Ejection, Retries};
+use super::secure::{EndpointTls, Tls};
 use super::streams::Streams;
 
 /// One checked configuration file.
@@ -89,17 +89,6 @@ pub struct Listener {
     pub max_connections_per_client: Option<u32>,
     /// TLS, if it is spoken here; then nothing else is.
     pub tls: Option<Tls>,
-}
-
-/// How a listener speaks TLS.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tls {
-    /// The PEM file of the certificate and those that lead from it to a root (absolute).
-    pub cert: PathBuf,
-    /// The PEM file of the certificate's key (absolute).
-    pub key: PathBuf,
-    /// What was in both files when they were checked.
-    pub identity: Identity,
 }
 
 /// A rule from a request to a pool.
@@ -305,8 +294,10 @@ pub struct Endpoint {
     pub backup: bool,
     /// What the operator wants of it at the start (default up).
     pub state: State,
-    /// Speaks HTTP/2 without TLS, known beforehand (RFC 9113, section 3.3).
+    /// Speaks HTTP/2: without TLS as known beforehand (RFC 9113, section 3.3), with it by agreement.
     pub http2: bool,
+    /// TLS, if it is spoken there.
+    pub tls: Option<EndpointTls>,
     /// Calls in flight at once; `None` is any number.
     pub max_in_flight: Option<u32>,
 }

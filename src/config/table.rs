@@ -7,6 +7,7 @@ mod admin;
 mod limits;
 mod listeners;
 mod streams;
+mod tls;
 
 use super::keys::Kind::{
     self, Choice, Count, Duration, DurationOrOff, Flag, Text, TextOrOff, Texts,
@@ -201,6 +202,14 @@ static POOL: Section = Section {
             "The servers, each as an address or as a map.",
         ),
         key(
+            "tls",
+            Kind::SectionOrOff(&tls::ENDPOINT_TLS),
+            Optional,
+            "Speak TLS to all endpoints whose address does not begin with http://, by these keys; or \
+             `off`. Unless set: only to those whose address begins with https://, or that have a `tls` \
+             of their own.",
+        ),
+        key(
             "resolve_every",
             Duration("1s", "1h"),
             Default("30s"),
@@ -292,7 +301,8 @@ static ENDPOINT: Section = Section {
             "address",
             Text,
             Required("address: 10.0.0.1:8080"),
-            "host:port, \"[v6]:port\", or http://host:port; names are resolved by DNS.",
+            "host:port, \"[v6]:port\", http://host:port, or https://host:port for TLS; names are \
+             resolved by DNS.",
         ),
         key(
             "weight",
@@ -317,7 +327,15 @@ static ENDPOINT: Section = Section {
             "http2",
             Flag,
             Default("false"),
-            "Speaks HTTP/2 without TLS.",
+            "Speaks HTTP/2: without TLS as it stands; with TLS it is agreed on, and HTTP/1.1 is spoken \
+             where the endpoint prefers that.",
+        ),
+        key(
+            "tls",
+            Kind::SectionOrOff(&tls::ENDPOINT_TLS),
+            Optional,
+            "Speak TLS to it, by these keys over those of the pool; or `off`. Unless set: as the address \
+             and the pool say.",
         ),
         key(
             "max_in_flight",

@@ -25,6 +25,7 @@ use crate::pool::{Endpoint, Need, PickContext, SessionGuard};
 use crate::telemetry::{OpenStream, StreamKind};
 use crate::transport::fields::{LAST_EVENT_ID, MCP_SESSION_ID, Names, ORIGIN};
 use crate::transport::tunnel::{Answer, TunnelEnd, carry, connect};
+use crate::transport::wire::Wire;
 use crate::transport::{ConnInfo, Edits, Error, Length, Outgoing, RequestHead};
 
 /// Serves an upgrade request on a connection of its own; the connection ends with it.
@@ -34,6 +35,7 @@ where
 {
     let snapshot = worker.shared.snapshot.load_full();
     let mut ctx = Ctx::begin(snapshot, head, Instant::now());
+    ctx.comes_on(info);
     let mut flight = worker.shared.flight.enter();
     let mut phases = worker.shared.phases.clone();
     let opened = tokio::select! {
@@ -84,7 +86,7 @@ where
 async fn tunnel<C>(
     worker: &Worker,
     client: C,
-    server: tokio::net::TcpStream,
+    server: Wire,
     answer: &Answer,
     endpoint: &Endpoint,
     ctx: &mut Ctx,
@@ -114,7 +116,7 @@ async fn tunnel<C>(
 
 /// An upgrade that an endpoint has answered.
 struct Opened {
-    server: tokio::net::TcpStream,
+    server: Wire,
     answer: Answer,
     /// Counts the session on its endpoint.
     session: SessionGuard,
@@ -183,7 +185,9 @@ async fn open(
             }
             Error::Malformed(_) => (Stage::Answered, Fault::UpstreamMalformed),
             Error::ReadTimeout | Error::WriteTimeout => (Stage::Answered, Fault::UpstreamTimeout),
-            Error::Closed => (Stage::Sent { reused: false }, Fault::UpstreamClosed),
+            Error::Closed | Error::Alert(_) => {
+                (Stage::Sent { reused: false }, Fault::UpstreamClosed)
+            }
         };
         let said = outcome::of_fault(fault);
         outcome::report(&worker.shared, pool, &mut permit, said);
@@ -204,9 +208,11 @@ async fn handshake(
     head: &impl RequestHead,
     endpoint: u64,
     address: Option<std::net::SocketAddr>,
-) -> Result<(tokio::net::TcpStream, Answer), Error> {
+) -> Result<(Wire, Answer), Error> {
     let address = address.ok_or_else(|| Error::Connect("no address".to_owned()))?;
-    let authority = pool.authority(endpoint);
+    let dialed = pool.target(endpoint, address);
+    let (target, authority) =
+        dialed.ok_or_else(|| Error::Connect("unknown endpoint".to_owned()))?;
     let out = Outgoing {
         head,
         method: "GET",
@@ -218,12 +224,11 @@ async fn handshake(
         },
         length: Length::None,
     };
-    let timeouts = &pool.config.timeouts;
-    connect(address, timeouts.connect, timeouts.header, &out).await
+    connect(&target, pool.config.timeouts.header, &out).await
 }
 
 /// Passes on what the endpoint said instead of upgrading, up to its end, within a few seconds.
-async fn pass_refusal<C>(mut client: C, mut server: tokio::net::TcpStream, answer: &Answer)
+async fn pass_refusal<C>(mut client: C, mut server: Wire, answer: &Answer)
 where
     C: AsyncRead + AsyncWrite + Unpin + Send,
 {

@@ -20,7 +20,6 @@ use tokio::time::timeout;
 
 use super::handshake::{Shaken, shake};
 use super::http2;
-use super::layer::layered;
 use super::way::Way;
 use crate::proxy::fault::Fault;
 use crate::proxy::flight::{Counted, Flight};
@@ -30,6 +29,7 @@ use crate::transport::buffer::{BUFFER_BYTES, Buffer};
 use crate::transport::h1::conn::Conn;
 use crate::transport::h1::down::{After, H1Down};
 use crate::transport::h1::head::{EndOfHead, Head, Refusal};
+use crate::transport::layer::layered;
 use crate::transport::single::Single;
 use crate::transport::timer::{Alarm, Wheel};
 use crate::transport::tls::Acceptor;
@@ -186,13 +186,18 @@ pub(super) async fn serve_wire<H: Handler>(
 /// own, so that a connection that lasts does not hold what the handshake needed.
 async fn serve_tls<H: Handler>(
     stream: TcpStream,
-    info: ConnInfo,
+    mut info: ConnInfo,
     alarm: Alarm,
     around: Arc<Surroundings<H>>,
     door: Option<Counted>,
 ) {
     let Some(acceptor) = &around.tls else { return };
     let shaken = shake(acceptor, stream, &info, &alarm, &around).await;
+    if let Shaken::Tls(tls) = &shaken
+        && let Some(peer) = tls.peer()
+    {
+        info.prove(peer);
+    }
     let info = Arc::new(info);
     match shaken {
         Shaken::Tls(tls) if tls.is_http2() => {

@@ -37,6 +37,7 @@ mod support;
 mod support_works;
 mod telemetry;
 mod tls;
+mod tls_endpoints;
 mod unknown_sessions;
 mod upgrade;
 mod websocket;

@@ -10,7 +10,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 mod admin;
+mod endpoint_tls;
 mod limits;
+mod pem;
 mod pools;
 mod routes;
 mod tls;

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::{ServiceReadyNotifier, ServiceWithDependents};
 use tokio::net::UnixStream;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::Admin;
@@ -19,17 +19,24 @@ use crate::config::AdminLevel;
 use crate::proxy::state::{Phase, Phases};
 use crate::server::accept::{ACCEPT_PAUSE, accept as accept_tcp};
 use crate::server::connection::{self, Bounds, Handler, Surroundings};
-use crate::server::layer;
 use crate::server::listeners::Bound;
 use crate::server::operator::Operator;
 use crate::server::reload::Reloader;
 use crate::server::way::Way;
 use crate::server::worker::turn;
-use crate::transport::ConnInfo;
+use crate::transport::layer;
 use crate::transport::timer::Wheel;
+use crate::transport::{ConnInfo, Lasting};
 
 /// Connections to the admin socket.
 const CONNECTIONS_MAX: usize = 256;
+
+/// One connection's place among them.
+struct Place {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Lasting for Place {}
 
 /// Serves the admin address and the admin socket, on one thread.
 pub(in crate::server) struct AdminService {
@@ -160,7 +167,7 @@ async fn accept(socket: Socket, mut around: Around) {
                 // One over it is closed.
                 if let Ok(place) = Arc::clone(&room).try_acquire_owned() {
                     let info = ConnInfo {
-                        place: Some(Box::new(place)),
+                        place: Some(Box::new(Place { _permit: place })),
                         ..nowhere()
                     };
                     serve(stream, info, level, &around);
