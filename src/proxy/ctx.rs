@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::fault::Fault;
 use super::limits::Holds;
 use super::state::Snapshot;
+use super::termination::Step;
 use crate::config::PoolId;
 use crate::mcp::text::{Name, Word};
 use crate::mcp::{Era, RawId};
@@ -98,6 +100,21 @@ pub struct Noted {
     pub path: Box<str>,
     /// `User-Agent`, as sent.
     pub user_agent: Option<Box<[u8]>>,
+    /// The authority that was asked for.
+    pub host: Option<Box<str>>,
+}
+
+/// What the steps of an exchange took, as far as it came to them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Timers {
+    /// Waiting for a place at an endpoint, all attempts together.
+    pub queue: Duration,
+    /// When the last attempt began, from the start of the exchange.
+    pub asked: Option<Duration>,
+    /// Making the connection of the last attempt; zero for one that was there.
+    pub connect: Option<Duration>,
+    /// From that connection to the head of the endpoint's answer.
+    pub header: Option<Duration>,
 }
 
 /// One request, from first byte to log line.
@@ -144,8 +161,16 @@ pub struct Ctx {
     pub bytes_out: u64,
     /// How it ended.
     pub end: End,
-    /// Label of the fault, if one was answered.
-    pub fault: Option<&'static str>,
+    /// How far it has come.
+    pub step: Step,
+    /// What its steps took.
+    pub timers: Timers,
+    /// Attempts after the first.
+    pub retries: u32,
+    /// The fault, if one was answered.
+    pub fault: Option<Fault>,
+    /// The code of the JSON-RPC error that it was answered with, ours or the endpoint's.
+    pub rpc_code: Option<i64>,
     /// For a tool call that was answered: whether the answer was an error.
     pub tool_failed: Option<bool>,
     /// What it has of what is limited; given back with it.
@@ -177,7 +202,11 @@ impl Ctx {
             bytes_in: 0,
             bytes_out: 0,
             end: End::Complete,
+            step: Step::Request,
+            timers: Timers::default(),
+            retries: 0,
             fault: None,
+            rpc_code: None,
             tool_failed: None,
             held: None,
         }
@@ -194,7 +223,50 @@ impl Ctx {
             method: head.method().into(),
             path: head.path().into(),
             user_agent: head.known(USER_AGENT).map(Into::into),
+            host: head.authority().map(Into::into),
         }));
+    }
+
+    /// Notes that an attempt begins.
+    pub fn asks(&mut self, now: Instant) {
+        self.retries += u32::from(self.timers.asked.is_some());
+        self.step = Step::Connect;
+        self.timers = Timers {
+            queue: self.timers.queue,
+            asked: Some(now.saturating_duration_since(self.started)),
+            connect: None,
+            header: None,
+        };
+    }
+
+    /// Notes that the attempt has its connection. One that was there before took no time.
+    pub fn connected(&mut self, reused: bool, now: impl FnOnce() -> Instant) {
+        let asked = self.timers.asked.unwrap_or_default();
+        self.timers.connect = Some(match reused {
+            true => Duration::ZERO,
+            false => now()
+                .saturating_duration_since(self.started)
+                .saturating_sub(asked),
+        });
+    }
+
+    /// Notes that the head of the endpoint's answer is there.
+    pub fn replied(&mut self, now: Instant) {
+        self.step = Step::Data;
+        if let Timers {
+            asked: Some(asked),
+            connect: Some(connect),
+            ..
+        } = self.timers
+        {
+            let took = now.saturating_duration_since(self.started);
+            self.timers.header = Some(took.saturating_sub(asked + connect));
+        }
+    }
+
+    /// Notes that it has waited for a place since then.
+    pub fn queued(&mut self, since: Instant) {
+        self.timers.queue += since.elapsed();
     }
 
     /// Notes that the response head goes out with `status`.

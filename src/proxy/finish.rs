@@ -1,12 +1,14 @@
 //! The end of every request: its line in the log and its place in the metrics, exactly once.
 
+use std::net::SocketAddr;
 use std::time::{Instant, SystemTime};
 
 use super::ctx::{Ctx, End};
 use super::state::Shared;
+use super::termination;
 use crate::mcp::Era;
 use crate::telemetry::{
-    Entry, Limit, RequestRecord, ToolLabel, ToolOutcome, limit_hit, record_request,
+    Entry, Limit, RequestRecord, Times, ToolLabel, ToolOutcome, limit_hit, record_request,
 };
 use crate::transport::fields::USER_AGENT;
 use crate::transport::{ConnInfo, RequestHead};
@@ -19,9 +21,9 @@ pub fn finish(shared: &Shared, ctx: &Ctx, info: &ConnInfo, head: &dyn RequestHea
         .as_deref()
         .map_or(ToolLabel::NONE, |name| shared.tools.label(name));
     let pool = ctx.pool.map(|pool| &ctx.snapshot.pool(pool).pool);
-    let server = pool
-        .zip(ctx.endpoint)
-        .and_then(|(pool, id)| Some(pool.find(id)?.name()));
+    let endpoint = pool.zip(ctx.endpoint);
+    let endpoint = endpoint.and_then(|(pool, id)| pool.find(id));
+    let server = endpoint.map(|endpoint| endpoint.name());
     record_request(&RequestRecord {
         method: ctx.mcp_method,
         tool,
@@ -43,8 +45,11 @@ pub fn finish(shared: &Shared, ctx: &Ctx, info: &ConnInfo, head: &dyn RequestHea
     shared.log.log(&Entry {
         at: SystemTime::now(),
         listener: &info.listener,
-        client: Some(info.client.ip().to_canonical()),
+        client: Some(canonical(info.client)),
+        local: Some(canonical(info.local)),
+        tls: info.tls,
         http_version: ctx.http,
+        host: noted.map_or_else(|| head.authority(), |noted| noted.host.as_deref()),
         method: noted.map_or_else(|| head.method(), |noted| &noted.method),
         path: noted.map_or_else(|| head.path(), |noted| &noted.path),
         mcp_method: Some(ctx.mcp_method).filter(|method| !method.is_empty()),
@@ -55,19 +60,37 @@ pub fn finish(shared: &Shared, ctx: &Ctx, info: &ConnInfo, head: &dyn RequestHea
         }),
         pool: pool.map(|pool| pool.name()),
         server,
+        server_address: endpoint.and_then(|endpoint| endpoint.address()),
         session: ctx.session,
         status: ctx.status,
-        duration,
-        first_byte: ctx.first_byte,
+        rpc_code: ctx.rpc_code,
+        times: Times {
+            duration,
+            queue: ctx.timers.queue,
+            asked: ctx.timers.asked,
+            connect: ctx.timers.connect,
+            header: ctx.timers.header,
+            first_byte: ctx.first_byte,
+        },
+        retries: ctx.retries,
         request_bytes: ctx.bytes_in,
         response_bytes: ctx.bytes_out,
         request_id: hex(ctx.request_id, &mut [0; 16]),
-        end_reason: ctx.fault.unwrap_or_else(|| ctx.end.as_str()),
+        termination: termination::flags(ctx),
+        end_reason: match ctx.fault {
+            Some(fault) => fault.row().label,
+            None => ctx.end.as_str(),
+        },
         user_agent: noted.map_or_else(
             || head.known(USER_AGENT),
             |noted| noted.user_agent.as_deref(),
         ),
     });
+}
+
+/// An IPv4 address is one, though an IPv6 socket has it in a longer form.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// The 16 hex digits of a request's id.

@@ -81,8 +81,12 @@ pub trait Handler: Send + Sync + 'static {
     fn exchange<D: Downstream>(&self, down: D) -> impl Future<Output = Served<D>> + Send;
 
     /// Serves an exchange of the plain lane; the connection, if it can be used again.
-    fn plain(&self, session: ServerSession) -> impl Future<Output = Option<Stream>> + Send {
-        drop(session);
+    fn plain(
+        &self,
+        session: ServerSession,
+        info: &Arc<ConnInfo>,
+    ) -> impl Future<Output = Option<Stream>> + Send {
+        let _ = (session, info);
         async { None }
     }
 
@@ -170,6 +174,10 @@ async fn serve_tls<H: Handler>(
 ) {
     let Some(acceptor) = &around.tls else { return };
     let shaken = shake(acceptor, stream, &info, &alarm, &around).await;
+    let mut info = info;
+    if let Shaken::Tls(tls) = &shaken {
+        info.tls = Some(tls.version());
+    }
     let info = Arc::new(info);
     match shaken {
         Shaken::Tls(tls) if tls.is_http2() => {
@@ -398,7 +406,7 @@ impl<H: Handler> Line<H> {
         let mut session = ServerSession::new_http1(Box::new(request));
         session.set_read_timeout(Some(body_timeout));
         session.set_write_timeout(Some(around.bounds.write_timeout));
-        let stream = around.handler.plain(session).await?;
+        let stream = around.handler.plain(session, &info).await?;
         let (stream, behind) = Single::into_parts(stream)?;
         let mut line = Self::new(Wire::Layered(stream), alarm, info, around);
         line.down.conn().put_back(Some(Buffer::of(&behind)));

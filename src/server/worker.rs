@@ -20,7 +20,7 @@ use super::listeners::{Bound, Gate};
 use super::share::Share;
 use crate::proxy::intake;
 use crate::proxy::memo::Memo;
-use crate::proxy::plain::Plain;
+use crate::proxy::plain::{CONNECTION, Plain};
 use crate::proxy::state::{Phase, Phases, Shared};
 use crate::proxy::{self, Worker};
 use crate::telemetry;
@@ -41,7 +41,6 @@ pub(super) struct Gateway {
     worker: Worker,
     /// Made when first needed, because its connector reads the system's certificates.
     plain: OnceLock<Arc<HttpProxy<Plain>>>,
-    listener: Arc<str>,
     shutdown: ShutdownWatch,
 }
 
@@ -51,7 +50,6 @@ impl Gateway {
         shared: Arc<Shared>,
         dialer: Arc<Dialer>,
         memo: Arc<Memo>,
-        listener: Arc<str>,
         shutdown: ShutdownWatch,
     ) -> Self {
         Self {
@@ -61,7 +59,6 @@ impl Gateway {
                 memo,
             },
             plain: OnceLock::new(),
-            listener,
             shutdown,
         }
     }
@@ -87,12 +84,12 @@ impl Handler for Gateway {
         }
     }
 
-    async fn plain(&self, session: ServerSession) -> Option<Stream> {
-        let plain = self.plain.get_or_init(|| {
-            let listener = Arc::clone(&self.listener);
-            Plain::proxy(Arc::clone(&self.worker.shared), listener)
-        });
-        let again = plain.process_new_http(session, &self.shutdown).await?;
+    async fn plain(&self, session: ServerSession, info: &Arc<ConnInfo>) -> Option<Stream> {
+        let plain = self
+            .plain
+            .get_or_init(|| Plain::proxy(Arc::clone(&self.worker.shared)));
+        let serving = plain.process_new_http(session, &self.shutdown);
+        let again = CONNECTION.scope(Arc::clone(info), serving).await?;
         Some(again.consume().0)
     }
 
@@ -150,7 +147,6 @@ impl ServiceWithDependents for WorkerService {
                 Arc::clone(&self.shared),
                 Arc::clone(&dialer),
                 Arc::clone(&memo),
-                Arc::clone(&bound.name),
                 self.shutdown.clone(),
             );
             let around = Arc::new(Surroundings {
@@ -305,6 +301,7 @@ fn admit<H: Handler>(
         client,
         local,
         listener: Arc::clone(name),
+        tls: None,
         place: Some(Box::new(place)),
     };
     let door = around.door();

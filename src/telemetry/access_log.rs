@@ -12,6 +12,7 @@
 //! `tool_name`) and what an operator needs to follow one request, see [`Entry`]. Values are cut to
 //! a length and escaped, so that no client can forge a line or reach a terminal that shows it.
 
+mod entry;
 mod line;
 mod queue;
 #[cfg(test)]
@@ -20,13 +21,13 @@ mod tests;
 use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, Thread};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+pub use self::entry::{Entry, SessionTag, Times};
 use self::queue::{Queue, Sink, Writer};
 
 /// Where the access log goes.
@@ -40,78 +41,6 @@ pub enum Target {
     Stderr,
     /// A file, created with mode 0640 when missing, always appended to. Its directory must exist.
     File(PathBuf),
-}
-
-/// What one line says. Absent values (`None`, `""`) are left out of the line.
-///
-/// There is no field for arguments, tokens or ids of sessions, and none may be smuggled into
-/// another: what a client sends as content does not reach the log.
-#[derive(Clone, Copy, Debug)]
-pub struct Entry<'a> {
-    /// When the request was over. Written as `timestamp`, ISO 8601 with milliseconds, in UTC.
-    pub at: SystemTime,
-    /// Name of the listener, or its address.
-    pub listener: &'a str,
-    /// Address of the client, after PROXY protocol; none on a unix socket. Written as `client`.
-    pub client: Option<IpAddr>,
-    /// HTTP version: `1.0`, `1.1` or `2`. Written as `http_version`.
-    pub http_version: &'static str,
-    /// HTTP method.
-    pub method: &'a str,
-    /// Path; anything from `?` on is cut off. At most 512 bytes are written.
-    pub path: &'a str,
-    /// MCP method, when the request is MCP. At most 128 bytes are written.
-    pub mcp_method: Option<&'a str>,
-    /// Name of the tool as the client sent it, when the request is a tool call. At most 128 bytes.
-    pub tool_name: Option<&'a str>,
-    /// Era of the protocol: `session` or `stateless`; none when the request is not MCP.
-    pub era: Option<&'static str>,
-    /// Name of the pool.
-    pub pool: Option<&'a str>,
-    /// Name of the endpoint. Written as `server`.
-    pub server: Option<&'a str>,
-    /// A short hash of the session's id.
-    pub session: Option<SessionTag>,
-    /// HTTP status; see `RequestRecord::status` for streams.
-    pub status: u16,
-    /// Time to the end of the reply. Written as `duration_ms`.
-    pub duration: Duration,
-    /// Time to the first byte of the reply. Written as `first_byte_ms`.
-    pub first_byte: Option<Duration>,
-    /// Bytes of the request's body.
-    pub request_bytes: u64,
-    /// Bytes of the reply's body.
-    pub response_bytes: u64,
-    /// Id of the request for tracing, ours or a trusted front's. At most 64 bytes are written.
-    pub request_id: &'a str,
-    /// Why the exchange ended, as a word from a closed set, such as `StreamEnd::as_str`.
-    pub end_reason: &'static str,
-    /// `User-Agent` as sent, valid UTF-8 or not. At most 128 bytes are written.
-    pub user_agent: Option<&'a [u8]>,
-}
-
-/// Eight hex digits that tell sessions apart in the log without giving an id away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SessionTag(u32);
-
-impl SessionTag {
-    /// The tag of an id; the same in every process, so that logs of several hosts can be joined.
-    ///
-    /// FNV-1a over the id, mixed and cut to 32 bits. That is no cryptographic hash, and need not
-    /// be one: 32 bits cannot hold an id that was hard to guess. Pass the id that the client sees.
-    pub fn of(id: &str) -> Self {
-        let mut hash = 0xCBF2_9CE4_8422_2325_u64;
-        for byte in id.bytes() {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3);
-        }
-        hash = (hash ^ (hash >> 33)).wrapping_mul(0xFF51_AFD7_ED55_8CCD);
-        Self((hash >> 32) as u32)
-    }
-
-    /// The tag as a number; the log shows it as eight hex digits.
-    pub fn bits(self) -> u32 {
-        self.0
-    }
 }
 
 /// A handle on the log. Clones share one queue and one writer thread, which ends with the last.

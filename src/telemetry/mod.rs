@@ -15,7 +15,7 @@ pub mod access_log;
 pub mod labels;
 pub mod metrics;
 
-pub use access_log::{AccessLog, Entry, SessionTag, Target};
+pub use access_log::{AccessLog, Entry, SessionTag, Target, Times};
 pub use labels::{
     HandshakeFailure, Limit, RefusedId, Resumed, RetryOutcome, SessionEnd, StreamEnd, StreamKind,
     ToolLabel, ToolNames, ToolOutcome,

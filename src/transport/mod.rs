@@ -65,6 +65,8 @@ pub struct ConnInfo {
     pub local: SocketAddr,
     /// The listener's name from the config.
     pub listener: Arc<str>,
+    /// The version of TLS that is spoken, such as `1.3`, if it is.
+    pub tls: Option<&'static str>,
     /// What lasts as long as the connection: its place in the listener's count.
     pub place: Option<Box<dyn Any + Send + Sync>>,
 }

@@ -6,7 +6,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -27,6 +27,8 @@ const HALF_CLOSED_MAX: Duration = Duration::from_secs(10);
 pub struct Answer {
     /// 101 if it agreed.
     pub status: u16,
+    /// How long it took to connect.
+    pub connect: Duration,
     /// The head to send to the client.
     pub head: Vec<u8>,
     /// A session id that a server showed that did not upgrade; it is not in `head`.
@@ -68,6 +70,7 @@ pub async fn connect(
     answer_timeout: Duration,
     out: &Outgoing<'_>,
 ) -> Result<(TcpStream, Answer), Error> {
+    let asked = Instant::now();
     let connecting = timeout(connect_timeout, TcpStream::connect(address)).await;
     let mut server = connecting
         .map_err(|_| Error::ConnectTimeout)?
@@ -76,6 +79,7 @@ pub async fn connect(
             _ => Error::Connect(error.to_string()),
         })?;
     let _ = server.set_nodelay(true);
+    let connect = asked.elapsed();
     server
         .write_all(&request(out))
         .await
@@ -83,7 +87,7 @@ pub async fn connect(
     let answer = timeout(answer_timeout, read_answer(&mut server))
         .await
         .map_err(|_| Error::ReadTimeout)??;
-    Ok((server, answer))
+    Ok((server, Answer { connect, ..answer }))
 }
 
 fn request(out: &Outgoing<'_>) -> Vec<u8> {
@@ -169,6 +173,7 @@ fn parse_answer(head: &[u8], rest: BytesMut) -> Result<Answer, Error> {
     out.extend_from_slice(b"\r\n");
     Ok(Answer {
         status,
+        connect: Duration::ZERO,
         head: out,
         session,
         rest,

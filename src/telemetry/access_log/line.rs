@@ -29,9 +29,11 @@ pub(super) fn write(out: &mut Vec<u8>, entry: &Entry<'_>) {
     if let Some(client) = entry.client {
         line.key("client");
         // An address has nothing to escape, and a Vec takes everything.
-        let _ = write!(line.out, "\"{client}\"");
+        let _ = write!(line.out, "\"{}\"", client.ip());
     }
+    line.maybe("tls", entry.tls);
     line.text("http_version", entry.http_version, NAME_BYTES_MAX);
+    line.maybe("host", entry.host);
     line.text("method", entry.method, METHOD_BYTES_MAX);
     let path = entry
         .path
@@ -43,17 +45,35 @@ pub(super) fn write(out: &mut Vec<u8>, entry: &Entry<'_>) {
     line.maybe("era", entry.era);
     line.maybe("pool", entry.pool);
     line.maybe("server", entry.server);
+    if let Some(address) = entry.server_address {
+        line.key("server_address");
+        let _ = write!(line.out, "\"{address}\"");
+    }
     if let Some(session) = entry.session {
         line.session(session);
     }
     line.number("status", u64::from(entry.status));
-    line.millis("duration_ms", entry.duration);
-    if let Some(first_byte) = entry.first_byte {
-        line.millis("first_byte_ms", first_byte);
+    if let Some(code) = entry.rpc_code {
+        line.key("rpc_code");
+        if code < 0 {
+            line.out.push(b'-');
+        }
+        digits(line.out, code.unsigned_abs(), 1);
     }
+    let times = &entry.times;
+    line.millis("duration_ms", Some(times.duration));
+    line.millis("queue_ms", Some(times.queue));
+    line.millis("connect_ms", times.connect);
+    line.millis("header_ms", times.header);
+    line.millis("first_byte_ms", times.first_byte);
+    line.number("retries", u64::from(entry.retries));
     line.number("request_bytes", entry.request_bytes);
     line.number("response_bytes", entry.response_bytes);
     line.text("request_id", entry.request_id, REQUEST_ID_BYTES_MAX);
+    line.key("termination");
+    line.out.push(b'"');
+    line.out.extend_from_slice(&entry.termination);
+    line.out.push(b'"');
     line.text("end_reason", entry.end_reason, NAME_BYTES_MAX);
     if let Some(user_agent) = entry.user_agent {
         line.bytes("user_agent", user_agent);
@@ -111,7 +131,8 @@ impl Line<'_> {
     }
 
     /// Milliseconds with three decimals.
-    fn millis(&mut self, key: &str, value: Duration) {
+    fn millis(&mut self, key: &str, value: Option<Duration>) {
+        let Some(value) = value else { return };
         let micros = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
         self.key(key);
         digits(self.out, micros / 1000, 1);

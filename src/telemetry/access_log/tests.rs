@@ -1,6 +1,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests read the clock")]
 
 use std::fs;
+use std::net::SocketAddr;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Instant, UNIX_EPOCH};
 
@@ -15,7 +16,10 @@ fn entry<'a>() -> Entry<'a> {
     Entry {
         at: UNIX_EPOCH + Duration::from_millis(1_785_229_503_042),
         listener: "edge",
-        client: Some(IpAddr::from([192, 0, 2, 7])),
+        client: Some(SocketAddr::from(([192, 0, 2, 7], 50_000))),
+        local: Some(SocketAddr::from(([192, 0, 2, 1], 443))),
+        tls: Some("1.3"),
+        host: Some("tools.example.com"),
         http_version: "HTTP/1.1",
         method: "POST",
         path: "/mcp?token=secret",
@@ -24,13 +28,23 @@ fn entry<'a>() -> Entry<'a> {
         era: Some("session"),
         pool: Some("weather"),
         server: Some("w1"),
+        server_address: Some(SocketAddr::from(([10, 0, 0, 1], 9001))),
         session: Some(SessionTag::of("3fa85f64-5717-4562-b3fc-2c963f66afa6")),
         status: 200,
-        duration: Duration::from_micros(12_005),
-        first_byte: Some(Duration::from_micros(900)),
+        rpc_code: Some(-32602),
+        times: Times {
+            duration: Duration::from_micros(12_005),
+            queue: Duration::from_millis(2),
+            asked: Some(Duration::from_micros(2_100)),
+            connect: Some(Duration::from_micros(400)),
+            header: Some(Duration::from_micros(7_000)),
+            first_byte: Some(Duration::from_micros(9_900)),
+        },
+        retries: 1,
         request_bytes: 120,
         response_bytes: 4096,
         request_id: "a1b2c3",
+        termination: *b"--",
         end_reason: "complete",
         user_agent: Some(b"client/1.0"),
     }
@@ -101,11 +115,12 @@ fn scripted(
 fn a_line_holds_the_fields_in_order() {
     let expected = concat!(
         r#"{"timestamp":"2026-07-28T09:05:03.042Z","listener":"edge","client":"192.0.2.7","#,
-        r#""http_version":"HTTP/1.1","method":"POST","path":"/mcp","mcp_method":"tools/call","#,
+        r#""tls":"1.3","http_version":"HTTP/1.1","host":"tools.example.com","method":"POST","path":"/mcp","mcp_method":"tools/call","#,
         r#""tool_name":"get_tide","era":"session","pool":"weather","server":"w1","#,
-        r#""session":"TAG","status":200,"duration_ms":12.005,"first_byte_ms":0.900,"#,
-        r#""request_bytes":120,"response_bytes":4096,"request_id":"a1b2c3","#,
-        r#""end_reason":"complete","user_agent":"client/1.0"}"#,
+        r#""server_address":"10.0.0.1:9001","session":"TAG","status":200,"rpc_code":-32602,"#,
+        r#""duration_ms":12.005,"queue_ms":2.000,"connect_ms":0.400,"header_ms":7.000,"#,
+        r#""first_byte_ms":9.900,"retries":1,"request_bytes":120,"response_bytes":4096,"request_id":"a1b2c3","#,
+        r#""termination":"--","end_reason":"complete","user_agent":"client/1.0"}"#,
         "\n"
     );
     let tag = format!(
@@ -125,7 +140,11 @@ fn absent_values_are_left_out() {
         pool: None,
         server: None,
         session: None,
-        first_byte: None,
+        tls: None,
+        host: None,
+        server_address: None,
+        rpc_code: None,
+        times: Times::default(),
         request_id: "",
         user_agent: Some(b""),
         ..entry()
@@ -145,6 +164,9 @@ fn absent_values_are_left_out() {
         "path",
         "status",
         "duration_ms",
+        "queue_ms",
+        "retries",
+        "termination",
         "request_bytes",
         "response_bytes",
         "end_reason",
@@ -162,10 +184,13 @@ fn the_tag_of_a_session_is_the_same_everywhere_and_short() {
     assert_eq!(SessionTag::of("session-1").bits(), 0x9DC2_C14A);
     assert_ne!(SessionTag::of("a"), SessionTag::of("b"));
     let json = json(&Entry {
-        session: Some(SessionTag(0xA)),
+        session: Some(SessionTag::of("a")),
         ..entry()
     });
-    assert_eq!(json["session"], "0000000a");
+    assert_eq!(
+        json["session"],
+        format!("{:08x}", SessionTag::of("a").bits())
+    );
 }
 
 #[test]
@@ -173,7 +198,8 @@ fn the_longest_line_keeps_its_bound() {
     let nasty = "\u{1}".repeat(4096);
     let worst = Entry {
         listener: &nasty,
-        client: Some(IpAddr::from([0xFFFF_u16; 8])),
+        client: Some(SocketAddr::from(([0xFFFF_u16; 8], 1))),
+        host: Some(&nasty),
         method: &nasty,
         path: &nasty,
         mcp_method: Some(&nasty),
@@ -181,8 +207,16 @@ fn the_longest_line_keeps_its_bound() {
         pool: Some(&nasty),
         server: Some(&nasty),
         status: u16::MAX,
-        duration: Duration::MAX,
-        first_byte: Some(Duration::MAX),
+        rpc_code: Some(i64::MIN),
+        times: Times {
+            duration: Duration::MAX,
+            queue: Duration::MAX,
+            asked: None,
+            connect: Some(Duration::MAX),
+            header: Some(Duration::MAX),
+            first_byte: Some(Duration::MAX),
+        },
+        retries: u32::MAX,
         request_bytes: u64::MAX,
         response_bytes: u64::MAX,
         request_id: &nasty,
@@ -210,7 +244,7 @@ proptest! {
             mcp_method: Some(&method),
             user_agent: Some(&agent),
             status,
-            duration,
+            times: Times { duration, ..Times::default() },
             response_bytes: bytes,
             ..entry()
         };
