@@ -27,6 +27,8 @@ mod identity;
 mod keys;
 mod limit;
 mod load;
+mod log;
+mod log_format;
 mod model;
 mod node;
 mod problem;
@@ -36,16 +38,19 @@ mod streams;
 mod suggest;
 mod table;
 mod units;
+mod wording;
 
 #[cfg(test)]
 mod tests;
 
 pub use identity::Identity;
 pub use limit::{Queue, Rate, RouteRate, ToolLimit};
+pub use log::{AccessLog, Level, Log, LogTarget, MessageFormat, Share, Syslog, SyslogServer};
+pub use log_format::{Escape, HEADERS_MAX, LogFormat, Piece, TextFormat, Variable};
 pub use model::{
-    AccessLog, Admin, Balance, Check, Config, Endpoint, Eras, HashOn, Health, HostPort, HostRule,
-    Level, Limits, Listener, Log, OnEndpointLoss, Origins, PathRule, Pool, PoolId, PoolKind, Route,
-    Sessions, State, Timeouts, Tls, Transport, is_below,
+    Admin, Balance, Check, Config, Endpoint, Eras, HashOn, Health, HostPort, HostRule, Limits,
+    Listener, OnEndpointLoss, Origins, PathRule, Pool, PoolId, PoolKind, Route, Sessions, State,
+    Timeouts, Tls, Transport, is_below,
 };
 pub use problem::{Problem, Problems, Severity};
 pub use protect::{Breaker, Ejection, Retries};

@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 
 use super::fault::Fault;
 use super::limits::Holds;
+use super::sampling;
 use super::state::Snapshot;
 use super::termination::Step;
-use crate::config::PoolId;
+use crate::config::{LogFormat, PoolId, Share};
 use crate::mcp::text::{Name, Word};
 use crate::mcp::{Era, RawId};
+use crate::route::RouteId;
 use crate::session::PrincipalHash;
 use crate::telemetry::{SessionTag, StreamEnd};
 use crate::transport::fields::USER_AGENT;
@@ -92,6 +94,9 @@ impl End {
     }
 }
 
+/// What is kept of a request's field for the log, in bytes: as much as it shows.
+const NOTED_MAX: usize = 128;
+
 /// What the log says of a request head.
 pub struct Noted {
     /// HTTP method.
@@ -102,6 +107,10 @@ pub struct Noted {
     pub user_agent: Option<Box<[u8]>>,
     /// The authority that was asked for.
     pub host: Option<Box<str>>,
+    /// Its lot, by which a part of a route's requests is logged.
+    pub lot: u64,
+    /// Further fields that the format of the log asks for, in its order, each cut to what is logged.
+    pub headers: Box<[Option<Box<[u8]>>]>,
 }
 
 /// What the steps of an exchange took, as far as it came to them.
@@ -131,6 +140,8 @@ pub struct Ctx {
     pub noted: Option<Box<Noted>>,
     /// HTTP version.
     pub http: &'static str,
+    /// The route, once it has let the request in.
+    pub route: Option<RouteId>,
     /// The pool, once routed.
     pub pool: Option<PoolId>,
     /// Which rules the request follows, once known.
@@ -187,6 +198,7 @@ impl Ctx {
             principal: PrincipalHash::ANONYMOUS,
             noted: None,
             http: head.version().as_str(),
+            route: None,
             pool: None,
             era: None,
             mcp_method: "",
@@ -217,13 +229,36 @@ impl Ctx {
         self.held.get_or_insert_default()
     }
 
+    /// The part of such requests that is logged.
+    pub fn share(&self) -> Share {
+        let route = self.route;
+        route.map_or(Share::ALL, |id| self.snapshot.config.routes[id.0].log)
+    }
+
     /// Keeps what the log says of a request head that is about to be let go.
     pub fn note(&mut self, head: &(impl RequestHead + ?Sized)) {
+        let share = self.share();
+        if share == Share::NONE {
+            return;
+        }
+        let headers = match &self.snapshot.config.log.access.format {
+            LogFormat::Text(format) => format.headers.as_slice(),
+            LogFormat::Json => &[],
+        };
+        let noted = |name: &String| {
+            let value = head.get(name)?;
+            Some(value[..value.len().min(NOTED_MAX)].into())
+        };
         self.noted = Some(Box::new(Noted {
             method: head.method().into(),
             path: head.path().into(),
             user_agent: head.known(USER_AGENT).map(Into::into),
             host: head.authority().map(Into::into),
+            lot: match share {
+                Share::ALL => 0,
+                _ => sampling::lot(head, self.request_id),
+            },
+            headers: headers.iter().map(noted).collect(),
         }));
     }
 

@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::time::{Instant, SystemTime};
 
-use super::ctx::{Ctx, End};
+use super::ctx::{Ctx, End, Noted};
+use super::sampling;
 use super::state::Shared;
 use super::termination;
+use crate::config::{HEADERS_MAX, LogFormat};
 use crate::mcp::Era;
 use crate::telemetry::{
     Entry, Limit, RequestRecord, Times, ToolLabel, ToolOutcome, limit_hit, record_request,
@@ -38,11 +40,14 @@ pub fn finish(shared: &Shared, ctx: &Ctx, info: &ConnInfo, head: &dyn RequestHea
         End::TooLarge => limit_hit(Limit::EventBytes),
         _ => {}
     }
-    if !shared.log.is_on() {
+    if !shared.log.is_on() || !sampling::is_logged(ctx, head) {
         return;
     }
     let noted = ctx.noted.as_deref();
-    shared.log.log(&Entry {
+    let format = &ctx.snapshot.config.log.access.format;
+    let (mut values, mut digits) = ([None; HEADERS_MAX], [0; 16]);
+    let headers = headers(format, noted, head, &mut values);
+    let entry = Entry {
         at: SystemTime::now(),
         listener: &info.listener,
         client: Some(canonical(info.client)),
@@ -75,7 +80,7 @@ pub fn finish(shared: &Shared, ctx: &Ctx, info: &ConnInfo, head: &dyn RequestHea
         retries: ctx.retries,
         request_bytes: ctx.bytes_in,
         response_bytes: ctx.bytes_out,
-        request_id: hex(ctx.request_id, &mut [0; 16]),
+        request_id: hex(ctx.request_id, &mut digits),
         termination: termination::flags(ctx),
         end_reason: match ctx.fault {
             Some(fault) => fault.row().label,
@@ -85,7 +90,29 @@ pub fn finish(shared: &Shared, ctx: &Ctx, info: &ConnInfo, head: &dyn RequestHea
             || head.known(USER_AGENT),
             |noted| noted.user_agent.as_deref(),
         ),
-    });
+        headers,
+    };
+    shared.log.log(format, &entry);
+}
+
+/// The request headers that a format asks for.
+fn headers<'a, 'v>(
+    format: &LogFormat,
+    noted: Option<&'a Noted>,
+    head: &'a dyn RequestHead,
+    values: &'v mut [Option<&'a [u8]>; HEADERS_MAX],
+) -> &'v [Option<&'a [u8]>] {
+    let LogFormat::Text(format) = format else {
+        return &[];
+    };
+    let names = format.headers.iter().enumerate();
+    for (value, (at, name)) in values.iter_mut().zip(names) {
+        *value = match noted {
+            Some(noted) => noted.headers.get(at).and_then(|value| value.as_deref()),
+            None => head.get(name),
+        };
+    }
+    &values[..format.headers.len().min(HEADERS_MAX)]
 }
 
 /// An IPv4 address is one, though an IPv6 socket has it in a longer form.

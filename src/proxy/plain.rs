@@ -106,7 +106,7 @@ impl ProxyHttp for Plain {
         if let Ok(Admitted::Route(route)) = admitted {
             let id = snapshot.config.routes[route.0].pool;
             let pool = snapshot.pool(id);
-            ctx.pool = Some(id);
+            (ctx.route, ctx.pool) = (Some(route), Some(id));
             plain.pool = Some(Arc::clone(pool));
         }
         plain.info = Some(info);

@@ -134,7 +134,7 @@ async fn open(
     };
     let id = snapshot.config.routes[route.0].pool;
     let pool = snapshot.pool(id);
-    ctx.pool = Some(id);
+    (ctx.route, ctx.pool) = (Some(route), Some(id));
     limits::admit(&snapshot, route, info, 1, ctx.started)?;
     limits::reserve_session(&worker.shared, ctx, info)?;
     limits::reserve_stream(&worker.shared, ctx, info)?;

@@ -38,7 +38,7 @@ use pingora::services::background::GenBackgroundService;
 use pingora::services::{ServiceReadyNotifier, ServiceWithDependents};
 use tokio::sync::watch;
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, Level, MessageFormat};
 use crate::demo::DemoServer;
 use crate::pool::PoolError;
 use crate::proxy::flight::Flight;
@@ -47,7 +47,7 @@ use crate::proxy::origin::Origins;
 use crate::proxy::resume::rings::Rings;
 use crate::proxy::state::{Chores, Phase, Phases, Shared, Snapshot, phases};
 use crate::session::{Caps, KeyError, Table, load_or_create};
-use crate::telemetry::{AccessLog, Target, ToolNames};
+use crate::telemetry::{AccessLog, ToolNames, messages};
 use crate::transport::timer::Wheel;
 use admin::Admin;
 use connection::{Bounds, Handler, Surroundings};
@@ -60,6 +60,8 @@ use worker::WorkerService;
 const FIRST_RESOLVE: Duration = Duration::from_secs(2);
 /// Connections to the admin address.
 const ADMIN_CONNECTIONS_MAX: usize = 256;
+/// Crates whose messages are kept down: what they tell is told better in the access log.
+const QUIET: [&str; 3] = ["pingora", "h2", "rustls"];
 
 /// Why the process could not start. Nothing was started then.
 #[derive(Debug, thiserror::Error)]
@@ -155,16 +157,9 @@ fn run_with(
     Ok(())
 }
 
-/// The error log goes to standard error, where systemd picks it up. Pingora's own lines are kept
-/// down: what they tell is told better in the access log.
-pub fn start_log(level: &str) {
-    let filter = format!(
-        "{level},pingora=error,pingora_core=error,pingora_proxy=error,h2=error,rustls=error"
-    );
-    let _ = env_logger::Builder::new()
-        .parse_filters(&filter)
-        .format_timestamp_millis()
-        .try_init();
+/// Begins to write the messages of the process to standard error, where systemd picks them up.
+pub fn start_log(level: Level, format: MessageFormat) {
+    messages::start(level, format, &QUIET);
 }
 
 /// Every held stream takes two files, and shells start programs with 1024: take what the system
@@ -254,7 +249,7 @@ fn shared(
     for warning in &keys.warnings {
         log::warn!("{warning}");
     }
-    let log = AccessLog::start(target(&config)).map_err(StartError::Log)?;
+    let log = AccessLog::start(&config.log.access.to).map_err(StartError::Log)?;
     let sessions = &config.sessions;
     // Without authentication every client is the same principal, so it has no cap of its own.
     let caps = Caps {
@@ -283,15 +278,6 @@ fn shared(
         having: Having::new(),
         snapshot: ArcSwap::from_pointee(state::compile(config)?),
     })
-}
-
-fn target(config: &Config) -> Target {
-    match &config.log.access {
-        config::AccessLog::Off => Target::Off,
-        config::AccessLog::Stdout => Target::Stdout,
-        config::AccessLog::Stderr => Target::Stderr,
-        config::AccessLog::File(path) => Target::File(path.clone()),
-    }
 }
 
 /// Where state lives when the configuration does not say: what systemd gives, else where a

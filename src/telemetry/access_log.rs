@@ -1,4 +1,4 @@
-//! The access log: one JSON object per line, one line per request.
+//! The access log: one line per request, a JSON object or a text of the operator's.
 //!
 //! A request must not wait for a disk, and a log that is rotated, full or piped into a stalled
 //! reader must not be felt by clients. So the caller's thread only formats the line, into a buffer
@@ -14,52 +14,65 @@
 
 mod entry;
 mod line;
+mod output;
 mod queue;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::cell::RefCell;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-pub use self::entry::{Entry, SessionTag, Times};
+pub use self::entry::{Entry, SessionTag, Times, spread};
+pub(super) use self::line::{escape, timestamp};
 use self::queue::{Queue, Sink, Writer};
-
-/// Where the access log goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// Nowhere; a line then costs one branch.
-    Off,
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
-    /// A file, created with mode 0640 when missing, always appended to. Its directory must exist.
-    File(PathBuf),
-}
+use crate::config::{LogFormat, LogTarget};
 
 /// A handle on the log. Clones share one queue and one writer thread, which ends with the last.
 ///
 /// The default is a log that is off.
 #[derive(Clone, Debug, Default)]
-pub struct AccessLog(Option<Arc<Handle>>);
+pub struct AccessLog(Arc<Inner>);
 
 /// What the clones of a log share. Dropping it lets the writer finish and leave.
-#[derive(Debug)]
-struct Handle {
+#[derive(Debug, Default)]
+struct Inner {
     queue: Arc<Queue>,
-    writer: Thread,
+    /// Whether lines go anywhere. Written by whoever changes the target.
+    is_on: AtomicBool,
+    /// The thread that writes: begun for the first target that is somewhere.
+    writer: OnceLock<Thread>,
+    /// Held while the target is changed.
+    changing: Mutex<()>,
 }
 
-impl Drop for Handle {
+impl Drop for Inner {
     fn drop(&mut self) {
         self.queue.stop();
-        self.writer.unpark();
+        self.wake();
+    }
+}
+
+impl Inner {
+    fn wake(&self) {
+        if let Some(writer) = self.writer.get() {
+            writer.unpark();
+        }
+    }
+
+    fn push(&self, buffer: &mut Vec<u8>, format: &LogFormat, entry: &Entry<'_>) {
+        buffer.clear();
+        match format {
+            LogFormat::Json => line::write(buffer, entry),
+            LogFormat::Text(format) => text::write(buffer, format, entry),
+        }
+        if self.queue.push(buffer) {
+            self.wake();
+        }
     }
 }
 
@@ -67,126 +80,91 @@ impl AccessLog {
     /// Opens the target and starts the writer thread. To be called after any fork, since threads do
     /// not survive one.
     ///
-    /// Fails when the file cannot be opened or the thread cannot be started.
-    pub fn start(target: Target) -> io::Result<Self> {
+    /// # Errors
+    /// The file cannot be opened, or the thread cannot be started.
+    pub fn start(target: &LogTarget) -> io::Result<Self> {
+        let log = Self::default();
+        log.change(target)?;
+        Ok(log)
+    }
+
+    /// Goes on with another target. Lines queued before still go to the old one. Does not wait.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or the thread cannot be started; then the old target stays.
+    pub fn change(&self, target: &LogTarget) -> io::Result<()> {
+        let sink = output::open(target)?;
         match target {
-            Target::Off => Ok(Self(None)),
-            Target::Stdout => Self::onto(Output::Stdout),
-            Target::Stderr => Self::onto(Output::Stderr),
-            Target::File(path) => {
-                let file = open(&path)?;
-                Self::onto(Output::File { path, file })
-            }
+            LogTarget::Off if self.0.writer.get().is_none() => Ok(()),
+            target => self.onto(sink, *target != LogTarget::Off),
         }
     }
 
-    fn onto(sink: impl Sink) -> io::Result<Self> {
-        let queue = Arc::new(Queue::default());
-        let writer = Writer::new(Arc::clone(&queue), sink);
-        let thread = thread::Builder::new()
-            .name("access-log".into())
-            .spawn(|| writer.run())?;
-        Ok(Self(Some(Arc::new(Handle {
-            queue,
-            writer: thread.thread().clone(),
-        }))))
+    fn onto(&self, sink: Box<dyn Sink>, is_on: bool) -> io::Result<()> {
+        let inner = &*self.0;
+        let changing = inner.changing.lock();
+        let _changing = changing.unwrap_or_else(PoisonError::into_inner);
+        if inner.writer.get().is_some() {
+            inner.queue.hand_over(sink);
+            inner.wake();
+        } else {
+            let writer = Writer::new(Arc::clone(&inner.queue), sink);
+            let thread = thread::Builder::new()
+                .name("access-log".into())
+                .spawn(|| writer.run())?;
+            inner.writer.get_or_init(|| thread.thread().clone());
+        }
+        inner.is_on.store(is_on, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Queues one line. Never waits: when the queue is full the line is dropped and counted.
-    pub fn log(&self, entry: &Entry<'_>) {
-        let Some(handle) = &self.0 else {
+    pub fn log(&self, format: &LogFormat, entry: &Entry<'_>) {
+        if !self.is_on() {
             return;
-        };
-        let formatted = LINE.try_with(|line| handle.push(&mut line.borrow_mut(), entry));
+        }
+        let inner = &*self.0;
+        let formatted = LINE.try_with(|line| inner.push(&mut line.borrow_mut(), format, entry));
         if formatted.is_err() {
             // The thread is ending and its buffer is gone already.
-            handle.push(&mut Vec::new(), entry);
+            inner.push(&mut Vec::new(), format, entry);
         }
     }
 
     /// Whether lines go anywhere, for callers that would have to prepare an [`Entry`].
     pub fn is_on(&self) -> bool {
-        self.0.is_some()
+        self.0.is_on.load(Ordering::Relaxed)
     }
 
-    /// Asks the writer to open the file again by its name, after it was rotated or deleted.
+    /// Asks the writer to open the file again by its name, after it was rotated or deleted, or to make
+    /// its socket anew.
     ///
     /// Does not wait. Lines queued before still go to the old file. When the file cannot be opened
-    /// the old one stays in use and the reason is logged. Nothing happens for other targets.
+    /// the old one stays in use and the reason is logged. Nothing happens for standard streams.
     pub fn reopen(&self) {
-        if let Some(handle) = &self.0 {
-            handle.queue.ask_reopen();
-            handle.writer.unpark();
-        }
+        self.0.queue.ask_reopen();
+        self.0.wake();
     }
 
     /// Waits until everything queued so far is written, for at most `deadline`; says whether it is.
     ///
     /// Blocks the thread, so it belongs to the orderly exit of the process.
     pub fn flush(&self, deadline: Duration) -> bool {
-        self.0.as_ref().is_none_or(|handle| {
-            let ticket = handle.queue.ask_flush();
-            handle.writer.unpark();
-            handle.queue.wait_flushed(ticket, deadline)
-        })
+        if self.0.writer.get().is_none() {
+            return true;
+        }
+        let ticket = self.0.queue.ask_flush();
+        self.0.wake();
+        self.0.queue.wait_flushed(ticket, deadline)
     }
 
     /// Lines dropped by this log so far: the queue was full, or they could not be written.
     pub fn dropped(&self) -> u64 {
-        self.0.as_ref().map_or(0, |handle| handle.queue.dropped())
+        self.0.queue.dropped()
     }
 }
 
 thread_local! {
-    /// Where a thread formats its lines; grows to [`line::LINE_BYTES_MAX`] at most.
+    /// Where a thread formats its lines; grows to [`line::LINE_BYTES_MAX`] and a little at most.
     static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-impl Handle {
-    fn push(&self, buffer: &mut Vec<u8>, entry: &Entry<'_>) {
-        buffer.clear();
-        line::write(buffer, entry);
-        if self.queue.push(buffer) {
-            self.writer.unpark();
-        }
-    }
-}
-
-/// The targets that can be written to.
-enum Output {
-    Stdout,
-    Stderr,
-    File { path: PathBuf, file: File },
-}
-
-impl Sink for Output {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Stdout => {
-                let mut stdout = io::stdout().lock();
-                let written = stdout.write(bytes)?;
-                stdout.flush()?;
-                Ok(written)
-            }
-            Self::Stderr => io::stderr().write(bytes),
-            Self::File { file, .. } => file.write(bytes),
-        }
-    }
-
-    fn reopen(&mut self) -> io::Result<()> {
-        if let Self::File { path, file } = self {
-            *file = open(path)?;
-        }
-        Ok(())
-    }
-}
-
-/// Appending, so that the two processes of an upgrade can write to one file: the kernel places each
-/// batch whole. Not readable by everyone, for the addresses of clients are personal data.
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o640)
-        .open(path)
 }

@@ -7,7 +7,10 @@ use crate::support::tls::{Certificate, TlsDoor};
 use crate::support::ws::WebSocket;
 use crate::support::{Client, Endpoint, Fault, Mcp, Outgoing, Tidegate};
 
+mod formats;
+mod routes;
 mod secrets;
+mod targets;
 
 /// A stateless call of a tool.
 fn call(tool: &str, arguments: Value) -> Outgoing {

@@ -5,6 +5,7 @@ use super::{Config, Problem, Problems, parse};
 
 mod agree;
 mod limits;
+mod logs;
 mod mutated;
 mod right;
 mod several;

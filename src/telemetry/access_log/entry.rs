@@ -61,6 +61,9 @@ pub struct Entry<'a> {
     pub end_reason: &'static str,
     /// `User-Agent` as sent, valid UTF-8 or not. At most 128 bytes are written.
     pub user_agent: Option<&'a [u8]>,
+    /// Further request headers, for a format of the operator's: its `TextFormat::headers`, in that order.
+    /// Of each at most 128 bytes are written.
+    pub headers: &'a [Option<&'a [u8]>],
 }
 
 /// What an exchange took. What it did not come to is `None`.
@@ -87,19 +90,24 @@ pub struct SessionTag(u32);
 impl SessionTag {
     /// The tag of an id; the same in every process, so that logs of several hosts can be joined.
     ///
-    /// FNV-1a over the id, mixed and cut to 32 bits. That is no cryptographic hash, and need not
-    /// be one: 32 bits cannot hold an id that was hard to guess. Pass the id that the client sees.
+    /// [`spread`], cut to 32 bits. That is no cryptographic hash, and need not be one:
+    /// 32 bits cannot hold an id that was hard to guess. Pass the id that the client sees.
     pub fn of(id: &str) -> Self {
-        let mut hash = 0xCBF2_9CE4_8422_2325_u64;
-        for byte in id.bytes() {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3);
-        }
-        hash = (hash ^ (hash >> 33)).wrapping_mul(0xFF51_AFD7_ED55_8CCD);
-        Self((hash >> 32) as u32)
+        Self((spread(id.as_bytes()) >> 32) as u32)
     }
 
     /// The tag as a number; the log shows it as eight hex digits.
     pub fn bits(self) -> u32 {
         self.0
     }
+}
+
+/// Spreads texts evenly over all numbers, the same in every process: FNV-1a, mixed.
+pub fn spread(text: &[u8]) -> u64 {
+    let mut hash = 0xCBF2_9CE4_8422_2325_u64;
+    for byte in text {
+        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01B3);
+    }
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xFF51_AFD7_ED55_8CCD);
+    hash ^ (hash >> 33)
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Instant, UNIX_EPOCH};
 
@@ -10,9 +11,11 @@ use serde_json::Value;
 
 use super::*;
 
+mod targets;
+
 const SOON: Duration = Duration::from_secs(20);
 
-fn entry<'a>() -> Entry<'a> {
+pub(super) fn entry<'a>() -> Entry<'a> {
     Entry {
         at: UNIX_EPOCH + Duration::from_millis(1_785_229_503_042),
         listener: "edge",
@@ -47,6 +50,7 @@ fn entry<'a>() -> Entry<'a> {
         termination: *b"--",
         end_reason: "complete",
         user_agent: Some(b"client/1.0"),
+        headers: &[],
     }
 }
 
@@ -63,6 +67,7 @@ fn json(entry: &Entry<'_>) -> Value {
 }
 
 /// A sink that hands every batch to the test and fails or stalls when told to.
+#[derive(Debug)]
 struct Scripted {
     out: Sender<Vec<u8>>,
     /// One answer per write; when there is none left, everything is taken.
@@ -85,10 +90,6 @@ impl Sink for Scripted {
         let _ = self.out.send(bytes[..taken].to_vec());
         Ok(taken)
     }
-
-    fn reopen(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 fn scripted(
@@ -100,15 +101,14 @@ fn scripted(
     for answer in answers {
         script.send(answer).unwrap();
     }
-    (
-        AccessLog::onto(Scripted {
-            out,
-            answers: rest,
-            gate,
-        })
-        .unwrap(),
-        written,
-    )
+    let log = AccessLog::default();
+    let sink = Scripted {
+        out,
+        answers: rest,
+        gate,
+    };
+    log.onto(Box::new(sink), true).unwrap();
+    (log, written)
 }
 
 #[test]
@@ -271,9 +271,9 @@ proptest! {
 
 #[test]
 fn a_log_that_is_off_takes_everything() {
-    let log = AccessLog::start(Target::Off).unwrap();
+    let log = AccessLog::start(&LogTarget::Off).unwrap();
     assert!(!log.is_on());
-    log.log(&entry());
+    log.log(&LogFormat::Json, &entry());
     log.reopen();
     assert!(log.flush(Duration::ZERO));
     assert_eq!(log.dropped(), 0);
@@ -283,7 +283,7 @@ fn a_log_that_is_off_takes_everything() {
 fn a_file_that_cannot_be_opened_is_said_at_the_start() {
     let directory = tempfile::tempdir().unwrap();
     let missing = directory.path().join("missing/access.log");
-    assert!(AccessLog::start(Target::File(missing)).is_err());
+    assert!(AccessLog::start(&LogTarget::File(missing)).is_err());
 }
 
 #[test]
@@ -294,7 +294,7 @@ fn lines_are_dropped_and_counted_when_the_writer_stalls() {
     // The first shard's buffer may be in the stalled writer's hands, the next one fills up.
     let enough = 3 * queue::SHARD_BYTES_MAX / line_bytes;
     for _ in 0..enough {
-        log.log(&entry());
+        log.log(&LogFormat::Json, &entry());
     }
     let dropped = log.dropped();
     assert!(dropped > 0);
@@ -308,7 +308,7 @@ fn lines_are_dropped_and_counted_when_the_writer_stalls() {
     let bytes: usize = written.try_iter().map(|batch| batch.len()).sum();
     assert_eq!(bytes, (enough - dropped as usize) * line_bytes);
     // And the log works again.
-    log.log(&entry());
+    log.log(&LogFormat::Json, &entry());
     assert!(log.flush(SOON));
     assert_eq!(
         written.try_iter().map(|batch| batch.len()).sum::<usize>(),
@@ -327,7 +327,7 @@ fn a_torn_line_does_not_spoil_the_next() {
     ];
     let (log, written) = scripted(None, answers);
     for _ in 0..3 {
-        log.log(&entry());
+        log.log(&LogFormat::Json, &entry());
         assert!(log.flush(SOON));
     }
     // The first line broke off, the second could not be written, the third is whole.
@@ -343,38 +343,53 @@ fn lines_follow_the_file_name_after_rotation() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("access.log");
     let rotated = directory.path().join("access.log.1");
-    let log = AccessLog::start(Target::File(path.clone())).unwrap();
-    log.log(&Entry {
-        request_id: "before",
-        ..entry()
-    });
+    let log = AccessLog::start(&LogTarget::File(path.clone())).unwrap();
+    log.log(
+        &LogFormat::Json,
+        &Entry {
+            request_id: "before",
+            ..entry()
+        },
+    );
     assert!(log.flush(SOON));
     fs::rename(&path, &rotated).unwrap();
-    log.log(&Entry {
-        request_id: "between",
-        ..entry()
-    });
+    log.log(
+        &LogFormat::Json,
+        &Entry {
+            request_id: "between",
+            ..entry()
+        },
+    );
     log.reopen();
     assert!(log.flush(SOON));
-    log.log(&Entry {
-        request_id: "after",
-        ..entry()
-    });
+    log.log(
+        &LogFormat::Json,
+        &Entry {
+            request_id: "after",
+            ..entry()
+        },
+    );
     assert!(log.flush(SOON));
     assert_eq!(request_ids(&rotated), ["before", "between"]);
     assert_eq!(request_ids(&path), ["after"]);
 
     fs::remove_file(&path).unwrap();
     log.reopen();
-    log.log(&Entry {
-        request_id: "again",
-        ..entry()
-    });
+    log.log(
+        &LogFormat::Json,
+        &Entry {
+            request_id: "again",
+            ..entry()
+        },
+    );
     assert!(log.flush(SOON));
-    log.log(&Entry {
-        request_id: "and again",
-        ..entry()
-    });
+    log.log(
+        &LogFormat::Json,
+        &Entry {
+            request_id: "and again",
+            ..entry()
+        },
+    );
     assert!(log.flush(SOON));
     // The first of the two may have been queued before the file was opened again.
     assert_eq!(
@@ -389,14 +404,17 @@ fn a_file_that_cannot_be_reopened_leaves_the_old_one_in_use() {
     let inside = directory.path().join("logs");
     let moved = directory.path().join("moved");
     fs::create_dir(&inside).unwrap();
-    let log = AccessLog::start(Target::File(inside.join("access.log"))).unwrap();
+    let log = AccessLog::start(&LogTarget::File(inside.join("access.log"))).unwrap();
     fs::rename(&inside, &moved).unwrap();
     log.reopen();
     assert!(log.flush(SOON));
-    log.log(&Entry {
-        request_id: "still",
-        ..entry()
-    });
+    log.log(
+        &LogFormat::Json,
+        &Entry {
+            request_id: "still",
+            ..entry()
+        },
+    );
     assert!(log.flush(SOON));
     assert_eq!(request_ids(&moved.join("access.log")), ["still"]);
 }
@@ -417,17 +435,20 @@ fn lines_of_many_threads_stay_whole_and_in_order() {
     const LINES: usize = 400;
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("access.log");
-    let log = AccessLog::start(Target::File(path.clone())).unwrap();
+    let log = AccessLog::start(&LogTarget::File(path.clone())).unwrap();
     thread::scope(|scope| {
         for thread in 0..THREADS {
             let log = log.clone();
             scope.spawn(move || {
                 for n in 0..LINES {
                     let id = format!("{thread}/{n}");
-                    log.log(&Entry {
-                        request_id: &id,
-                        ..entry()
-                    });
+                    log.log(
+                        &LogFormat::Json,
+                        &Entry {
+                            request_id: &id,
+                            ..entry()
+                        },
+                    );
                 }
             });
         }
@@ -448,9 +469,9 @@ fn lines_of_many_threads_stay_whole_and_in_order() {
 fn the_last_handle_leaves_nothing_unwritten() {
     let (log, written) = scripted(None, Vec::new());
     let clone = log.clone();
-    log.log(&entry());
+    log.log(&LogFormat::Json, &entry());
     drop(log);
-    clone.log(&entry());
+    clone.log(&LogFormat::Json, &entry());
     drop(clone);
     // The channel ends when the writer has left.
     let mut bytes = 0;
@@ -467,11 +488,11 @@ fn a_sleeping_writer_is_woken_by_a_line() {
     // Several rounds, since a lost wake-up would be rare; no flush, which would wake it as well.
     for _ in 0..10 {
         let deadline = Instant::now() + SOON;
-        while !log.0.as_ref().unwrap().queue.writer_is_asleep() {
+        while !log.0.queue.writer_is_asleep() {
             assert!(Instant::now() < deadline, "the writer never rests");
             thread::yield_now();
         }
-        log.log(&entry());
+        log.log(&LogFormat::Json, &entry());
         assert!(written.recv_timeout(SOON).is_ok());
     }
 }
