@@ -103,7 +103,7 @@ pub struct Noted {
     pub method: Box<str>,
     /// Request path without its query.
     pub path: Box<str>,
-    /// `User-Agent`, as sent.
+    /// `User-Agent`, as sent, cut to what is logged.
     pub user_agent: Option<Box<[u8]>>,
     /// The authority that was asked for.
     pub host: Option<Box<str>>,
@@ -245,14 +245,12 @@ impl Ctx {
             LogFormat::Text(format) => format.headers.as_slice(),
             LogFormat::Json => &[],
         };
-        let noted = |name: &String| {
-            let value = head.get(name)?;
-            Some(value[..value.len().min(NOTED_MAX)].into())
-        };
+        let kept = |value: &[u8]| value[..value.len().min(NOTED_MAX)].into();
+        let noted = |name: &String| head.get(name).map(kept);
         self.noted = Some(Box::new(Noted {
             method: head.method().into(),
             path: head.path().into(),
-            user_agent: head.known(USER_AGENT).map(Into::into),
+            user_agent: head.known(USER_AGENT).map(kept),
             host: head.authority().map(Into::into),
             lot: match share {
                 Share::ALL => 0,

@@ -1,18 +1,22 @@
 //! The end of every request: its line in the log and its place in the metrics, exactly once.
 
 use std::net::SocketAddr;
-use std::time::{Instant, SystemTime};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use super::ctx::{Ctx, End, Noted};
+use super::fault::Fault;
 use super::sampling;
 use super::state::Shared;
 use super::termination;
 use crate::config::{HEADERS_MAX, LogFormat};
 use crate::mcp::Era;
+use crate::pool::Endpoint;
 use crate::telemetry::{
     Entry, Limit, RequestRecord, Times, ToolLabel, ToolOutcome, limit_hit, record_request,
 };
 use crate::transport::fields::USER_AGENT;
+use crate::transport::h1::head::Head;
 use crate::transport::{ConnInfo, RequestHead};
 
 /// Records a request that is over. `head` is its head, unless that was noted and let go.
@@ -22,10 +26,7 @@ pub fn finish(shared: &Shared, ctx: &Ctx, info: &ConnInfo, head: &dyn RequestHea
         .tool
         .as_deref()
         .map_or(ToolLabel::NONE, |name| shared.tools.label(name));
-    let pool = ctx.pool.map(|pool| &ctx.snapshot.pool(pool).pool);
-    let endpoint = pool.zip(ctx.endpoint);
-    let endpoint = endpoint.and_then(|(pool, id)| pool.find(id));
-    let server = endpoint.map(|endpoint| endpoint.name());
+    let server = endpoint(ctx).map(|endpoint| endpoint.name());
     record_request(&RequestRecord {
         method: ctx.mcp_method,
         tool,
@@ -40,9 +41,32 @@ pub fn finish(shared: &Shared, ctx: &Ctx, info: &ConnInfo, head: &dyn RequestHea
         End::TooLarge => limit_hit(Limit::EventBytes),
         _ => {}
     }
-    if !shared.log.is_on() || !sampling::is_logged(ctx, head) {
+    if shared.log.is_on() && sampling::is_logged(ctx, head) {
+        log(shared, ctx, info, head, duration);
+    }
+}
+
+/// Logs what never became a request: malformed, too large or too slow, on a connection that closes.
+pub fn refused(shared: &Shared, info: &ConnInfo, fault: Fault) {
+    if !shared.log.is_on() {
         return;
     }
+    let (head, now) = (Head::default(), Instant::now());
+    let mut ctx = Ctx::begin(shared.snapshot.load_full(), &head, now);
+    let row = fault.row();
+    ctx.fault = Some(fault);
+    ctx.rpc_code = Some(row.code);
+    ctx.answered(row.status, now);
+    log(shared, &ctx, info, &head, Duration::ZERO);
+}
+
+fn endpoint(ctx: &Ctx) -> Option<&Arc<Endpoint>> {
+    let pool = &ctx.snapshot.pool(ctx.pool?).pool;
+    pool.find(ctx.endpoint?)
+}
+
+fn log(shared: &Shared, ctx: &Ctx, info: &ConnInfo, head: &dyn RequestHead, duration: Duration) {
+    let endpoint = endpoint(ctx);
     let noted = ctx.noted.as_deref();
     let format = &ctx.snapshot.config.log.access.format;
     let (mut values, mut digits) = ([None; HEADERS_MAX], [0; 16]);
@@ -63,8 +87,8 @@ pub fn finish(shared: &Shared, ctx: &Ctx, info: &ConnInfo, head: &dyn RequestHea
             Era::Session => "session",
             Era::Stateless => "stateless",
         }),
-        pool: pool.map(|pool| pool.name()),
-        server,
+        pool: ctx.pool.map(|pool| ctx.snapshot.pool(pool).pool.name()),
+        server: endpoint.map(|endpoint| endpoint.name()),
         server_address: endpoint.and_then(|endpoint| endpoint.address()),
         session: ctx.session,
         status: ctx.status,

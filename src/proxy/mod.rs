@@ -223,9 +223,11 @@ async fn understood<D: Downstream>(
     let reply = match send(worker, down, ctx, pool, call, &mut aim).await {
         Ok(reply) => reply,
         // Clients give a stream up after two failures; one that ended they open again.
-        Err(Fault::Draining | Fault::UpstreamClosed | Fault::Connect | Fault::Tripped(_))
-            if is_stream =>
-        {
+        Err(
+            fault @ (Fault::Draining | Fault::UpstreamClosed | Fault::Connect | Fault::Tripped(_)),
+        ) if is_stream => {
+            // For the log alone.
+            ctx.fault = Some(fault);
             local::ended_stream(down, ctx).await;
             return Ok(Next::Done);
         }

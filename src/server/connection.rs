@@ -15,13 +15,13 @@ use std::time::{Duration, Instant};
 
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
-use pingora::server::ShutdownWatch;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::handshake::{Shaken, shake};
 use super::http2;
 use super::layer::layered;
+use super::way::Way;
 use crate::proxy::fault::Fault;
 use crate::proxy::flight::{Counted, Flight};
 use crate::proxy::local;
@@ -77,6 +77,11 @@ pub trait Handler: Send + Sync + 'static {
         false
     }
 
+    /// Is told of what never became an exchange.
+    fn refused(&self, info: &ConnInfo, fault: Fault) {
+        let _ = (info, fault);
+    }
+
     /// Serves an exchange of the own lane.
     fn exchange<D: Downstream>(&self, down: D) -> impl Future<Output = Served<D>> + Send;
 
@@ -98,7 +103,7 @@ pub trait Handler: Send + Sync + 'static {
 }
 
 /// Bounds on a connection.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     /// A whole head must arrive within this time from its first byte; the first head of a
     /// connection from the accept.
@@ -128,8 +133,8 @@ pub struct Surroundings<H> {
     /// The phase from which nothing new is served here: traffic leaves when the drain begins, the
     /// admin address when all else has ended.
     pub leaves: Phase,
-    /// The same for Pingora's HTTP/2, which then says GOAWAY.
-    pub shutdown: ShutdownWatch,
+    /// Whether the listener is on its way out.
+    pub way: Arc<Way>,
     /// Counts the ways in that a drain waits for; none where nothing is waited for.
     pub flight: Option<Arc<Flight>>,
 }
@@ -142,7 +147,7 @@ impl<H> Surroundings<H> {
 
     /// Is nothing new served any more?
     pub(super) fn is_leaving(&self) -> bool {
-        self.phases.now() >= self.leaves
+        self.phases.now() >= self.leaves || self.way.is_closed()
     }
 }
 
@@ -446,6 +451,7 @@ impl<H: Handler> Line<H> {
     /// Answers on the bare connection and closes it.
     async fn refuse(mut self, fault: Fault) {
         fault.count();
+        self.around.handler.refused(self.down.info(), fault);
         let text = local::bare(fault);
         if self.down.conn().send([&text, &[], &[]]).await.is_ok() {
             Box::pin(linger(self.down)).await;

@@ -100,6 +100,9 @@ impl Log for Messages {
     fn flush(&self) {}
 }
 
+/// In front of every line of a message but the first.
+const INDENT: &[u8] = b"    ";
+
 /// The priority as syslog has it (RFC 5424, section 6.2.1).
 fn priority(level: log::Level) -> u8 {
     match level {
@@ -112,21 +115,29 @@ fn priority(level: log::Level) -> u8 {
 
 fn text(line: &mut Vec<u8>, record: &Record<'_>, now: SystemTime, is_journal: bool) {
     let (level, target) = (record.level(), record.target());
+    let mark = [b'<', priority(level), b'>'];
+    let mark = if is_journal { &mark[..] } else { b"" };
+    line.extend_from_slice(mark);
     if is_journal {
-        line.extend_from_slice(&[b'<', priority(level), b'>']);
         let _ = write!(line, "{level} {target}: ");
     } else {
         line.push(b'[');
         timestamp(line, now);
         let _ = write!(line, " {level:<5} {target}] ");
     }
-    let start = line.len();
-    let _ = write!(line, "{}", record.args());
-    let _ = record.key_values().visit(&mut TextFields(line));
-    // One message is one line: a second one would have no level, and could be anybody's.
-    for byte in &mut line[start..] {
-        if byte.is_ascii_control() {
-            *byte = b' ';
+    let mut said = record.args().to_string().into_bytes();
+    let _ = record.key_values().visit(&mut TextFields(&mut said));
+    for byte in said {
+        match byte {
+            // A problem of the configuration is shown over several lines. None of them can be taken for
+            // a message of its own.
+            b'\n' => {
+                line.push(b'\n');
+                line.extend_from_slice(mark);
+                line.extend_from_slice(INDENT);
+            }
+            byte if byte.is_ascii_control() => line.push(b' '),
+            byte => line.push(byte),
         }
     }
     line.push(b'\n');
@@ -209,21 +220,23 @@ mod tests {
     }
 
     #[test]
-    fn a_message_for_people_is_one_line() {
+    fn no_line_of_a_message_for_people_can_be_taken_for_another_one() {
         assert_eq!(
             written(|line, record| text(line, record, at(), false)),
-            "[2026-07-28T09:05:03.042Z WARN  tidegate::server] endpoint is ejected for 10s \
+            "[2026-07-28T09:05:03.042Z WARN  tidegate::server] endpoint is ejected\n    for 10s \
              pool=ma\"in failures=5 backup=true\n"
         );
     }
 
     #[test]
-    fn the_journal_gets_the_priority_in_front() {
+    fn the_journal_gets_the_priority_in_front_of_every_line() {
         let line = written(|line, record| text(line, record, at(), true));
-        assert!(
-            line.starts_with("<4>WARN tidegate::server: endpoint"),
-            "{line}"
+        let mut lines = line.lines();
+        assert_eq!(
+            lines.next(),
+            Some("<4>WARN tidegate::server: endpoint is ejected")
         );
+        assert!(lines.all(|line| line.starts_with("<4>    ")), "{line}");
     }
 
     #[test]

@@ -53,6 +53,29 @@ async fn what_went_well_or_never_left_is_told_apart() {
 }
 
 #[tokio::test]
+async fn what_never_became_a_request_has_a_line() {
+    let a = Endpoint::start("a").await;
+    let gate = Tidegate::build(&[&a])
+        .config("limits: { head_timeout: 200ms, header_block: 2KiB }")
+        .start()
+        .await;
+    let long = format!("GET / HTTP/1.1\r\nHost: h\r\nX: {}\r\n", "x".repeat(4096));
+    for (bytes, status, termination, reason) in [
+        ("GET / HTTP/1.1\r\nHo st: h\r\n\r\n", 400, "PR", "invalid"),
+        ("GET / HTTP/1.1\r\nHost:", 408, "cR", "slow_head"),
+        (&long, 431, "PR", "head_size"),
+    ] {
+        let refused = gate.client().raw(bytes.as_bytes()).await;
+        assert_eq!(refused.expect("an answer").status, status);
+        let line = gate.logged(|line| line["end_reason"] == reason).await;
+        assert_eq!(line["status"], status);
+        assert_eq!(line["termination"], termination);
+        assert_eq!(line["client"], "127.0.0.1");
+        assert!(line.get("path").is_none(), "{line}");
+    }
+}
+
+#[tokio::test]
 async fn what_a_server_did_is_told_with_its_step() {
     let a = Endpoint::start("a").await;
     let gate = Tidegate::build(&[&a])

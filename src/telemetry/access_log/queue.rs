@@ -34,6 +34,10 @@ const LINGER: Duration = Duration::from_millis(50);
 pub(super) trait Sink: fmt::Debug + Send + 'static {
     /// Writes some of the bytes; like `std::io::Write::write`.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
+    /// Whether nothing comes of what is written.
+    fn discards(&self) -> bool {
+        false
+    }
     /// Opens the target again by its name, if it has one.
     fn reopen(&mut self) -> io::Result<()> {
         Ok(())
@@ -184,10 +188,14 @@ impl Writer {
             // Taken before the shards are: what was queued when somebody asked is in this round.
             let asked = *lock(&self.queue.requests);
             let next = lock(&self.queue.next).take();
+            // What waits is older than the change, but where nothing was logged before it.
+            let (at_once, then) = match self.sink.discards() {
+                true => (next, None),
+                false => (None, next),
+            };
+            self.go_on_with(at_once);
             let wrote = self.write_pending();
-            if let Some(next) = next {
-                (self.sink, self.torn, self.failing) = (next, false, false);
-            }
+            self.go_on_with(then);
             if asked.reopen {
                 self.reopen();
             }
@@ -205,6 +213,12 @@ impl Writer {
                 thread::park();
             }
             self.queue.asleep.store(false, Ordering::Relaxed);
+        }
+    }
+
+    fn go_on_with(&mut self, sink: Option<Box<dyn Sink>>) {
+        if let Some(sink) = sink {
+            (self.sink, self.torn, self.failing) = (sink, false, false);
         }
     }
 

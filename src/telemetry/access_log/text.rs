@@ -57,6 +57,7 @@ impl Text<'_> {
             Variable::Msec => {
                 self.seconds(entry.at.duration_since(UNIX_EPOCH).unwrap_or_default());
             }
+            Variable::Request if entry.method.is_empty() => self.nothing(),
             Variable::Request => {
                 self.part(entry.method, NAME_BYTES_MAX);
                 self.out.push(b' ');

@@ -48,6 +48,8 @@ async fn names_of_nginx_and_of_mcp_stand_side_by_side() {
     let format = "$mcp_method|$mcp_tool|$mcp_era|$mcp_session|$pool|$endpoint|$upstream_addr|\
                   $status|$termination|$end_reason|$retries|$http_x_tenant|$scheme|$host";
     let gate = Tidegate::build(&[&a])
+        // Lines of one thread are in order.
+        .config("threads: 1")
         .log(&format!(
             "{{ access: {{ to: @/access.log, format: \"{format}\" }} }}"
         ))
@@ -159,7 +161,8 @@ async fn a_long_stream_is_logged_with_the_fields_it_came_with() {
     client.get_stream(&session, None).await.reset();
     let lines = lines(&gate, 3).await;
     let address = gate.address();
-    assert_eq!(lines[2], format!("GET acme {address} CD"));
+    let wanted = format!("GET acme {address} CD");
+    assert!(lines.contains(&wanted), "{lines:?}");
 }
 
 #[tokio::test]

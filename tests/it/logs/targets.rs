@@ -152,3 +152,39 @@ async fn messages_are_one_json_object_each_where_that_is_wanted() {
     assert!(levels.iter().any(|level| level == "info"), "{stderr}");
     assert!(!levels.iter().any(|level| level == "debug"), "{stderr}");
 }
+
+#[tokio::test]
+async fn a_reload_changes_where_lines_go_and_what_they_say() {
+    let a = Endpoint::start("a").await;
+    let gate = Tidegate::in_front_of(&[&a]).await;
+    let first = gate.places().access_log();
+    let second = first.with_extension("2");
+    let missing = gate.places().dir().join("missing/access.log");
+    let client = gate.client();
+    client.send(call("whoami", json!({}))).await;
+    gate.logged(|line| line["tool_name"] == "whoami").await;
+    let text = gate.config();
+    let (before, log) = text.split_once("log: ").expect("it is configured");
+    let (_, after) = log.split_once('\n').expect("more keys, or none");
+    let turn = |log: &str| {
+        gate.write_config(&format!("{before}log: {log}\n{after}"));
+        gate.signal("HUP");
+    };
+    turn(&format!(
+        "{{ access: {{ to: {}, format: \"$status $mcp_tool\" }}, level: info, format: json }}",
+        second.display()
+    ));
+    let json = |line: &str| line.starts_with('{') && line.contains("reloaded in");
+    assert!(eventually(SOON, || gate.stderr().lines().any(json)).await);
+    client.send(call("counter", json!({}))).await;
+    let read = |path: &std::path::Path| std::fs::read_to_string(path).unwrap_or_default();
+    assert!(eventually(SOON, || read(&second) == "200 counter\n").await);
+    assert!(!read(&first).contains("counter"));
+
+    turn(&format!("{{ access: {} }}", missing.display()));
+    let refused = || gate.stderr().contains("not reloaded");
+    assert!(eventually(SOON, refused).await);
+    assert!(gate.stderr().contains("cannot open the access log"));
+    client.send(call("whoami", json!({}))).await;
+    assert!(eventually(SOON, || read(&second).ends_with("200 whoami\n")).await);
+}
