@@ -225,6 +225,7 @@ mod tests {
             client: "192.0.2.1:5".parse().unwrap(),
             local: local.parse().unwrap(),
             listener: "t".into(),
+            tls: None,
             place: None,
         };
         admit(config, &head, &info)
@@ -239,6 +240,7 @@ mod tests {
                 client: "127.0.0.1:5".parse().unwrap(),
                 local: local.parse().unwrap(),
                 listener: "t".into(),
+                tls: None,
                 place: None,
             };
             check_operator(&head, &info)

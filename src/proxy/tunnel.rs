@@ -19,6 +19,7 @@ use super::local;
 use super::outcome;
 use super::retry::{self, Stage};
 use super::state::{Orphan, Phase, PoolState};
+use super::termination::Step;
 use super::watch::vanished;
 use crate::mcp::Retry;
 use crate::pool::{Endpoint, Need, PickContext, SessionGuard};
@@ -135,7 +136,7 @@ async fn open(
     };
     let id = snapshot.config.routes[route.0].pool;
     let pool = snapshot.pool(id);
-    ctx.pool = Some(id);
+    (ctx.route, ctx.pool) = (Some(route), Some(id));
     limits::admit(&snapshot, route, info, 1, ctx.started)?;
     limits::reserve_session(&worker.shared, ctx, info)?;
     limits::reserve_stream(&worker.shared, ctx, info)?;
@@ -164,9 +165,12 @@ async fn open(
         };
         attempts += 1;
         ctx.endpoint = Some(endpoint.id());
+        ctx.asks(Instant::now());
         let session = endpoint.session();
         let error = match handshake(pool, head, endpoint.id(), endpoint.address()).await {
             Ok((server, answer)) => {
+                ctx.timers.connect = Some(answer.connect);
+                ctx.replied(Instant::now());
                 let said = Some(outcome::of_status(answer.status));
                 outcome::report(&worker.shared, pool, &mut permit, said);
                 let pool = Arc::clone(pool);
@@ -189,6 +193,9 @@ async fn open(
                 (Stage::Sent { reused: false }, Fault::UpstreamClosed)
             }
         };
+        if stage != Stage::Connect {
+            ctx.step = Step::Header;
+        }
         let said = outcome::of_fault(fault);
         outcome::report(&worker.shared, pool, &mut permit, said);
         if stage == Stage::Connect {
@@ -247,7 +254,8 @@ where
 {
     let row = fault.row();
     fault.count();
-    ctx.fault = Some(row.label);
+    ctx.fault = Some(fault);
+    ctx.rpc_code = Some(row.code);
     ctx.answered(row.status, Instant::now());
     ctx.end = End::Local;
     let _ = client.write_all(&local::bare(fault)).await;

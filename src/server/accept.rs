@@ -120,6 +120,7 @@ fn admit<H: Handler>(
         client,
         local,
         listener: Arc::clone(name),
+        tls: None,
         place: Some(Box::new(place)),
     };
     let door = around.door();

@@ -56,7 +56,6 @@ impl Inproc {
             Arc::clone(&shared),
             Arc::clone(&dialer),
             Arc::clone(&memo),
-            "inproc".into(),
             way.watch(),
         );
         let around = Arc::new(Surroundings {
@@ -119,6 +118,7 @@ impl Inproc {
             client: stream.peer_addr()?,
             local: stream.local_addr()?,
             listener: "inproc".into(),
+            tls: None,
             place: None,
         };
         connection::serve(stream, info, Arc::clone(&self.around), None).await;

@@ -17,6 +17,7 @@ mod hygiene;
 mod legacy_sse;
 mod lifecycle;
 mod limits;
+mod logs;
 mod per_client;
 mod plain_http;
 mod protect;
