@@ -161,12 +161,14 @@ async fn what_has_no_id_is_answered_too() {
             .count();
         assert!(seen >= 1);
     }
-    a.fault_next(2, Fault::CloseBeforeHead);
+    // As often as it is asked: an attempt on an idle connection does not count as one.
+    a.fault_when(Fault::CloseBeforeHead, |request| request.method == "GET");
     // Two failures and a client never asks for its stream again; one that ended it opens anew.
     let mut stream = client.get_stream(&session, None).await;
     assert_eq!((stream.status, stream.is_stream()), (200, true));
     let body = stream.read_to_end().await;
     assert_eq!((body.bytes.len(), body.end), (0, BodyEnd::Complete));
+    a.heal();
     a.fault_next(1, Fault::CloseBeforeHead);
     let deleted = client.delete(&session).await;
     assert_fault(&client, deleted, 502, &Value::Null, "DELETE").await;
