@@ -1,11 +1,13 @@
 //! Taking connections from a listening socket, and handing them to who serves them.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
 
 use super::connection::{self, Handler, Surroundings};
 use super::listeners::{Bound, Gate};
@@ -88,6 +90,21 @@ pub(super) async fn accept<H: Handler>(
         }
     }
     None
+}
+
+/// Waits for the accept loops of listeners that are served until everything else has ended, or until
+/// another process has the addresses: then `stops` is dropped, which ends them.
+pub(super) async fn until_over<S>(
+    mut accepting: JoinSet<()>,
+    mut replaced: watch::Receiver<bool>,
+    stops: S,
+) {
+    let mut all = pin!(async { while accepting.join_next().await.is_some() {} });
+    tokio::select! {
+        () = &mut all => return,
+        Ok(_) = replaced.wait_for(|is_replaced| *is_replaced) => drop(stops),
+    }
+    all.await;
 }
 
 /// The connection, if it stays with this thread; else it has gone to the one with fewest.

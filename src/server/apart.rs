@@ -1,6 +1,5 @@
 //! Listeners beside the traffic: the admin address, and the servers of the demo.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,7 +9,7 @@ use pingora::services::{ServiceReadyNotifier, ServiceWithDependents};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::accept::accept;
+use super::accept::{accept, until_over};
 use super::connection::{Bounds, Handler, Surroundings};
 use super::listeners::Bound;
 use super::way::Way;
@@ -78,15 +77,10 @@ impl<H: Handler> ServiceWithDependents for Apart<H> {
             });
             let (never, stop) = oneshot::channel();
             stops.push(never);
-            accepting.spawn(accept(bound, around, stop));
+            accepting.spawn(async { drop(accept(bound, around, stop).await) });
         }
         ready.notify_ready();
-        let mut all = pin!(async { while accepting.join_next().await.is_some() {} });
-        tokio::select! {
-            () = &mut all => return,
-            Ok(_) = self.replaced.wait_for(|is_replaced| *is_replaced) => drop(stops),
-        }
-        all.await;
+        until_over(accepting, self.replaced.clone(), stops).await;
     }
 
     fn name(&self) -> &str {

@@ -36,7 +36,7 @@ pub(super) struct Plan {
     listeners: Vec<Open>,
     bounds: Bounds,
     /// The sockets of new listeners, by thread.
-    new: Vec<(ListenerId, Vec<Bound>)>,
+    new: HashMap<ListenerId, Vec<Bound>>,
     threads: usize,
     next: u64,
     closed: usize,
@@ -76,7 +76,7 @@ impl Opened {
         let mut plan = Plan {
             listeners: Vec::new(),
             bounds: bounds(config),
-            new: Vec::new(),
+            new: HashMap::new(),
             threads,
             next: self.next,
             closed: 0,
@@ -117,7 +117,7 @@ impl Opened {
                     let sockets = bound.iter().map(|bound| bound.socket.try_clone());
                     let sockets = sockets.collect::<Result<_, _>>().map_err(failed)?;
                     let tls = bound.first().and_then(|bound| bound.tls.clone());
-                    plan.new.push((id, bound));
+                    plan.new.insert(id, bound);
                     Open {
                         id,
                         config: listener.clone(),
@@ -156,7 +156,7 @@ impl Opened {
                 all: Vec::new(),
             })
             .collect();
-        let mut new: HashMap<ListenerId, Vec<Bound>> = plan.new.into_iter().collect();
+        let mut new = plan.new;
         for open in &plan.listeners {
             open.gate.limit(&open.config);
             match new.remove(&open.id) {

@@ -18,6 +18,7 @@ use super::inherited::Inherited;
 use super::notify;
 use super::opened::Opened;
 use super::operator::Operator;
+use super::watchers::place;
 use super::withdraw::{Terms, withdraw};
 use super::worker::Entrances;
 use super::{CompileError, StartError, caps, resolve_names, resume_memory, state, state_dir_of};
@@ -274,10 +275,6 @@ impl Reloader {
             Err(error) => log::error!("cannot leave an endpoint out that was drained: {error}"),
         }
     }
-}
-
-fn place(endpoint: &Arc<Endpoint>) -> usize {
-    Arc::as_ptr(endpoint).addr()
 }
 
 /// What has changed and cannot change in a running process.

@@ -86,21 +86,10 @@ fn configured<'a>(pool: &'a config::Pool, name: &str) -> Option<&'a config::Endp
 
 /// Do the limits stand at the same places? Then what has been used of them counts on.
 fn has_same_limits(before: &Config, now: &Config) -> bool {
-    let routes = |config: &Config| {
-        config
-            .routes
-            .iter()
-            .map(|route| route.rate.clone())
-            .collect::<Vec<_>>()
-    };
-    let tools = |config: &Config| {
-        config
-            .pools
-            .iter()
-            .map(|pool| pool.tools.clone())
-            .collect::<Vec<_>>()
-    };
-    routes(before) == routes(now) && tools(before) == tools(now)
+    let routes = before.routes.iter().map(|route| &route.rate);
+    let tools = before.pools.iter().map(|pool| &pool.tools);
+    routes.eq(now.routes.iter().map(|route| &route.rate))
+        && tools.eq(now.pools.iter().map(|pool| &pool.tools))
 }
 
 fn compile_pool(

@@ -87,7 +87,7 @@ impl Program {
         command
             .fd_mappings(mappings.collect())
             .map_err(|error| failed(io::Error::other(error)))?;
-        let mut child = command.spawn().map_err(failed)?;
+        let child = command.spawn().map_err(failed)?;
         // Holds our ends of what was handed over.
         drop(command);
         log::info!("started {} as process {}", path.display(), child.id());
@@ -96,15 +96,14 @@ impl Program {
             Ok(Ok(Ok(()))) => Ok(child.id()),
             Ok(_) => Err(UpgradeError::Ended(ended(child).map_err(failed)?)),
             Err(_) => {
-                let _ = child.kill();
-                let _ = child.wait();
+                let _ = ended(child);
                 Err(UpgradeError::Late)
             }
         }
     }
 }
 
-/// The word is broken off, so it has ended or is about to.
+/// Ends a process, unless it has ended by itself; how it did.
 fn ended(mut child: Child) -> io::Result<ExitStatus> {
     let _ = child.kill();
     child.wait()

@@ -233,12 +233,7 @@ async fn a_server_that_does_not_take_the_session_is_not_the_only_one() {
     );
     let gate = in_front_of(&[&a, &b, &c]).await;
     let client = gate.client();
-    let session = loop {
-        let session = client.initialize().await;
-        if client.whoami(&session).await == "a" {
-            break session;
-        }
-    };
+    let session = client.session_on(&a).await;
     let refuse = || Fault::Status(500, "{}".into());
     let initialize = |r: &crate::support::Request| r.rpc_method() == Some("initialize");
     b.fault_when(refuse(), initialize);
@@ -262,10 +257,7 @@ async fn a_session_for_which_there_was_no_memory_is_lost() {
     let client = gate.client();
     let mut of_a = Vec::new();
     while of_a.len() < 4 {
-        let session = client.initialize().await;
-        if client.whoami(&session).await == "a" {
-            of_a.push(session);
-        }
+        of_a.push(client.session_on(&a).await);
     }
     a.kill().await;
     until_up(&gate, "a", false).await;

@@ -7,9 +7,9 @@ use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
+use crate::support::crowd::{calls, end_of, held, size};
 use crate::support::{
-    BodyEnd, Client, Endpoint, Mcp, Outgoing, PATIENCE, Response, SessionId, Tidegate, eventually,
-    text_of,
+    BodyEnd, Client, Endpoint, Mcp, Outgoing, PATIENCE, Response, Tidegate, eventually, text_of,
 };
 
 /// Puts another file in place of the old one and waits until it is in force.
@@ -46,22 +46,6 @@ fn line(endpoint: &Endpoint) -> String {
     )
 }
 
-async fn session_on(client: &Client, endpoint: &Endpoint) -> SessionId {
-    loop {
-        let session = client.initialize().await;
-        if client.whoami(&session).await == endpoint.name() {
-            return session;
-        }
-    }
-}
-
-/// The end of a stream that has said nothing.
-async fn ended(mut stream: Response) -> Instant {
-    let (events, end) = stream.events().rest().await;
-    assert_eq!((events.len(), end), (0, BodyEnd::Complete));
-    Instant::now()
-}
-
 #[tokio::test]
 async fn an_endpoint_that_is_added_serves_and_nobody_else_notices() {
     let (a, b) = (Endpoint::start("a").await, Endpoint::start("b").await);
@@ -91,7 +75,7 @@ async fn an_endpoint_that_is_added_serves_and_nobody_else_notices() {
         a.connections_accepted() <= connections + 2,
         "checks and calls"
     );
-    session_on(&client, &b).await;
+    client.session_on(&b).await;
     let request = client.encode("GET", "/health", &[], b"");
     kept.raw(&request).await.expect("it is open");
     assert_eq!(kept.response(false).await.expect("an answer").status, 200);
@@ -148,9 +132,9 @@ async fn an_endpoint_that_is_removed_is_drained_and_then_forgotten() {
         .start()
         .await;
     let client = gate.client();
-    let session = session_on(&client, &a).await;
-    let other = session_on(&client, &b).await;
-    let stream = tokio::spawn(ended(client.get_stream(&session, None).await));
+    let session = client.session_on(&a).await;
+    let other = client.session_on(&b).await;
+    let stream = tokio::spawn(end_of(client.get_stream(&session, None).await));
     a.until("it is open", |a| a.streams_open() == 1).await;
 
     let begun = Instant::now();
@@ -176,7 +160,7 @@ async fn an_endpoint_that_is_removed_and_added_again_is_taken_back() {
     let (a, b) = (Endpoint::start("a").await, Endpoint::start("b").await);
     let gate = Tidegate::in_front_of(&[&a, &b]).await;
     let (client, both) = (gate.client(), gate.config());
-    let session = session_on(&client, &a).await;
+    let session = client.session_on(&a).await;
     let mut stream = client.get_stream(&session, None).await;
     reload(&gate, &both.replace(&line(&a), "")).await;
     reload(&gate, &both).await;
@@ -184,7 +168,7 @@ async fn an_endpoint_that_is_removed_and_added_again_is_taken_back() {
         told(&gate, "no longer draining") == 1
     })
     .await;
-    session_on(&client, &a).await;
+    client.session_on(&a).await;
     assert_eq!(client.whoami(&session).await, "a");
     assert!(stream.silent_for(Duration::from_millis(50)).await);
 }
@@ -200,7 +184,7 @@ async fn a_pool_that_is_removed_ends_what_it_has_open() {
         .await;
     let other = gate.client().with_header("host", "other.test");
     let session = other.initialize().await;
-    let stream = tokio::spawn(ended(other.get_stream(&session, None).await));
+    let stream = tokio::spawn(end_of(other.get_stream(&session, None).await));
     b.until("it is open", |b| b.streams_open() == 1).await;
     let without: String = gate
         .config()
@@ -312,29 +296,6 @@ async fn listen(client: &Client, number: usize) -> Response {
     stream
 }
 
-/// Calls within a session until told to stop. How many were made.
-async fn calls(
-    client: Client,
-    session: SessionId,
-    stop: tokio::sync::watch::Receiver<bool>,
-) -> usize {
-    let mut made = 0;
-    while !*stop.borrow() {
-        let answer = client.call(&session, "whoami", json!({})).await;
-        assert!(answer["error"].is_null(), "{answer}");
-        made += 1;
-    }
-    made
-}
-
-/// So many, or as the environment says.
-pub(crate) fn size(name: &str, otherwise: usize) -> usize {
-    std::env::var(name)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(otherwise)
-}
-
 #[tokio::test]
 async fn many_reloads_under_load_cut_nothing() {
     let reloads = size("TIDEGATE_RELOADS", 20);
@@ -356,22 +317,11 @@ async fn many_reloads_under_load_cut_nothing() {
     for number in 0..sessions {
         let session = client.initialize().await;
         for number in (number..streams).step_by(sessions) {
-            let mut stream = match number < sessions {
+            let stream = match number < sessions {
                 true => client.get_stream(&session, None).await,
                 false => listen(&client, number).await,
             };
-            let mut stopped = stopped.clone();
-            listening.spawn(async move {
-                loop {
-                    tokio::select! {
-                        piece = stream.piece() => match piece {
-                            Ok(comment) => assert!(comment.starts_with(b":"), "{comment:?}"),
-                            end => panic!("it was cut: {end:?}"),
-                        },
-                        _ = stopped.changed() => return,
-                    }
-                }
-            });
+            listening.spawn(held(stream, stopped.clone()));
         }
         calling.spawn(calls(client.clone(), session, stopped.clone()));
     }

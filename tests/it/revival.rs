@@ -31,12 +31,7 @@ fn hello(n: u32) -> Value {
 /// A session with its stream open, and the server's own id of it.
 async fn listening(gate: &Tidegate, a: &Endpoint) -> (SessionId, String, Response) {
     let client = gate.client();
-    let session = loop {
-        let session = client.initialize().await;
-        if client.whoami(&session).await == a.name() {
-            break session;
-        }
-    };
+    let session = client.session_on(a).await;
     let before = a.streams_open();
     let stream = client.get_stream(&session, None).await;
     assert_eq!(stream.status, 200);

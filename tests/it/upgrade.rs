@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tokio::task::JoinSet;
 
+use crate::support::crowd::{calls, held, size};
 use crate::support::{
-    BodyEnd, Client, Endpoint, Mcp, PATIENCE, SessionId, Tidegate, eventually, text_of,
+    BodyEnd, Client, Endpoint, Mcp, PATIENCE, Response, SessionId, Tidegate, eventually, text_of,
 };
 
 /// Has the process replaced, and waits until the other one serves. Its id.
@@ -25,21 +26,6 @@ async fn upgrade(gate: &mut Tidegate) -> u32 {
     let process = *said(gate).last().expect("it was said");
     gate.adopt(process);
     process
-}
-
-/// Calls on connections of their own until told to stop; every one must be answered. How many.
-async fn calls(
-    client: Client,
-    session: SessionId,
-    stop: tokio::sync::watch::Receiver<bool>,
-) -> usize {
-    let mut made = 0;
-    while !*stop.borrow() {
-        let answer = client.call(&session, "whoami", json!({})).await;
-        assert!(answer["error"].is_null(), "{answer}");
-        made += 1;
-    }
-    made
 }
 
 #[tokio::test]
@@ -105,18 +91,25 @@ async fn the_command_tells_when_the_other_one_serves_and_hands_over_the_admin_so
     assert!(said.contains("exit status: 1"), "{said}");
 }
 
+/// A session's stream in a process that has been replaced since.
+async fn upgraded_under_a_stream(
+    a: &Endpoint,
+    config: &str,
+) -> (Tidegate, Client, SessionId, Response) {
+    let mut gate = Tidegate::build(&[a]).config(config).start().await;
+    let client = gate.client();
+    let session = client.initialize().await;
+    let stream = client.get_stream(&session, None).await;
+    a.until("it is open", |a| a.streams_open() == 1).await;
+    upgrade(&mut gate).await;
+    (gate, client, session, stream)
+}
+
 #[tokio::test]
 async fn a_stream_lives_on_in_the_old_process_until_its_deadline() {
     let a = Endpoint::start("a").await;
-    let mut gate = Tidegate::build(&[&a])
-        .config("drain_timeout: 2s\ndrain_jitter: 100ms")
-        .start()
-        .await;
-    let client = gate.client();
-    let session = client.initialize().await;
-    let mut stream = client.get_stream(&session, None).await;
-    a.until("it is open", |a| a.streams_open() == 1).await;
-    upgrade(&mut gate).await;
+    let (_gate, client, session, mut stream) =
+        upgraded_under_a_stream(&a, "drain_timeout: 2s\ndrain_jitter: 100ms").await;
     let since = Instant::now();
     let own = a.sessions().remove(0);
     let message = json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"});
@@ -133,15 +126,7 @@ async fn a_stream_lives_on_in_the_old_process_until_its_deadline() {
 #[tokio::test]
 async fn the_old_process_leaves_when_the_one_in_its_place_ends() {
     let a = Endpoint::start("a").await;
-    let mut gate = Tidegate::build(&[&a])
-        .config("drain_timeout: 60s")
-        .start()
-        .await;
-    let client = gate.client();
-    let session = client.initialize().await;
-    let mut stream = client.get_stream(&session, None).await;
-    a.until("it is open", |a| a.streams_open() == 1).await;
-    upgrade(&mut gate).await;
+    let (mut gate, _, _, mut stream) = upgraded_under_a_stream(&a, "drain_timeout: 60s").await;
     // Whoever started the old one adopts it then, and learns how it has ended.
     gate.signal("KILL");
     let (_, end) = stream.events().rest().await;
@@ -207,9 +192,9 @@ async fn kept(client: Client, stop: tokio::sync::watch::Receiver<bool>) -> usize
 
 #[tokio::test]
 async fn many_upgrades_under_load_refuse_and_fail_nothing() {
-    let rounds = crate::reload::size("TIDEGATE_UPGRADES", 3);
-    let sessions = crate::reload::size("TIDEGATE_SESSIONS", 20);
-    let streams = crate::reload::size("TIDEGATE_STREAMS", 50);
+    let rounds = size("TIDEGATE_UPGRADES", 3);
+    let sessions = size("TIDEGATE_SESSIONS", 20);
+    let streams = size("TIDEGATE_STREAMS", 50);
     let (a, b) = (Endpoint::start("a").await, Endpoint::start("b").await);
     let mut gate = Tidegate::build(&[&a, &b])
         .config("drain_timeout: 100s")
@@ -220,19 +205,8 @@ async fn many_upgrades_under_load_refuse_and_fail_nothing() {
     let (mut calling, mut listening) = (JoinSet::new(), JoinSet::new());
     for _ in 0..streams {
         let session = client.initialize().await;
-        let mut stream = client.get_stream(&session, None).await;
-        let mut stopped = stopped.clone();
-        listening.spawn(async move {
-            loop {
-                tokio::select! {
-                    piece = stream.piece() => match piece {
-                        Ok(comment) => assert!(comment.starts_with(b":"), "{comment:?}"),
-                        end => panic!("it was cut: {end:?}"),
-                    },
-                    _ = stopped.changed() => return,
-                }
-            }
-        });
+        let stream = client.get_stream(&session, None).await;
+        listening.spawn(held(stream, stopped.clone()));
     }
     for _ in 0..sessions {
         let session = client.initialize().await;

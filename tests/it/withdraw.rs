@@ -11,7 +11,8 @@ use tidegate::server::withdraw::{Terms, Withdrawn};
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::support::{BodyEnd, Client, Endpoint, Mcp, Response, SessionId, Tidegate, text_of};
+use crate::support::crowd::end_of;
+use crate::support::{Client, Endpoint, Mcp, SessionId, Tidegate, text_of};
 
 const TERMS: Terms = Terms {
     timeout: Duration::from_millis(1500),
@@ -80,10 +81,7 @@ impl Gate {
     async fn sessions_on(&self, endpoint: &Endpoint, count: usize) -> Vec<SessionId> {
         let mut found = Vec::new();
         while found.len() < count {
-            let session = self.client.initialize().await;
-            if self.client.whoami(&session).await == endpoint.name() {
-                found.push(session);
-            }
+            found.push(self.client.session_on(endpoint).await);
         }
         found
     }
@@ -91,13 +89,6 @@ impl Gate {
 
 async fn pair() -> (Endpoint, Endpoint) {
     (Endpoint::start("a").await, Endpoint::start("b").await)
-}
-
-/// When a stream has ended properly.
-async fn end_of(mut stream: Response) -> Instant {
-    let (events, end) = stream.events().rest().await;
-    assert_eq!((events.len(), end), (0, BodyEnd::Complete));
-    Instant::now()
 }
 
 #[tokio::test]
@@ -253,12 +244,7 @@ async fn an_endpoint_may_begin_draining_or_in_maintenance() {
     for state in ["drain", "maint"] {
         let mut gate = Tidegate::build(&[&a, &b]).start().await;
         let client = gate.client();
-        let session = loop {
-            let session = client.initialize().await;
-            if client.whoami(&session).await == "a" {
-                break session;
-            }
-        };
+        let session = client.session_on(&a).await;
         let config = gate.config();
         let line = config
             .lines()

@@ -1,7 +1,6 @@
 //! The thread of the admin address and the admin socket.
 
 use std::os::unix::net::UnixListener;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -17,7 +16,7 @@ use super::audit::Peer;
 use super::socket::Socket;
 use crate::config::AdminLevel;
 use crate::proxy::state::{Phase, Phases};
-use crate::server::accept::{ACCEPT_PAUSE, accept as accept_tcp};
+use crate::server::accept::{ACCEPT_PAUSE, accept as accept_tcp, until_over};
 use crate::server::connection::{self, Bounds, Handler, Surroundings};
 use crate::server::listeners::Bound;
 use crate::server::operator::Operator;
@@ -128,12 +127,7 @@ impl ServiceWithDependents for AdminService {
             accepting.spawn(accept(socket, around.clone()));
         }
         ready.notify_ready();
-        let mut all = pin!(async { while accepting.join_next().await.is_some() {} });
-        tokio::select! {
-            () = &mut all => return,
-            Ok(_) = self.replaced.wait_for(|is_replaced| *is_replaced) => drop(never),
-        }
-        all.await;
+        until_over(accepting, self.replaced.clone(), never).await;
     }
 
     fn name(&self) -> &str {

@@ -123,11 +123,9 @@ impl Authority {
         names: &[&str],
         change: impl FnOnce(&mut CertificateParams),
     ) -> Issued {
-        let mut params = self.params(names);
-        change(&mut params);
-        let key = KeyPair::generate().expect("a key");
-        let made = params.signed_by(&key, &self.issuer);
-        self.keep(&made.expect("a certificate"), &key)
+        self.make(names, change, |params, key| {
+            params.signed_by(key, &self.issuer)
+        })
     }
 
     /// A certificate that nobody but itself has signed.
@@ -136,10 +134,19 @@ impl Authority {
         names: &[&str],
         change: impl FnOnce(&mut CertificateParams),
     ) -> Issued {
+        self.make(names, change, |params, key| params.self_signed(key))
+    }
+
+    fn make(
+        &self,
+        names: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+        sign: impl FnOnce(CertificateParams, &KeyPair) -> Result<rcgen::Certificate, rcgen::Error>,
+    ) -> Issued {
         let mut params = self.params(names);
         change(&mut params);
         let key = KeyPair::generate().expect("a key");
-        let made = params.self_signed(&key);
+        let made = sign(params, &key);
         self.keep(&made.expect("a certificate"), &key)
     }
 

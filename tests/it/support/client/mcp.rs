@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
-use super::super::{SESSION_VERSION, STATELESS_VERSION};
+use super::super::{Endpoint, SESSION_VERSION, STATELESS_VERSION};
 use super::{NoAnswer, Response};
 
 /// The session id as the client was given it; empty when the server gives out none.
@@ -103,6 +103,16 @@ pub(crate) trait Mcp {
 
     /// The JSON-RPC id of the next request.
     fn next_id(&self) -> u64;
+
+    /// A new session on this endpoint. Those that come to lie elsewhere stay there.
+    async fn session_on(&self, endpoint: &Endpoint) -> SessionId {
+        loop {
+            let session = self.initialize().await;
+            if self.whoami(&session).await == endpoint.name() {
+                return session;
+            }
+        }
+    }
 
     /// [`Mcp::try_send`], with a panic when no response head comes.
     async fn send(&self, outgoing: Outgoing) -> Response {
