@@ -1,12 +1,12 @@
 //! Where lines go: syslog, files that are rotated under load, and the messages beside them.
 
-use std::net::UdpSocket;
-use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::net::{UdpSocket, UnixDatagram};
+use tokio::time::timeout;
 
 use super::{call, named};
 use crate::support::{Endpoint, Mcp, Tidegate, eventually};
@@ -38,8 +38,7 @@ fn check(message: &[u8], priority: &str, tag: &str, pid: u32) {
 #[tokio::test(flavor = "multi_thread")]
 async fn lines_go_to_a_syslog_server_over_udp() {
     let a = Endpoint::start("a").await;
-    let server = UdpSocket::bind("127.0.0.1:0").expect("a port");
-    server.set_read_timeout(Some(SOON)).expect("an option");
+    let server = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
     let address = server.local_addr().expect("its address");
     let gate = Tidegate::build(&[&a])
         .log(&format!(
@@ -50,7 +49,8 @@ async fn lines_go_to_a_syslog_server_over_udp() {
     for _ in 0..3 {
         gate.client().send(call("whoami", json!({}))).await;
         let mut buffer = [0; 8192];
-        let length = server.recv(&mut buffer).expect("a message");
+        let received = timeout(SOON, server.recv(&mut buffer)).await;
+        let length = received.expect("a message soon").expect("a message");
         check(&buffer[..length], "134", "edge", gate.pid());
     }
 }
@@ -76,10 +76,10 @@ async fn lines_go_to_a_syslog_socket_that_may_come_and_go() {
         .await;
     for _ in 0..2 {
         let server = UnixDatagram::bind(&path).expect("a socket of ours");
-        server.set_read_timeout(Some(SOON)).expect("an option");
         gate.client().send(call("whoami", json!({}))).await;
         let mut buffer = [0; 8192];
-        let length = server.recv(&mut buffer).expect("a message");
+        let received = timeout(SOON, server.recv(&mut buffer)).await;
+        let length = received.expect("a message soon").expect("a message");
         check(&buffer[..length], "190", "tidegate", gate.pid());
         drop(server);
         std::fs::remove_file(&path).expect("a file of ours");
