@@ -8,7 +8,8 @@ use std::path::PathBuf;
 
 use http::HeaderName;
 
-use super::model::{HashOn, HostPort, HostRule, PathRule};
+use super::host_port::HostPort;
+use super::model::{HashOn, HostRule, PathRule};
 use super::problem::quoted;
 
 /// Longest name of a pool, listener, endpoint or cookie. Names of endpoints travel inside of every

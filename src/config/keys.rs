@@ -6,6 +6,7 @@
 //! bounds are kept as an operator would write them.
 
 use super::model::{Eras, Level, OnEndpointLoss, PoolKind, State};
+use super::proxies::{ClientHeaders, ProxyHeader};
 
 /// A map with fixed keys.
 #[derive(Debug)]
@@ -171,6 +172,16 @@ pub(super) const CHECKS: Words<CheckChoice, 4> = [
     ("http", CheckChoice::Http),
     ("tcp", CheckChoice::Tcp),
     ("none", CheckChoice::None),
+];
+pub(super) const CLIENT_HEADERS: Words<ClientHeaders, 4> = [
+    ("x_forwarded", ClientHeaders::XForwarded),
+    ("forwarded", ClientHeaders::Forwarded),
+    ("both", ClientHeaders::Both),
+    ("off", ClientHeaders::Off),
+];
+pub(super) const PROXY_HEADERS: Words<ProxyHeader, 2> = [
+    ("x_forwarded", ProxyHeader::XForwarded),
+    ("forwarded", ProxyHeader::Forwarded),
 ];
 pub(super) const LEVELS: Words<Level, 5> = [
     ("error", Level::Error),

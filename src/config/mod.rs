@@ -23,6 +23,7 @@ use std::path::Path;
 mod address;
 mod check;
 mod fields;
+mod host_port;
 mod identity;
 mod keys;
 mod limit;
@@ -31,6 +32,7 @@ mod model;
 mod node;
 mod problem;
 mod protect;
+mod proxies;
 mod schema;
 mod streams;
 mod suggest;
@@ -40,15 +42,17 @@ mod units;
 #[cfg(test)]
 mod tests;
 
+pub use host_port::HostPort;
 pub use identity::Identity;
 pub use limit::{Queue, Rate, RouteRate, ToolLimit};
 pub use model::{
-    AccessLog, Admin, Balance, Check, Config, Endpoint, Eras, HashOn, Health, HostPort, HostRule,
-    Level, Limits, Listener, Log, OnEndpointLoss, Origins, PathRule, Pool, PoolId, PoolKind, Route,
+    AccessLog, Admin, Balance, Check, Config, Endpoint, Eras, HashOn, Health, HostRule, Level,
+    Limits, Listener, Log, OnEndpointLoss, Origins, PathRule, Pool, PoolId, PoolKind, Route,
     Sessions, State, Timeouts, Tls, Transport, is_below,
 };
 pub use problem::{Problem, Problems, Severity};
 pub use protect::{Breaker, Ejection, Retries};
+pub use proxies::{ClientHeaders, Net, Proxies, ProxyHeader};
 pub use schema::schema;
 pub use streams::{Resume, Streams};
 

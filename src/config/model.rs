@@ -5,8 +5,7 @@
 //! lies within its bounds. What was written in the file, where, and how a default came about is
 //! unknown here; that is the business of `load` and `table`.
 
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,9 +13,11 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::Problem;
+use super::host_port::HostPort;
 use super::identity::Identity;
 use super::limit::{Queue, RouteRate, ToolLimit};
 use super::protect::{Breaker, Ejection, Retries};
+use super::proxies::{ClientHeaders, Proxies};
 use super::streams::Streams;
 
 /// One checked configuration file.
@@ -34,6 +35,8 @@ pub struct Config {
     pub streams: Streams,
     /// What one client may send at most, and how slowly.
     pub limits: Limits,
+    /// Whose word is taken for who the client is.
+    pub proxies: Proxies,
     /// The admin address.
     pub admin: Admin,
     /// Where the access log goes and how much else is logged.
@@ -85,6 +88,8 @@ pub struct Listener {
     pub max_connections_per_client: Option<u32>,
     /// TLS, if it is spoken here; then nothing else is.
     pub tls: Option<Tls>,
+    /// Connections begin with a header of the PROXY protocol (default false).
+    pub proxy_protocol: bool,
 }
 
 /// How a listener speaks TLS.
@@ -232,6 +237,8 @@ pub struct Pool {
     pub queue: Queue,
     /// How often its tools may be called, in file order. Empty on a plain HTTP pool.
     pub tools: Vec<ToolLimit>,
+    /// Which headers tell the endpoints who the client is (default `X-Forwarded-*`).
+    pub client_headers: ClientHeaders,
 }
 
 /// What the endpoints of a pool speak.
@@ -316,38 +323,6 @@ pub enum State {
     Drain,
     /// It gets nothing.
     Maint,
-}
-
-/// A host, by name or by address, and a port that is not 0.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct HostPort {
-    /// A DNS name in lower case or an IP address; IPv6 without brackets.
-    pub host: String,
-    /// The TCP port, never 0.
-    pub port: u16,
-}
-
-impl HostPort {
-    /// The address, when the host is one and needs no look-up.
-    pub fn ip(&self) -> Option<IpAddr> {
-        self.host.parse().ok()
-    }
-
-    /// Address and port, when the host needs no look-up.
-    pub fn socket_addr(&self) -> Option<SocketAddr> {
-        Some(SocketAddr::new(self.ip()?, self.port))
-    }
-}
-
-impl fmt::Display for HostPort {
-    /// `host:port`, with brackets around an IPv6 address: fit for a `Host` header.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
 }
 
 /// How the endpoints of a pool are watched.

@@ -12,7 +12,8 @@ use super::keys::Kind::{
 };
 use super::keys::Need::{Default, Optional, Required};
 use super::keys::{
-    BALANCES, ERAS, LEVELS, LOSSES, POOL_KINDS, STATES, Section, TRANSPORTS, key, names,
+    BALANCES, CLIENT_HEADERS, ERAS, LEVELS, LOSSES, POOL_KINDS, PROXY_HEADERS, STATES, Section,
+    TRANSPORTS, key, names,
 };
 
 mod watch;
@@ -59,6 +60,19 @@ pub(super) static ROOT: Section = Section {
             Kind::Section(&limits::LIMITS),
             Optional,
             "What one client may send at most, and how slowly.",
+        ),
+        key(
+            "trusted_proxies",
+            Texts(1000),
+            Optional,
+            "Networks of proxies that are believed when they say who the client is, such as \
+             10.0.0.0/8 or \"2001:db8::/32\"; `unix` for our unix sockets. Unless set: nobody.",
+        ),
+        key(
+            "trusted_header",
+            Choice(&names(&PROXY_HEADERS)),
+            Default("x_forwarded"),
+            "Which headers of theirs say it: X-Forwarded-For, -Proto and -Host, or Forwarded.",
         ),
         key(
             "admin",
@@ -273,6 +287,13 @@ static POOL: Section = Section {
             Kind::Sections(&limits::TOOL, 100),
             Optional,
             "How often its tools may be called. Only with `kind: mcp`.",
+        ),
+        key(
+            "client_headers",
+            Choice(&names(&CLIENT_HEADERS)),
+            Default("x_forwarded"),
+            "Which headers tell the endpoints who the client is: X-Forwarded-For, -Proto and -Host \
+             with X-Real-IP; Forwarded (RFC 7239); both; or none.",
         ),
     ],
 };

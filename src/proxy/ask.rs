@@ -203,7 +203,7 @@ pub async fn send(up: &mut Up, authority: &str, question: Question<'_>) -> Resul
         },
         length: body.map_or(Length::None, |body| Length::Exact(body.len() as u64)),
     };
-    up.send_head(&out).await?;
+    up.put_head(&out)?;
     if let Some(body) = body {
         up.send_body(body).await?;
     }

@@ -1,8 +1,10 @@
 //! Everything known about one request, in the order it is learned.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::forwarded;
 use super::limits::Holds;
 use super::state::Snapshot;
 use crate::config::PoolId;
@@ -11,7 +13,7 @@ use crate::mcp::{Era, RawId};
 use crate::session::PrincipalHash;
 use crate::telemetry::{SessionTag, StreamEnd};
 use crate::transport::fields::USER_AGENT;
-use crate::transport::{Error, RequestHead};
+use crate::transport::{ConnInfo, Error, RequestHead};
 
 /// Why an exchange ended, for the log and the metrics. A closed set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +108,8 @@ pub struct Ctx {
     pub started: Instant,
     /// The rules it runs under, kept to its end.
     pub snapshot: Arc<Snapshot>,
+    /// Who asks, as far as that is known and believed.
+    pub client: Option<IpAddr>,
     /// A random id for the log, 16 hex digits.
     pub request_id: u64,
     /// The caller, as far as authenticated; bound into session ids.
@@ -153,10 +157,16 @@ pub struct Ctx {
 }
 
 impl Ctx {
-    /// Begins with what the head alone tells.
-    pub fn begin(snapshot: Arc<Snapshot>, head: &impl RequestHead, now: Instant) -> Self {
+    /// Begins with what the head and the connection alone tell.
+    pub fn begin(
+        snapshot: Arc<Snapshot>,
+        head: &impl RequestHead,
+        info: &ConnInfo,
+        now: Instant,
+    ) -> Self {
         Self {
             started: now,
+            client: forwarded::client(&snapshot.config.proxies, head, info),
             snapshot,
             request_id: fastrand::u64(..),
             principal: PrincipalHash::ANONYMOUS,

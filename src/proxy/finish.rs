@@ -43,7 +43,7 @@ pub fn finish(shared: &Shared, ctx: &Ctx, info: &ConnInfo, head: &dyn RequestHea
     shared.log.log(&Entry {
         at: SystemTime::now(),
         listener: &info.listener,
-        client: Some(info.client.ip().to_canonical()),
+        client: ctx.client,
         http_version: ctx.http,
         method: noted.map_or_else(|| head.method(), |noted| &noted.method),
         path: noted.map_or_else(|| head.path(), |noted| &noted.path),

@@ -12,12 +12,14 @@ use super::call::{Call, Rules};
 use super::ctx::Ctx;
 use super::decide::Aim;
 use super::fault::Fault;
+use super::forwarded::{Set, Told};
 use super::hedge;
 use super::outcome::{self, Timed};
 use super::retry::{self, Stage};
 use super::state::PoolState;
 use super::waiting;
 use super::watch::Watch;
+use crate::config::Config;
 use crate::mcp::{Class, HttpMethod, Retry};
 use crate::pool::{CallPermit, Endpoint};
 use crate::session::IdKind;
@@ -221,7 +223,17 @@ async fn attempt<D: Downstream>(
         fault,
         stage: Stage::Sent { reused },
     };
-    match send(down, call, aim, authority, &mut up).await {
+    match send(
+        down,
+        &ctx.snapshot.config,
+        pool,
+        call,
+        aim,
+        authority,
+        &mut up,
+    )
+    .await
+    {
         Ok(()) => {}
         Err(Sending::Client(fault)) => {
             return Err(Failed {
@@ -252,8 +264,10 @@ async fn attempt<D: Downstream>(
         // Boxed, because every exchange would otherwise hold the room for it.
         Some(after) => {
             let times = (after, limit);
-            let first = hedge::first_head(worker, down, pool, call, aim, &mut up, endpoint, times);
-            Box::pin(first).await
+            let config = &ctx.snapshot.config;
+            let first = (&mut up, endpoint);
+            let asked = hedge::first_head(worker, down, config, pool, call, aim, first, times);
+            Box::pin(asked).await
         }
     };
     if let Ok(None) = waited {
@@ -287,14 +301,14 @@ pub(super) enum Sending {
 
 pub(super) async fn send<D: Downstream>(
     down: &mut D,
+    config: &Config,
+    pool: &PoolState,
     call: &mut Call,
     aim: &Aim,
     authority: &str,
     up: &mut Up,
 ) -> Result<(), Sending> {
-    send_head(down.head(), call, aim, authority, up)
-        .await
-        .map_err(|_| Sending::Server)?;
+    put_head(down, config, pool, call, aim, authority, up).map_err(|_| Sending::Server)?;
     for chunk in &call.body.chunks {
         up.send_body(chunk).await.map_err(|_| Sending::Server)?;
     }
@@ -322,16 +336,26 @@ fn check_whole(call: &Call) -> Result<(), Fault> {
     }
 }
 
-async fn send_head(
-    head: &dyn RequestHead,
+/// Not async, so that nothing of what is put together here is held while the request waits.
+fn put_head<D: Downstream>(
+    down: &D,
+    config: &Config,
+    pool: &PoolState,
     call: &Call,
     aim: &Aim,
     authority: &str,
     up: &mut Up,
 ) -> Result<(), Error> {
+    let head = down.head();
+    let told = Told::of(
+        &config.proxies,
+        pool.config.client_headers,
+        head,
+        down.info(),
+    );
     // The events of a stream are read on their way, so they must not come compressed; and the
     // server is asked by us, not by the page that the client may be.
-    let drop = match call.rules {
+    let left = match call.rules {
         Rules::Handshake => const { Names::of(&[ORIGIN, ACCEPT_ENCODING, MCP_SESSION_ID]) },
         Rules::Session if call.afresh => {
             const { Names::of(&[ORIGIN, ACCEPT_ENCODING, LAST_EVENT_ID]) }
@@ -352,19 +376,21 @@ async fn send_head(
             IdKind::Sse => (None, bound.claims.server_id.as_str()),
         },
     };
-    let id = id.map(|id| (MCP_SESSION_ID.as_str(), id));
+    let mut set = Set::new();
+    set.extend(id.map(|id| (MCP_SESSION_ID.as_str(), id)));
+    told.set(&mut set);
     let out = Outgoing {
         head,
         method: head.method(),
         target,
         authority,
         edits: Edits {
-            set: id.as_slice(),
-            drop,
+            set: &set,
+            drop: left.and(told.drop()),
         },
         length: call.body.outgoing_length(),
     };
-    up.send_head(&out).await
+    up.put_head(&out)
 }
 
 pub(super) async fn await_head<D: Downstream>(

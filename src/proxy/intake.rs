@@ -204,6 +204,7 @@ mod tests {
             client: "192.0.2.1:5".parse().unwrap(),
             local: local.parse().unwrap(),
             listener: "t".into(),
+            tls: false,
             place: None,
         };
         admit(config, &head, &info)

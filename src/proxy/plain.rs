@@ -7,26 +7,27 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use pingora::http::ResponseHeader;
+use http::{HeaderName, HeaderValue};
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session, http_proxy};
 
 use super::ctx::{Ctx, End};
+use super::decide::hash_key;
 use super::fault::Fault;
 use super::finish;
 use super::flight::InFlight;
+use super::forwarded::{Set, Told};
 use super::intake::{self, Admitted};
 use super::limits;
 use super::outcome;
 use super::state::{PoolState, Shared};
 use super::waiting;
-use crate::config::HashOn;
 use crate::pool::{Admin, CallPermit, Endpoint, HealthState, Need, Outcome, PickContext};
-use crate::session::NameHash;
 use crate::transport::dial::peer;
-use crate::transport::fields::{Name, is_nominated};
+use crate::transport::fields::{Name, Names, is_nominated};
 use crate::transport::sessions::PingoraHead;
 use crate::transport::{ConnInfo, Headers};
 
@@ -37,6 +38,7 @@ const ATTEMPTS_MAX: usize = 3;
 pub struct Plain {
     shared: Arc<Shared>,
     listener: Arc<str>,
+    tls: bool,
 }
 
 /// What is known about one plain exchange.
@@ -44,6 +46,10 @@ pub struct PlainCtx {
     ctx: Option<Ctx>,
     info: Option<ConnInfo>,
     pool: Option<Arc<PoolState>>,
+    /// What the endpoint is told of the client.
+    told: Vec<(&'static str, HeaderValue)>,
+    /// What of the client's own words stays behind.
+    left: Names,
     permit: Option<CallPermit>,
     tried: Vec<u64>,
     /// The endpoint's id, when the client has no affinity cookie for it yet.
@@ -54,14 +60,21 @@ pub struct PlainCtx {
 }
 
 impl Plain {
-    /// The proxy for a listener, with connections of its own.
-    pub fn proxy(shared: Arc<Shared>, listener: Arc<str>) -> Arc<HttpProxy<Self>> {
+    /// The proxy for a listener, with connections of its own. `tls`: it is spoken there.
+    pub fn proxy(shared: Arc<Shared>, listener: Arc<str>, tls: bool) -> Arc<HttpProxy<Self>> {
         let conf = ServerConf {
             max_retries: ATTEMPTS_MAX,
             threads: 1,
             ..ServerConf::default()
         };
-        Arc::new(http_proxy(&Arc::new(conf), Self { shared, listener }))
+        Arc::new(http_proxy(
+            &Arc::new(conf),
+            Self {
+                shared,
+                listener,
+                tls,
+            },
+        ))
     }
 
     fn info(&self, session: &Session) -> ConnInfo {
@@ -76,6 +89,7 @@ impl Plain {
             client: inet(session.client_addr()),
             local: inet(session.server_addr()),
             listener: Arc::clone(&self.listener),
+            tls: self.tls,
             place: None,
         }
     }
@@ -90,6 +104,8 @@ impl ProxyHttp for Plain {
             ctx: None,
             info: None,
             pool: None,
+            told: Vec::new(),
+            left: Names::NONE,
             permit: None,
             tried: Vec::new(),
             set_cookie: None,
@@ -105,16 +121,20 @@ impl ProxyHttp for Plain {
         let snapshot = self.shared.snapshot.load_full();
         let head = PingoraHead::new(session.req_header());
         let info = self.info(session);
-        let mut ctx = Ctx::begin(Arc::clone(&snapshot), &head, Instant::now());
+        let mut ctx = Ctx::begin(Arc::clone(&snapshot), &head, &info, Instant::now());
         let admitted = intake::admit(&snapshot.config, &head, &info);
         let limited = match admitted {
-            Ok(Admitted::Route(route)) => limits::admit(&snapshot, route, &info, 1, ctx.started),
+            Ok(Admitted::Route(route)) => {
+                limits::admit(&snapshot, route, ctx.client, 1, ctx.started)
+            }
             Ok(Admitted::Builtin(_)) | Err(_) => Ok(()),
         };
         if let Ok(Admitted::Route(route)) = admitted {
             let id = snapshot.config.routes[route.0].pool;
             let pool = snapshot.pool(id);
             ctx.pool = Some(id);
+            let how = pool.config.client_headers;
+            plain.tell(&Told::of(&snapshot.config.proxies, how, &head, &info));
             plain.pool = Some(Arc::clone(pool));
         }
         plain.info = Some(info);
@@ -134,7 +154,8 @@ impl ProxyHttp for Plain {
         let unavailable = || Error::new(ErrorType::HTTPStatus(503));
         let pool = plain.pool.clone().ok_or_else(unavailable)?;
         let head = PingoraHead::new(session.req_header());
-        let key = key(&pool, &head, plain.info.as_ref());
+        let client = plain.ctx.as_ref().and_then(|ctx| ctx.client);
+        let key = hash_key(&pool, &head, client);
         let wanted = wanted(&pool, &head);
         let permit = plain.enter(&self.shared, &pool, wanted, key).await;
         let permit = permit.map_err(|fault| plain.gives_up(fault))?;
@@ -150,6 +171,27 @@ impl ProxyHttp for Plain {
         peer.options.read_timeout = Some(pool.config.timeouts.header);
         plain.permit = Some(permit);
         Ok(Box::new(peer))
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _: &mut Session,
+        request: &mut RequestHeader,
+        plain: &mut PlainCtx,
+    ) -> Result<()> {
+        let left: Vec<HeaderName> = request
+            .headers
+            .keys()
+            .filter(|name| plain.left.has(Name::new(name.as_str().as_bytes())))
+            .cloned()
+            .collect();
+        for name in left {
+            request.remove_header(&name);
+        }
+        for (name, value) in &plain.told {
+            request.insert_header(*name, value)?;
+        }
+        Ok(())
     }
 
     fn fail_to_connect(
@@ -282,6 +324,17 @@ impl ProxyHttp for Plain {
 }
 
 impl PlainCtx {
+    fn tell(&mut self, told: &Told<'_>) {
+        let mut set = Set::new();
+        told.set(&mut set);
+        let value = |value| HeaderValue::from_bytes(value).ok();
+        self.told = set
+            .iter()
+            .filter_map(|(name, text)| Some((*name, value(text)?)))
+            .collect();
+        self.left = told.drop();
+    }
+
     /// The error for a request that gets no endpoint.
     fn gives_up(&mut self, fault: Fault) -> Box<Error> {
         if fault == Fault::NoEndpoint && !self.tried.is_empty() {
@@ -375,7 +428,7 @@ fn strip_hop_by_hop(response: &mut ResponseHeader) {
         return;
     }
     let stays = |name: &str| matches!(name, "content-length" | "transfer-encoding");
-    let left: Vec<http::HeaderName> = response
+    let left: Vec<HeaderName> = response
         .headers
         .keys()
         .filter(|name| !stays(name.as_str()))
@@ -387,15 +440,6 @@ fn strip_hop_by_hop(response: &mut ResponseHeader) {
         .collect();
     for name in left {
         response.remove_header(&name);
-    }
-}
-
-fn key(pool: &PoolState, head: &PingoraHead, info: Option<&ConnInfo>) -> Option<u64> {
-    match pool.hash_on()? {
-        HashOn::ClientIp => info.map(|info| NameHash::of(&info.client.ip().to_string()).get()),
-        HashOn::Header(name) => head
-            .get(name.as_str())
-            .map(|v| NameHash::of(&String::from_utf8_lossy(v)).get()),
     }
 }
 

@@ -13,6 +13,7 @@ use super::ctx::{Ctx, End};
 use super::decide;
 use super::fault::Fault;
 use super::finish;
+use super::forwarded::{Set, Told};
 use super::intake::{self, Admitted};
 use super::limits;
 use super::local;
@@ -33,7 +34,7 @@ where
     C: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let snapshot = worker.shared.snapshot.load_full();
-    let mut ctx = Ctx::begin(snapshot, head, Instant::now());
+    let mut ctx = Ctx::begin(snapshot, head, info, Instant::now());
     let mut flight = worker.shared.flight.enter();
     let mut phases = worker.shared.phases.clone();
     let opened = tokio::select! {
@@ -134,16 +135,18 @@ async fn open(
     let id = snapshot.config.routes[route.0].pool;
     let pool = snapshot.pool(id);
     ctx.pool = Some(id);
-    limits::admit(&snapshot, route, info, 1, ctx.started)?;
-    limits::reserve_session(&worker.shared, ctx, info)?;
-    limits::reserve_stream(&worker.shared, ctx, info)?;
+    limits::admit(&snapshot, route, ctx.client, 1, ctx.started)?;
+    limits::reserve_session(&worker.shared, ctx)?;
+    limits::reserve_stream(&worker.shared, ctx)?;
+    let config = &snapshot.config;
+    let told = Told::of(&config.proxies, pool.config.client_headers, head, info);
     let mut tried = Vec::new();
     let mut attempts = 0;
     let mut last = None;
     loop {
         let now = worker.shared.moment(Instant::now());
         let context = PickContext {
-            key: decide::hash_key(pool, head, info),
+            key: decide::hash_key(pool, head, ctx.client),
             exclude: &tried,
             need: Need::Any,
             now,
@@ -163,7 +166,7 @@ async fn open(
         attempts += 1;
         ctx.endpoint = Some(endpoint.id());
         let session = endpoint.session();
-        let error = match handshake(pool, head, endpoint.id(), endpoint.address()).await {
+        let error = match handshake(pool, head, &told, endpoint.id(), endpoint.address()).await {
             Ok((server, answer)) => {
                 let said = Some(outcome::of_status(answer.status));
                 outcome::report(&worker.shared, pool, &mut permit, said);
@@ -202,19 +205,22 @@ async fn open(
 async fn handshake(
     pool: &PoolState,
     head: &impl RequestHead,
+    told: &Told<'_>,
     endpoint: u64,
     address: Option<std::net::SocketAddr>,
 ) -> Result<(tokio::net::TcpStream, Answer), Error> {
     let address = address.ok_or_else(|| Error::Connect("no address".to_owned()))?;
     let authority = pool.authority(endpoint);
+    let mut set = Set::new();
+    told.set(&mut set);
     let out = Outgoing {
         head,
         method: "GET",
         target: head.target(),
         authority,
         edits: Edits {
-            set: &[],
-            drop: Names::of(&[ORIGIN, MCP_SESSION_ID, LAST_EVENT_ID]),
+            set: &set,
+            drop: const { Names::of(&[ORIGIN, MCP_SESSION_ID, LAST_EVENT_ID]) }.and(told.drop()),
         },
         length: Length::None,
     };

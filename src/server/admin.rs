@@ -71,6 +71,7 @@ impl Admin {
         let mut ctx = Ctx::begin(
             self.shared.snapshot.load_full(),
             down.head(),
+            down.info(),
             Instant::now(),
         );
         let path = down.head().path().to_owned();

@@ -8,6 +8,7 @@
 //! served the request ends. When the stream is over, a new task goes on with the connection.
 
 use std::future::{Future, poll_fn};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -19,6 +20,7 @@ use pingora::server::ShutdownWatch;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::announce::announced;
 use super::handshake::{Shaken, shake};
 use super::http2;
 use super::layer::layered;
@@ -77,6 +79,12 @@ pub trait Handler: Send + Sync + 'static {
         false
     }
 
+    /// May whoever has connected from this address say who the client is? `None`: from a unix socket.
+    fn believes(&self, peer: Option<IpAddr>) -> bool {
+        let _ = peer;
+        true
+    }
+
     /// Serves an exchange of the own lane.
     fn exchange<D: Downstream>(&self, down: D) -> impl Future<Output = Served<D>> + Send;
 
@@ -115,6 +123,8 @@ pub struct Surroundings<H> {
     pub handler: Arc<H>,
     /// Where TLS is spoken.
     pub tls: Option<Acceptor>,
+    /// Connections begin with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
     /// Bounds.
     pub bounds: Bounds,
     /// Time limits of everything on this thread.
@@ -145,12 +155,20 @@ impl<H> Surroundings<H> {
 /// Serves a connection to its end. `door` has been counted since before it was accepted.
 pub async fn serve<H: Handler>(
     stream: TcpStream,
-    info: ConnInfo,
+    mut info: ConnInfo,
     around: Arc<Surroundings<H>>,
     door: Option<Counted>,
 ) {
     let alarm = around.wheel.alarm();
     alarm.after(around.bounds.head_timeout);
+    if around.proxy_protocol {
+        // Boxed, because every connection would otherwise hold the room for it.
+        let announced = Box::pin(announced(&stream, info, &alarm, &around));
+        info = match announced.await {
+            Some(info) => info,
+            None => return,
+        };
+    }
     if around.tls.is_some() {
         // Boxed, because every connection would otherwise hold the room for a handshake.
         return Box::pin(serve_tls(stream, info, alarm, around, door)).await;

@@ -64,6 +64,7 @@ fn copy(name: &str) -> io::Result<Bound> {
         max_connections: CONNECTIONS_MAX,
         max_connections_per_client: None,
         tls: None,
+        proxy_protocol: false,
     };
     bind(&listener, 1)?
         .pop()

@@ -57,11 +57,13 @@ impl Inproc {
             Arc::clone(&dialer),
             Arc::clone(&memo),
             "inproc".into(),
+            false,
             shutdown.clone(),
         );
         let around = Arc::new(Surroundings {
             handler: Arc::new(handler),
             tls: None,
+            proxy_protocol: false,
             bounds,
             wheel: Wheel::new(Instant::now()),
             phases,
@@ -120,6 +122,7 @@ impl Inproc {
             client: stream.peer_addr()?,
             local: stream.local_addr()?,
             listener: "inproc".into(),
+            tls: false,
             place: None,
         };
         connection::serve(stream, info, Arc::clone(&self.around), None).await;

@@ -2,7 +2,7 @@
 //! spreads connections and no thread waits for another.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -32,6 +32,8 @@ pub(super) struct Bound {
     pub share: Share,
     /// Where TLS is spoken; the same rules on all threads.
     pub tls: Option<Acceptor>,
+    /// Connections begin with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
 }
 
 /// Binds a listener `threads` times.
@@ -67,6 +69,7 @@ pub(super) fn bind(listener: &Listener, threads: usize) -> io::Result<Vec<Bound>
             gate: Arc::clone(&gate),
             share,
             tls: tls.clone(),
+            proxy_protocol: listener.proxy_protocol,
         });
     }
     Ok(bound)
@@ -108,25 +111,15 @@ pub(super) struct Gate {
 /// One connection's place.
 pub(super) struct Place {
     gate: Arc<Gate>,
-    _of_client: Option<Counted>,
+    of_client: Option<Counted>,
     _share: Counting,
     _active: ActiveConnection,
 }
 
 impl Gate {
-    /// A place for one more connection from `client`, if there is one. Refusals are counted.
-    pub(super) fn enter(self: &Arc<Self>, client: IpAddr, share: &Share) -> Option<Place> {
-        let of_client = match &self.per_client {
-            None => None,
-            Some((counts, max)) => {
-                let counted = counts.enter(Client::at(client).number(), *max);
-                if counted.is_none() {
-                    limit_hit(Limit::ConnectionsPerClient);
-                    return None;
-                }
-                counted
-            }
-        };
+    /// A place for one more connection, if there is one. Whose it is, is told by [`Place::is_for`].
+    /// Refusals are counted.
+    pub(super) fn enter(self: &Arc<Self>, share: &Share) -> Option<Place> {
         if self.open.fetch_add(1, Ordering::Relaxed) >= self.max {
             self.open.fetch_sub(1, Ordering::Relaxed);
             limit_hit(Limit::Connections);
@@ -134,10 +127,26 @@ impl Gate {
         }
         Some(Place {
             gate: Arc::clone(self),
-            _of_client: of_client,
+            of_client: None,
             _share: share.count(),
             _active: ActiveConnection::enter(),
         })
+    }
+}
+
+impl Place {
+    /// Counts the connection as one of this client's, unless that has as many as it may. Refusals are
+    /// counted.
+    pub(super) fn is_for(&mut self, client: Option<IpAddr>) -> bool {
+        let Some((counts, max)) = &self.gate.per_client else {
+            return true;
+        };
+        let client = Client::at(client.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)));
+        self.of_client = counts.enter(client.number(), *max);
+        if self.of_client.is_none() {
+            limit_hit(Limit::ConnectionsPerClient);
+        }
+        self.of_client.is_some()
     }
 }
 
@@ -158,6 +167,7 @@ mod tests {
             max_connections: 1,
             max_connections_per_client: None,
             tls: None,
+            proxy_protocol: false,
         }
     }
 
@@ -182,28 +192,32 @@ mod tests {
         })
     }
 
-    const ONE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
-    const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+    const ONE: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)));
+    const OTHER: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2)));
 
     #[test]
     fn a_full_listener_has_no_place() {
         let gate = gate(1, None);
         let share = shares(1).remove(0);
-        let place = gate.enter(ONE, &share);
-        assert!(place.is_some() && gate.enter(OTHER, &share).is_none());
+        let place = gate.enter(&share);
+        assert!(place.is_some() && gate.enter(&share).is_none());
         drop(place);
-        assert!(gate.enter(OTHER, &share).is_some());
+        assert!(gate.enter(&share).is_some());
     }
 
     #[test]
     fn a_client_that_has_its_share_leaves_room_for_others() {
         let gate = gate(2, Some(1));
         let share = shares(1).remove(0);
-        let one = gate.enter(ONE, &share);
-        assert!(one.is_some() && gate.enter(ONE, &share).is_none());
-        let other = gate.enter(OTHER, &share);
+        let enter = |client| -> Option<Place> {
+            let mut place = gate.enter(&share)?;
+            place.is_for(client).then_some(place)
+        };
+        let one = enter(ONE);
+        assert!(one.is_some() && enter(ONE).is_none());
+        let other = enter(OTHER);
         assert!(other.is_some());
         drop(one);
-        assert!(gate.enter(ONE, &share).is_some());
+        assert!(enter(ONE).is_some());
     }
 }

@@ -5,6 +5,7 @@
 //! are ours, because Pingora's own stop is a fixed sleep after which streams are cut.
 
 mod admin;
+mod announce;
 mod calm;
 mod checks;
 pub mod connection;
@@ -234,6 +235,7 @@ fn bind_admin(config: &Config) -> Result<Option<Bound>, StartError> {
         max_connections: ADMIN_CONNECTIONS_MAX,
         max_connections_per_client: None,
         tls: None,
+        proxy_protocol: false,
     };
     let bound = listeners::bind(&listener, 1).map_err(|error| StartError::Bind {
         address,
@@ -393,6 +395,7 @@ impl<H: Handler> ServiceWithDependents for Apart<H> {
             let around = Arc::new(Surroundings {
                 handler: Arc::new(handler),
                 tls: None,
+                proxy_protocol: false,
                 bounds: self.bounds,
                 wheel: Arc::clone(&wheel),
                 phases: self.phases.clone(),

@@ -2,6 +2,7 @@
 //! connection it accepted, from the first byte to the last.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use pingora_proxy::HttpProxy;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::announce;
 use super::connection::{self, Bounds, Handler, Lane, Served, Surroundings};
 use super::listeners::{Bound, Gate};
 use super::share::Share;
@@ -42,6 +44,7 @@ pub(super) struct Gateway {
     /// Made when first needed, because its connector reads the system's certificates.
     plain: OnceLock<Arc<HttpProxy<Plain>>>,
     listener: Arc<str>,
+    tls: bool,
     shutdown: ShutdownWatch,
 }
 
@@ -52,6 +55,7 @@ impl Gateway {
         dialer: Arc<Dialer>,
         memo: Arc<Memo>,
         listener: Arc<str>,
+        tls: bool,
         shutdown: ShutdownWatch,
     ) -> Self {
         Self {
@@ -62,6 +66,7 @@ impl Gateway {
             },
             plain: OnceLock::new(),
             listener,
+            tls,
             shutdown,
         }
     }
@@ -80,6 +85,11 @@ impl Handler for Gateway {
         true
     }
 
+    fn believes(&self, peer: Option<IpAddr>) -> bool {
+        let snapshot = self.worker.shared.snapshot.load();
+        announce::believes(&snapshot.config.proxies, peer)
+    }
+
     async fn exchange<D: Downstream>(&self, down: D) -> Served<D> {
         match proxy::serve(&self.worker, down).await {
             proxy::Served::Done(down) => Served::Done(down),
@@ -90,7 +100,7 @@ impl Handler for Gateway {
     async fn plain(&self, session: ServerSession) -> Option<Stream> {
         let plain = self.plain.get_or_init(|| {
             let listener = Arc::clone(&self.listener);
-            Plain::proxy(Arc::clone(&self.worker.shared), listener)
+            Plain::proxy(Arc::clone(&self.worker.shared), listener, self.tls)
         });
         let again = plain.process_new_http(session, &self.shutdown).await?;
         Some(again.consume().0)
@@ -151,11 +161,13 @@ impl ServiceWithDependents for WorkerService {
                 Arc::clone(&dialer),
                 Arc::clone(&memo),
                 Arc::clone(&bound.name),
+                bound.tls.is_some(),
                 self.shutdown.clone(),
             );
             let around = Arc::new(Surroundings {
                 handler: Arc::new(handler),
                 tls: bound.tls.clone(),
+                proxy_protocol: bound.proxy_protocol,
                 bounds: self.bounds,
                 wheel: Arc::clone(&wheel),
                 phases: self.shared.phases.clone(),
@@ -186,6 +198,7 @@ pub(super) async fn accept<H: Handler>(bound: Bound, around: Arc<Surroundings<H>
         gate,
         mut share,
         tls: _,
+        proxy_protocol: _,
     } = bound;
     // Declared before the listener, and so counted until that is closed.
     let _door = around.door();
@@ -297,14 +310,19 @@ fn admit<H: Handler>(
     let (Ok(client), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else {
         return;
     };
-    let Some(place) = gate.enter(client.ip(), share) else {
+    let Some(mut place) = gate.enter(share) else {
         return;
     };
+    // Where a proxy announces its clients it is not known yet whose connection this is.
+    if !around.proxy_protocol && !place.is_for(Some(client.ip())) {
+        return;
+    }
     let _ = stream.set_nodelay(true);
     let info = ConnInfo {
         client,
         local,
         listener: Arc::clone(name),
+        tls: around.tls.is_some(),
         place: Some(Box::new(place)),
     };
     let door = around.door();

@@ -314,10 +314,13 @@ pub enum Up {
 }
 
 impl Upstream for Up {
-    async fn send_head(&mut self, out: &Outgoing<'_>) -> Result<(), Error> {
+    fn put_head(&mut self, out: &Outgoing<'_>) -> Result<(), Error> {
         match self {
-            Self::H1(up) => up.send_head(out).await,
-            Self::H2(up) => up.send_head(out).await,
+            Self::H1(up) => {
+                up.put_head(out);
+                Ok(())
+            }
+            Self::H2(up) => up.put_head(out),
         }
     }
 

@@ -13,6 +13,7 @@ pub mod dial;
 pub mod fields;
 pub mod h1;
 pub mod patience;
+pub mod proxy_protocol;
 pub mod sessions;
 pub mod single;
 pub mod timer;
@@ -23,7 +24,7 @@ pub mod wire;
 use std::any::Any;
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -59,14 +60,25 @@ pub enum Error {
 
 /// How a byte arrives here: the facts about a connection that policy and logs need.
 pub struct ConnInfo {
-    /// The client's address as the socket tells it.
+    /// The client's address as the socket tells it, or the proxy that it belongs to; unspecified
+    /// where there is none, as on a unix socket.
     pub client: SocketAddr,
     /// Our own address on this connection; tells loopback connections from others.
     pub local: SocketAddr,
     /// The listener's name from the config.
     pub listener: Arc<str>,
+    /// TLS is spoken with the client.
+    pub tls: bool,
     /// What lasts as long as the connection: its place in the listener's count.
     pub place: Option<Box<dyn Any + Send + Sync>>,
+}
+
+impl ConnInfo {
+    /// The client's address in its usual form, if it has one.
+    pub fn peer(&self) -> Option<IpAddr> {
+        let address = self.client.ip().to_canonical();
+        (!address.is_unspecified()).then_some(address)
+    }
 }
 
 impl fmt::Debug for ConnInfo {
@@ -240,9 +252,9 @@ pub trait Downstream: Send + 'static {
 /// The endpoint's side of one exchange. Dropping it unfinished cancels: the connection is closed,
 /// or the HTTP/2 stream reset.
 pub trait Upstream: Send {
-    /// Writes the request head. It goes out with the first piece of the body, or with
+    /// Takes the request head, which goes out with the first piece of the body, or with
     /// [`Self::finish`].
-    fn send_head(&mut self, out: &Outgoing<'_>) -> impl Future<Output = Result<(), Error>> + Send;
+    fn put_head(&mut self, out: &Outgoing<'_>) -> Result<(), Error>;
     /// Sends a piece of the request body.
     fn send_body(&mut self, data: &[u8]) -> impl Future<Output = Result<(), Error>> + Send;
     /// Ends the request.

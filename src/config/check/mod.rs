@@ -11,6 +11,7 @@ use std::time::Duration;
 
 mod limits;
 mod pools;
+mod proxies;
 mod routes;
 mod tls;
 
@@ -43,6 +44,7 @@ pub(super) fn config(root: &Node, report: &Report<'_>) -> Config {
         sessions: sessions(&fields.section("sessions")),
         streams: streams(&fields.section("streams")),
         limits: limits(&fields.section("limits")),
+        proxies: proxies::proxies(&fields, report),
         admin,
         log: log(&fields.section("log")),
         state_dir: state_dir.and_then(|word| fields.parsed(word, address::file_path)),
@@ -100,6 +102,7 @@ fn listener(fields: &Fields<'_>) -> Option<(Span, Listener)> {
         max_connections,
         max_connections_per_client,
         tls: tls.flatten(),
+        proxy_protocol: fields.flag("proxy_protocol"),
     };
     Some((word.span, listener))
 }

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 
 use super::super::address;
 use super::super::fields::{Fields, Item};
+use super::super::host_port::HostPort;
 use super::super::keys::{
-    BALANCES, BalanceChoice, CHECKS, CheckChoice, ERAS, LOSSES, POOL_KINDS, STATES,
+    BALANCES, BalanceChoice, CHECKS, CLIENT_HEADERS, CheckChoice, ERAS, LOSSES, POOL_KINDS, STATES,
 };
 use super::super::model::{
-    Balance, Check, Endpoint, Eras, HashOn, Health, HostPort, OnEndpointLoss, PathRule, Pool,
-    PoolId, PoolKind, Route, State, Timeouts, Transport,
+    Balance, Check, Endpoint, Eras, HashOn, Health, OnEndpointLoss, PathRule, Pool, PoolId,
+    PoolKind, Route, State, Timeouts, Transport,
 };
 use super::super::node::{Span, Word};
 use super::super::problem::{Report, quoted};
@@ -87,6 +88,9 @@ fn pool(head: &Head<'_>, routes: &[&Route], report: &Report<'_>) -> Pool {
         keep_alive: fields.duration("keep_alive"),
         queue: limits::queue(fields),
         tools: limits::tools(fields, *kind),
+        client_headers: fields
+            .choice("client_headers", &CLIENT_HEADERS)
+            .unwrap_or_default(),
     }
 }
 

@@ -40,6 +40,14 @@ pub(super) static LISTENER: Section = Section {
             Optional,
             "Speak TLS 1.2 and 1.3 here, and nothing else. Unless set: no TLS.",
         ),
+        key(
+            "proxy_protocol",
+            Kind::Flag,
+            Default("false"),
+            "Connections begin with a header of the PROXY protocol, version 1 or 2, before any TLS; \
+             one that does not is closed. Believed of `trusted_proxies`, or, where there are none, of \
+             anybody.",
+        ),
     ],
 };
 

@@ -24,6 +24,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub(crate) mod client;
+pub(crate) mod door;
 pub(crate) mod endpoint;
 pub(crate) mod frames;
 pub(crate) mod h2;
