@@ -21,6 +21,7 @@
 use std::path::Path;
 
 mod address;
+mod bind;
 mod check;
 mod fields;
 mod host_port;
@@ -42,6 +43,7 @@ mod units;
 #[cfg(test)]
 mod tests;
 
+pub use bind::Bind;
 pub use host_port::HostPort;
 pub use identity::Identity;
 pub use limit::{Queue, Rate, RouteRate, ToolLimit};

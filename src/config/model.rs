@@ -13,6 +13,7 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::Problem;
+use super::bind::Bind;
 use super::host_port::HostPort;
 use super::identity::Identity;
 use super::limit::{Queue, RouteRate, ToolLimit};
@@ -80,8 +81,8 @@ pub struct PoolId(pub usize);
 pub struct Listener {
     /// Unique name for logs and metrics; the bind text unless given.
     pub name: String,
-    /// Address and port. Port 0 lets the system choose one.
-    pub bind: SocketAddr,
+    /// Where it accepts.
+    pub bind: Bind,
     /// Open connections at once (default 20000); one over it is closed at once.
     pub max_connections: usize,
     /// The same for one client; `None` is no limit of its own.

@@ -60,7 +60,7 @@ pub fn run(hello: impl FnOnce(&[(String, SocketAddr)])) -> Result<(), DemoError>
 fn copy(name: &str) -> io::Result<Bound> {
     let listener = config::Listener {
         name: name.to_owned(),
-        bind: SocketAddr::from(([127, 0, 0, 1], 0)),
+        bind: config::Bind::at(SocketAddr::from(([127, 0, 0, 1], 0))),
         max_connections: CONNECTIONS_MAX,
         max_connections_per_client: None,
         tls: None,

@@ -3,13 +3,16 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
+use super::accept::Accepting;
 use super::share::{Counting, Share, shares};
-use crate::config::{Listener, Tls};
+use super::unix;
+use crate::config::{Bind, Listener, Tls};
 use crate::limit::{Client, Counted, Counts};
 use crate::telemetry::{ActiveConnection, Limit, limit_hit};
 use crate::transport::tls::Acceptor;
@@ -23,7 +26,7 @@ const KEEPALIVE: std::time::Duration = std::time::Duration::from_secs(60);
 /// One listener's socket on one thread.
 pub(super) struct Bound {
     /// The socket, not blocking.
-    pub socket: TcpListener,
+    pub socket: Accepting,
     /// The listener's name.
     pub name: Arc<str>,
     /// Counts connections over all threads.
@@ -49,20 +52,18 @@ pub(super) fn bind(listener: &Listener, threads: usize) -> io::Result<Vec<Bound>
         per_client: listener
             .max_connections_per_client
             .map(|max| (Counts::new(), max)),
+        by_file: matches!(listener.bind, Bind::Unix { .. }),
     });
     let name: Arc<str> = Arc::from(listener.name.as_str());
     let acceptor = |tls: &Tls| Acceptor::new(Arc::clone(tls.identity.certified()));
     let tls = listener.tls.as_ref().map(acceptor).transpose();
     let tls = tls.map_err(io::Error::other)?;
-    if listener.bind.port() != 0 {
-        drop(socket(listener.bind, false)?);
-    }
-    let mut address = listener.bind;
+    let sockets = match &listener.bind {
+        Bind::Ip { address, only_v6 } => on_ip(*address, *only_v6, threads)?,
+        Bind::Unix { path, mode } => on_unix(path, *mode, threads)?,
+    };
     let mut bound = Vec::with_capacity(threads);
-    for share in shares(threads) {
-        let socket = socket(address, true)?;
-        // With port 0 the first socket gets a port and the others share it.
-        address = socket.local_addr()?;
+    for (socket, share) in sockets.into_iter().zip(shares(threads)) {
         bound.push(Bound {
             socket,
             name: Arc::clone(&name),
@@ -75,15 +76,43 @@ pub(super) fn bind(listener: &Listener, threads: usize) -> io::Result<Vec<Bound>
     Ok(bound)
 }
 
-/// A listening socket. Without `shared` it can only be had if nobody else listens there.
-pub(super) fn socket(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+/// A socket for each thread, on one address.
+fn on_ip(address: SocketAddr, only_v6: bool, threads: usize) -> io::Result<Vec<Accepting>> {
+    if address.port() != 0 {
+        drop(socket(address, only_v6, false)?);
+    }
+    let mut address = address;
+    let mut sockets = Vec::with_capacity(threads);
+    for _ in 0..threads {
+        let socket = socket(address, only_v6, true)?;
+        // With port 0 the first socket gets a port and the others share it.
+        address = socket.local_addr()?;
+        sockets.push(Accepting::Ip(socket));
+    }
+    Ok(sockets)
+}
+
+/// One socket that all threads accept on: there is no SO_REUSEPORT for files.
+fn on_unix(path: &Path, mode: u32, threads: usize) -> io::Result<Vec<Accepting>> {
+    let socket = unix::listen(path, mode)?;
+    let mut sockets = Vec::with_capacity(threads);
+    for _ in 1..threads {
+        sockets.push(Accepting::Unix(socket.try_clone()?));
+    }
+    sockets.push(Accepting::Unix(socket));
+    Ok(sockets)
+}
+
+/// A listening socket. Without `shared` it can only be had if nobody else listens there. One of IPv6
+/// takes IPv4 as well, unless `only_v6`.
+pub(super) fn socket(address: SocketAddr, only_v6: bool, shared: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
         Some(Protocol::TCP),
     )?;
     if address.is_ipv6() {
-        socket.set_only_v6(false)?;
+        socket.set_only_v6(only_v6)?;
     }
     socket.set_reuse_address(true)?;
     if shared {
@@ -106,6 +135,8 @@ pub(super) struct Gate {
     max: usize,
     /// Those of each client, and how many one may have.
     per_client: Option<(Arc<Counts>, u32)>,
+    /// Connections come by a file, and have no addresses.
+    pub(super) by_file: bool,
 }
 
 /// One connection's place.
@@ -163,7 +194,7 @@ mod tests {
     fn listener(bind: SocketAddr) -> Listener {
         Listener {
             name: "t".into(),
-            bind,
+            bind: Bind::at(bind),
             max_connections: 1,
             max_connections_per_client: None,
             tls: None,
@@ -189,6 +220,7 @@ mod tests {
             open: AtomicUsize::new(0),
             max,
             per_client: per_client.map(|max| (Counts::new(), max)),
+            by_file: false,
         })
     }
 

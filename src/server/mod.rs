@@ -4,6 +4,7 @@
 //! own sockets, one thread for checks and sweeps, one for the admin address. Signals and the drain
 //! are ours, because Pingora's own stop is a fixed sleep after which streams are cut.
 
+mod accept;
 mod admin;
 mod announce;
 mod calm;
@@ -21,11 +22,11 @@ mod pulse;
 mod share;
 mod state;
 mod tasks;
+mod unix;
 pub mod withdraw;
 mod worker;
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::available_parallelism;
@@ -68,8 +69,8 @@ pub enum StartError {
     /// A listener's address could not be had.
     #[error("cannot listen on {address} ({what}): {error}")]
     Bind {
-        /// The address.
-        address: SocketAddr,
+        /// The address, or the file of a unix socket.
+        address: String,
         /// The listener's name, or `admin.bind`.
         what: String,
         /// The reason.
@@ -214,7 +215,7 @@ fn bind_all(config: &Config, threads: usize) -> Result<Vec<Vec<Bound>>, StartErr
     let mut per_thread: Vec<Vec<Bound>> = (0..threads).map(|_| Vec::new()).collect();
     for listener in &config.listeners {
         let bound = listeners::bind(listener, threads).map_err(|error| StartError::Bind {
-            address: listener.bind,
+            address: listener.bind.to_string(),
             what: format!("listener {}", listener.name),
             error,
         })?;
@@ -231,14 +232,14 @@ fn bind_admin(config: &Config) -> Result<Option<Bound>, StartError> {
     };
     let listener = config::Listener {
         name: "admin".to_owned(),
-        bind: address,
+        bind: config::Bind::at(address),
         max_connections: ADMIN_CONNECTIONS_MAX,
         max_connections_per_client: None,
         tls: None,
         proxy_protocol: false,
     };
     let bound = listeners::bind(&listener, 1).map_err(|error| StartError::Bind {
-        address,
+        address: address.to_string(),
         what: "admin.bind; give another address or \"off\"".to_owned(),
         error,
     })?;

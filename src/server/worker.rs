@@ -2,7 +2,7 @@
 //! connection it accepted, from the first byte to the last.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use pingora::protocols::http::ServerSession;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::{ServiceReadyNotifier, ServiceWithDependents};
 use pingora_proxy::HttpProxy;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::announce;
@@ -202,7 +202,7 @@ pub(super) async fn accept<H: Handler>(bound: Bound, around: Arc<Surroundings<H>
     } = bound;
     // Declared before the listener, and so counted until that is closed.
     let _door = around.door();
-    let listener = match TcpListener::from_std(socket) {
+    let listener = match socket.listen() {
         Ok(listener) => listener,
         Err(error) => return log::error!(listener = &*name; "cannot accept: {error}"),
     };
@@ -213,7 +213,7 @@ pub(super) async fn accept<H: Handler>(bound: Bound, around: Arc<Surroundings<H>
             biased;
             () = phases.reached(around.leaves) => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
+                Ok(stream) => {
                     if let Some(stream) = stays(stream, &share) {
                         admit(stream, &name, &gate, &share, &around);
                     }
@@ -232,15 +232,8 @@ pub(super) async fn accept<H: Handler>(bound: Bound, around: Arc<Surroundings<H>
     }
     // A socket closed with connections in its queue resets them. Those that come while it is being
     // closed it resets as well; no system call closes it to newcomers alone.
-    let Ok(listener) = listener.into_std() else {
-        return;
-    };
-    while let Ok((stream, _)) = listener.accept() {
-        if stream.set_nonblocking(true).is_ok()
-            && let Ok(stream) = TcpStream::from_std(stream)
-        {
-            admit(stream, &name, &gate, &share, &around);
-        }
+    for stream in listener.last() {
+        admit(stream, &name, &gate, &share, &around);
     }
     // Nor are those lost that another thread has just handed on.
     share.inbox.close();
@@ -307,14 +300,17 @@ fn admit<H: Handler>(
     share: &Share,
     around: &Arc<Surroundings<H>>,
 ) {
-    let (Ok(client), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else {
-        return;
+    let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+    let (client, local) = match (gate.by_file, stream.peer_addr(), stream.local_addr()) {
+        (true, _, _) => (nowhere, nowhere),
+        (false, Ok(client), Ok(local)) => (client, local),
+        (false, _, _) => return,
     };
     let Some(mut place) = gate.enter(share) else {
         return;
     };
     // Where a proxy announces its clients it is not known yet whose connection this is.
-    if !around.proxy_protocol && !place.is_for(Some(client.ip())) {
+    if !around.proxy_protocol && !place.is_for((!gate.by_file).then(|| client.ip())) {
         return;
     }
     let _ = stream.set_nodelay(true);

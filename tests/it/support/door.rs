@@ -83,6 +83,21 @@ impl Door {
         F: Future<Output = io::Result<()>> + Send + 'static,
     {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        Self::serving(listener, serve)
+    }
+
+    /// The port of this listener, which leads there.
+    pub(crate) fn on_listener(listener: TcpListener, to: Far) -> Self {
+        Self::serving(listener, move |near| {
+            let to = to.clone();
+            async move { carry(near, &to, b"").await }
+        })
+    }
+
+    fn serving<F>(listener: TcpListener, serve: impl Fn(TcpStream) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = io::Result<()>> + Send + 'static,
+    {
         let address = listener.local_addr().expect("an address");
         let accepting = tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
