@@ -32,6 +32,14 @@ impl Bind {
         }
     }
 
+    /// Can a socket that was made for one go on for the other?
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Unix { path, .. }, Self::Unix { path: other, .. }) => path == other,
+            _ => self == other,
+        }
+    }
+
     /// Would one socket take what the other wants? A wildcard address takes every address of its family,
     /// and `[::]` takes IPv4 as well, unless it is told not to. Port 0 is never the same.
     pub fn overlaps(&self, other: &Self) -> bool {

@@ -1,79 +1,146 @@
-//! A listening socket as a thread accepts on it: an address and port, or a file.
+//! Taking connections from a listening socket, and handing them to who serves them.
 
-use std::io;
-use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 
-/// A listening socket, not blocking.
-pub(super) enum Accepting {
-    /// On an address and port.
-    Ip(TcpListener),
-    /// On a file.
-    Unix(UnixListener),
-}
+use super::connection::{self, Handler, Surroundings};
+use super::listeners::{Bound, Gate};
+use super::share::Share;
+use crate::transport::ConnInfo;
 
-/// The same, known to the reactor of its thread.
-pub(super) enum Listening {
-    Ip(tokio::net::TcpListener),
-    Unix(tokio::net::UnixListener),
-}
+/// Pause after an accept that failed for want of files or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-impl Accepting {
-    /// Its address.
-    ///
-    /// # Errors
-    /// The operating system's, or that it has none.
-    pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
-        match self {
-            Self::Ip(socket) => socket.local_addr(),
-            Self::Unix(_) => Err(io::Error::other("a unix socket has no address")),
+/// Accepts until it is time to leave, or the other end of `stop` is dropped; then takes what still
+/// waits in the queue and closes the socket. If a word comes through `stop`, the socket is given back
+/// instead, with what waits in it.
+pub(super) async fn accept<H: Handler>(
+    bound: Bound,
+    around: Arc<Surroundings<H>>,
+    mut stop: oneshot::Receiver<()>,
+) -> Option<Bound> {
+    let Bound {
+        socket,
+        name,
+        gate,
+        mut share,
+        tls,
+        proxy_protocol,
+    } = bound;
+    // Declared before the listener, and so counted until that is closed.
+    let _door = around.door();
+    let listener = match socket.listen() {
+        Ok(listener) => listener,
+        Err(error) => {
+            log::error!(listener = &*name; "cannot accept: {error}");
+            return None;
+        }
+    };
+    let mut phases = around.phases.clone();
+    let mut warned = Warned::default();
+    loop {
+        tokio::select! {
+            biased;
+            () = phases.reached(around.leaves) => break,
+            stopped = &mut stop => match stopped {
+                Err(_) => break,
+                Ok(()) => {
+                    let socket = listener.into_std().ok()?;
+                    return Some(Bound { socket, name, gate, share, tls, proxy_protocol });
+                }
+            },
+            accepted = listener.accept() => match accepted {
+                Ok(stream) => {
+                    if let Some(stream) = stays(stream, &share) {
+                        admit(stream, &name, &gate, &share, &around);
+                    }
+                }
+                Err(error) => {
+                    warned.warn(&name, &error);
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(handed) = share.inbox.recv() => {
+                if let Ok(stream) = TcpStream::from_std(handed) {
+                    admit(stream, &name, &gate, &share, &around);
+                }
+            }
         }
     }
-
-    /// Makes it known to the reactor of this thread.
-    pub(super) fn listen(self) -> io::Result<Listening> {
-        Ok(match self {
-            Self::Ip(socket) => Listening::Ip(tokio::net::TcpListener::from_std(socket)?),
-            Self::Unix(socket) => Listening::Unix(tokio::net::UnixListener::from_std(socket)?),
-        })
+    // A socket closed with connections in its queue resets them. Those that come while it is being
+    // closed it resets as well; no system call closes it to newcomers alone.
+    let listener = listener.into_std().ok()?;
+    while let Ok(stream) = listener.accept() {
+        admit(stream, &name, &gate, &share, &around);
     }
-}
-
-impl Listening {
-    /// The next connection.
-    pub(super) async fn accept(&self) -> io::Result<TcpStream> {
-        match self {
-            Self::Ip(listener) => Ok(listener.accept().await?.0),
-            Self::Unix(listener) => as_tcp(listener.accept().await?.0.into_std()?),
+    drop(listener);
+    // Nor are those lost that another thread has just handed on.
+    share.inbox.close();
+    while let Some(handed) = share.inbox.recv().await {
+        if let Ok(stream) = TcpStream::from_std(handed) {
+            admit(stream, &name, &gate, &share, &around);
         }
     }
+    None
+}
 
-    /// The connections that wait, up to the last one; then it is closed.
-    pub(super) fn last(self) -> impl Iterator<Item = TcpStream> {
-        let socket = match self {
-            Self::Ip(listener) => listener.into_std().map(Accepting::Ip),
-            Self::Unix(listener) => listener.into_std().map(Accepting::Unix),
-        };
-        std::iter::from_fn(move || match socket.as_ref().ok()? {
-            Accepting::Ip(listener) => {
-                let (stream, _) = listener.accept().ok()?;
-                stream.set_nonblocking(true).ok()?;
-                TcpStream::from_std(stream).ok()
-            }
-            Accepting::Unix(listener) => {
-                let (stream, _) = listener.accept().ok()?;
-                stream.set_nonblocking(true).ok()?;
-                as_tcp(stream).ok()
-            }
-        })
+/// The connection, if it stays with this thread; else it has gone to the one with fewest.
+fn stays(stream: TcpStream, share: &Share) -> Option<TcpStream> {
+    let Some(to) = share.elsewhere() else {
+        return Some(stream);
+    };
+    let handed = stream.into_std().ok()?;
+    match share.hand(to, handed) {
+        Ok(()) => None,
+        Err(back) => TcpStream::from_std(back).ok(),
     }
 }
 
-/// A connection over a unix socket, as what all other code knows: a stream of bytes behind a file
-/// descriptor is read, written and waited for in one way. Only its addresses are none.
-fn as_tcp(stream: UnixStream) -> io::Result<TcpStream> {
-    TcpStream::from_std(OwnedFd::from(stream).into())
+fn admit<H: Handler>(
+    stream: TcpStream,
+    name: &Arc<str>,
+    gate: &Arc<Gate>,
+    share: &Share,
+    around: &Arc<Surroundings<H>>,
+) {
+    let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+    let (client, local) = match (gate.by_file, stream.peer_addr(), stream.local_addr()) {
+        (true, _, _) => (nowhere, nowhere),
+        (false, Ok(client), Ok(local)) => (client, local),
+        (false, _, _) => return,
+    };
+    let Some(mut place) = gate.enter(share) else {
+        return;
+    };
+    // Where a proxy announces its clients it is not known yet whose connection this is.
+    if !around.proxy_protocol && !place.is_for((!gate.by_file).then(|| client.ip())) {
+        return;
+    }
+    let _ = stream.set_nodelay(true);
+    let info = ConnInfo {
+        client,
+        local,
+        listener: Arc::clone(name),
+        tls: around.tls.is_some(),
+        place: Some(Box::new(place)),
+    };
+    let door = around.door();
+    tokio::spawn(connection::serve(stream, info, Arc::clone(around), door));
+}
+
+/// Says each kind of accept error once, not a thousand times a second.
+#[derive(Default)]
+struct Warned(HashMap<std::io::ErrorKind, ()>);
+
+impl Warned {
+    fn warn(&mut self, listener: &str, error: &std::io::Error) {
+        if self.0.insert(error.kind(), ()).is_none() {
+            log::error!(listener = listener; "cannot accept connections: {error}");
+        }
+    }
 }

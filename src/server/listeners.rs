@@ -5,12 +5,12 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
-use super::accept::Accepting;
 use super::share::{Counting, Share, shares};
+use super::socket::Accepting;
 use super::unix;
 use crate::config::{Bind, Listener, Tls};
 use crate::limit::{Client, Counted, Counts};
@@ -22,6 +22,10 @@ const BACKLOG: i32 = 65_535;
 /// Idle time before the kernel asks a silent peer whether it is still there. The only way to
 /// notice a client that lost its network under an open stream.
 const KEEPALIVE: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// One listener of the process, whatever its configuration becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct ListenerId(pub u64);
 
 /// One listener's socket on one thread.
 pub(super) struct Bound {
@@ -39,25 +43,26 @@ pub(super) struct Bound {
     pub proxy_protocol: bool,
 }
 
+/// What speaks TLS for a listener, if that is to be spoken.
+///
+/// # Errors
+/// If the system gives no randomness for the keys of tickets.
+pub(super) fn acceptor(listener: &Listener) -> io::Result<Option<Acceptor>> {
+    let acceptor = |tls: &Tls| Acceptor::new(Arc::clone(tls.identity.certified()));
+    let tls = listener.tls.as_ref().map(acceptor).transpose();
+    tls.map_err(io::Error::other)
+}
+
 /// Binds a listener `threads` times.
 ///
 /// # Errors
 /// The operating system's; also if another process already listens on the address, which
 /// SO_REUSEPORT alone would let pass and then share connections with. Or that it gives no randomness
 /// for the keys of TLS.
-pub(super) fn bind(listener: &Listener, threads: usize) -> io::Result<Vec<Bound>> {
-    let gate = Arc::new(Gate {
-        open: AtomicUsize::new(0),
-        max: listener.max_connections,
-        per_client: listener
-            .max_connections_per_client
-            .map(|max| (Counts::new(), max)),
-        by_file: matches!(listener.bind, Bind::Unix { .. }),
-    });
+pub(super) fn bind(listener: &Listener, threads: usize) -> io::Result<(Arc<Gate>, Vec<Bound>)> {
+    let gate = Arc::new(Gate::new(listener));
     let name: Arc<str> = Arc::from(listener.name.as_str());
-    let acceptor = |tls: &Tls| Acceptor::new(Arc::clone(tls.identity.certified()));
-    let tls = listener.tls.as_ref().map(acceptor).transpose();
-    let tls = tls.map_err(io::Error::other)?;
+    let tls = acceptor(listener)?;
     let sockets = match &listener.bind {
         Bind::Ip { address, only_v6 } => on_ip(*address, *only_v6, threads)?,
         Bind::Unix { path, mode } => on_unix(path, *mode, threads)?,
@@ -73,7 +78,7 @@ pub(super) fn bind(listener: &Listener, threads: usize) -> io::Result<Vec<Bound>
             proxy_protocol: listener.proxy_protocol,
         });
     }
-    Ok(bound)
+    Ok((gate, bound))
 }
 
 /// A socket for each thread, on one address.
@@ -101,6 +106,16 @@ fn on_unix(path: &Path, mode: u32, threads: usize) -> io::Result<Vec<Accepting>>
     }
     sockets.push(Accepting::Unix(socket));
     Ok(sockets)
+}
+
+/// Gives the file of a listener that is open the permissions of this configuration.
+pub(super) fn permit(listener: &Listener) {
+    if let Bind::Unix { path, mode } = &listener.bind
+        && let Err(error) = unix::permit(path, *mode)
+    {
+        let path = path.display();
+        log::error!(listener = &*listener.name; "cannot set the mode of {path}: {error}");
+    }
 }
 
 /// A listening socket. Without `shared` it can only be had if nobody else listens there. One of IPv6
@@ -132,9 +147,11 @@ pub(super) fn socket(address: SocketAddr, only_v6: bool, shared: bool) -> io::Re
 /// Bounds the connections of a listener.
 pub(super) struct Gate {
     open: AtomicUsize,
-    max: usize,
-    /// Those of each client, and how many one may have.
-    per_client: Option<(Arc<Counts>, u32)>,
+    max: AtomicUsize,
+    /// Those of each client, while that is limited.
+    counts: Arc<Counts>,
+    /// How many one may have; 0 is any number.
+    per_client: AtomicU32,
     /// Connections come by a file, and have no addresses.
     pub(super) by_file: bool,
 }
@@ -148,10 +165,30 @@ pub(super) struct Place {
 }
 
 impl Gate {
+    fn new(listener: &Listener) -> Self {
+        let gate = Self {
+            open: AtomicUsize::new(0),
+            max: AtomicUsize::new(0),
+            counts: Counts::new(),
+            per_client: AtomicU32::new(0),
+            by_file: matches!(listener.bind, Bind::Unix { .. }),
+        };
+        gate.limit(listener);
+        gate
+    }
+
+    /// Goes by the limits of this configuration from now on. Connections above them stay; those that
+    /// came while their client had no limit do not count for it.
+    pub(super) fn limit(&self, listener: &Listener) {
+        let per_client = listener.max_connections_per_client.unwrap_or(0);
+        self.max.store(listener.max_connections, Ordering::Relaxed);
+        self.per_client.store(per_client, Ordering::Relaxed);
+    }
+
     /// A place for one more connection, if there is one. Whose it is, is told by [`Place::is_for`].
     /// Refusals are counted.
     pub(super) fn enter(self: &Arc<Self>, share: &Share) -> Option<Place> {
-        if self.open.fetch_add(1, Ordering::Relaxed) >= self.max {
+        if self.open.fetch_add(1, Ordering::Relaxed) >= self.max.load(Ordering::Relaxed) {
             self.open.fetch_sub(1, Ordering::Relaxed);
             limit_hit(Limit::Connections);
             return None;
@@ -169,11 +206,12 @@ impl Place {
     /// Counts the connection as one of this client's, unless that has as many as it may. Refusals are
     /// counted.
     pub(super) fn is_for(&mut self, client: Option<IpAddr>) -> bool {
-        let Some((counts, max)) = &self.gate.per_client else {
+        let max = self.gate.per_client.load(Ordering::Relaxed);
+        if max == 0 {
             return true;
-        };
+        }
         let client = Client::at(client.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)));
-        self.of_client = counts.enter(client.number(), *max);
+        self.of_client = self.gate.counts.enter(client.number(), max);
         if self.of_client.is_none() {
             limit_hit(Limit::ConnectionsPerClient);
         }
@@ -204,7 +242,7 @@ mod tests {
 
     #[test]
     fn all_threads_share_one_port_and_nobody_else_gets_it() {
-        let bound = bind(&listener("127.0.0.1:0".parse().unwrap()), 3).unwrap();
+        let (_, bound) = bind(&listener("127.0.0.1:0".parse().unwrap()), 3).unwrap();
         let address = bound[0].socket.local_addr().unwrap();
         assert!(
             bound
@@ -216,40 +254,40 @@ mod tests {
     }
 
     fn gate(max: usize, per_client: Option<u32>) -> Arc<Gate> {
-        Arc::new(Gate {
-            open: AtomicUsize::new(0),
-            max,
-            per_client: per_client.map(|max| (Counts::new(), max)),
-            by_file: false,
-        })
+        Arc::new(Gate::new(&Listener {
+            max_connections: max,
+            max_connections_per_client: per_client,
+            ..listener("127.0.0.1:0".parse().unwrap())
+        }))
     }
 
     const ONE: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)));
     const OTHER: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2)));
 
+    fn enter(gate: &Arc<Gate>, share: &Share, client: Option<IpAddr>) -> Option<Place> {
+        let mut place = gate.enter(share)?;
+        place.is_for(client).then_some(place)
+    }
+
     #[test]
     fn a_full_listener_has_no_place() {
         let gate = gate(1, None);
         let share = shares(1).remove(0);
-        let place = gate.enter(&share);
-        assert!(place.is_some() && gate.enter(&share).is_none());
+        let place = enter(&gate, &share, ONE);
+        assert!(place.is_some() && enter(&gate, &share, OTHER).is_none());
         drop(place);
-        assert!(gate.enter(&share).is_some());
+        assert!(enter(&gate, &share, OTHER).is_some());
     }
 
     #[test]
     fn a_client_that_has_its_share_leaves_room_for_others() {
         let gate = gate(2, Some(1));
         let share = shares(1).remove(0);
-        let enter = |client| -> Option<Place> {
-            let mut place = gate.enter(&share)?;
-            place.is_for(client).then_some(place)
-        };
-        let one = enter(ONE);
-        assert!(one.is_some() && enter(ONE).is_none());
-        let other = enter(OTHER);
+        let one = enter(&gate, &share, ONE);
+        assert!(one.is_some() && enter(&gate, &share, ONE).is_none());
+        let other = enter(&gate, &share, OTHER);
         assert!(other.is_some());
         drop(one);
-        assert!(enter(ONE).is_some());
+        assert!(enter(&gate, &share, ONE).is_some());
     }
 }

@@ -28,9 +28,14 @@ pub(super) fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
     let draft = Draft::beside(path)?;
     let listener = UnixListener::bind(&draft.socket)?;
     listener.set_nonblocking(true)?;
-    fs::set_permissions(&draft.socket, Permissions::from_mode(mode))?;
+    permit(&draft.socket, mode)?;
     fs::rename(&draft.socket, path)?;
     Ok(listener)
+}
+
+/// Gives the file of a socket this mode.
+pub(super) fn permit(path: &Path, mode: u32) -> io::Result<()> {
+    fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
 /// A directory of our own beside the place where the socket is to be, in which nobody else can find it.

@@ -24,6 +24,7 @@ mod proxy_protocol;
 mod queueing;
 mod rates;
 mod recovery;
+mod reload;
 mod resume;
 mod retries;
 mod revival;

@@ -160,3 +160,33 @@ async fn connections_to_it_survive_a_drain() {
     call.rpc().await;
     assert!(gate.wait_exit(crate::support::PATIENCE).await.success());
 }
+
+#[tokio::test]
+async fn a_reload_keeps_it_open_and_changes_what_is_about_it() {
+    let a = Endpoint::start("a").await;
+    let gate = listening(&a, "", "").start().await;
+    let door = door(&gate).await;
+    let client = Client::new(door.address());
+    let session = client.initialize().await;
+    let stream = client.get_stream(&session, None).await;
+    let edge = |text: &str| {
+        text.replace(
+            "edge.sock\"",
+            "edge.sock\", mode: \"0640\", proxy_protocol: true",
+        )
+    };
+    gate.write_config(&edge(&gate.config()));
+    gate.signal("HUP");
+    let changed = crate::support::eventually(crate::support::PATIENCE, || {
+        let facts = std::fs::metadata(socket(gate.places())).expect("the socket");
+        facts.permissions().mode() & 0o777 == 0o640
+    });
+    assert!(changed.await);
+    let line = b"PROXY TCP4 198.51.100.7 203.0.113.9 56324 443\r\n";
+    let announcing = Door::announcing(Far::Unix(socket(gate.places())), line).await;
+    let again = Client::new(announcing.address());
+    assert_eq!(again.whoami(&session).await, "a");
+    let last = a.requests().pop().expect("a request");
+    assert_eq!(last.headers.get("x-forwarded-for"), Some("198.51.100.7"));
+    drop(stream);
+}
