@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
+use super::inherited::Inherited;
 use super::share::{Counting, Share, shares};
 use super::socket::Accepting;
 use super::unix;
@@ -53,31 +54,36 @@ pub(super) fn acceptor(listener: &Listener) -> io::Result<Option<Acceptor>> {
     tls.map_err(io::Error::other)
 }
 
-/// Binds a listener `threads` times.
+/// Binds a listener `threads` times, or takes what was handed over for it.
 ///
 /// # Errors
 /// The operating system's; also if another process already listens on the address, which
 /// SO_REUSEPORT alone would let pass and then share connections with. Or that it gives no randomness
 /// for the keys of TLS.
-pub(super) fn bind(listener: &Listener, threads: usize) -> io::Result<(Arc<Gate>, Vec<Bound>)> {
+pub(super) fn bind(
+    listener: &Listener,
+    threads: usize,
+    inherited: &mut Inherited,
+) -> io::Result<(Arc<Gate>, Vec<Bound>)> {
     let gate = Arc::new(Gate::new(listener));
     let name: Arc<str> = Arc::from(listener.name.as_str());
     let tls = acceptor(listener)?;
-    let sockets = match &listener.bind {
-        Bind::Ip { address, only_v6 } => on_ip(*address, *only_v6, threads)?,
-        Bind::Unix { path, mode } => on_unix(path, *mode, threads)?,
+    let sockets = match (inherited.at(&listener.bind, threads)?, &listener.bind) {
+        (inherited, _) if !inherited.is_empty() => inherited,
+        (_, Bind::Ip { address, only_v6 }) => on_ip(*address, *only_v6, threads)?,
+        (_, Bind::Unix { path, mode }) => on_unix(path, *mode, threads)?,
     };
-    let mut bound = Vec::with_capacity(threads);
-    for (socket, share) in sockets.into_iter().zip(shares(threads)) {
-        bound.push(Bound {
-            socket,
-            name: Arc::clone(&name),
-            gate: Arc::clone(&gate),
-            share,
-            tls: tls.clone(),
-            proxy_protocol: listener.proxy_protocol,
-        });
-    }
+    let shares = shares(sockets.len());
+    let bound = sockets.into_iter().zip(shares);
+    let bound = bound.map(|(socket, share)| Bound {
+        socket,
+        name: Arc::clone(&name),
+        gate: Arc::clone(&gate),
+        share,
+        tls: tls.clone(),
+        proxy_protocol: listener.proxy_protocol,
+    });
+    let bound = bound.collect();
     Ok((gate, bound))
 }
 
@@ -242,14 +248,21 @@ mod tests {
 
     #[test]
     fn all_threads_share_one_port_and_nobody_else_gets_it() {
-        let (_, bound) = bind(&listener("127.0.0.1:0".parse().unwrap()), 3).unwrap();
+        let (_, bound) = bind(
+            &listener("127.0.0.1:0".parse().unwrap()),
+            3,
+            &mut Inherited::default(),
+        )
+        .unwrap();
         let address = bound[0].socket.local_addr().unwrap();
         assert!(
             bound
                 .iter()
                 .all(|b| b.socket.local_addr().unwrap() == address)
         );
-        let error = bind(&listener(address), 1).err().unwrap();
+        let error = bind(&listener(address), 1, &mut Inherited::default())
+            .err()
+            .unwrap();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     }
 

@@ -1,11 +1,14 @@
 //! A listening socket as a thread accepts on it: an address and port, or a file.
 
+use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use tokio::net::TcpStream;
+
+use crate::config::Bind;
 
 /// A listening socket, not blocking.
 pub(super) enum Accepting {
@@ -22,6 +25,42 @@ pub(super) enum Listening {
 }
 
 impl Accepting {
+    /// Another handle to it.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub(super) fn try_clone(&self) -> io::Result<Self> {
+        match self {
+            Self::Ip(socket) => socket.try_clone().map(Self::Ip),
+            Self::Unix(socket) => socket.try_clone().map(Self::Unix),
+        }
+    }
+
+    /// Has accepting from it wait for nothing.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub(super) fn set_nonblocking(&self) -> io::Result<()> {
+        match self {
+            Self::Ip(socket) => socket.set_nonblocking(true),
+            Self::Unix(socket) => socket.set_nonblocking(true),
+        }
+    }
+
+    /// Is it a socket for this?
+    pub(super) fn is_at(&self, bind: &Bind) -> bool {
+        match (self, bind) {
+            (Self::Ip(socket), Bind::Ip { address, .. }) => {
+                socket.local_addr().is_ok_and(|at| at == *address)
+            }
+            (Self::Unix(socket), Bind::Unix { path, .. }) => {
+                let at = socket.local_addr();
+                at.is_ok_and(|at| at.as_pathname() == Some(path))
+            }
+            (Self::Ip(_), Bind::Unix { .. }) | (Self::Unix(_), Bind::Ip { .. }) => false,
+        }
+    }
+
     /// Its address.
     ///
     /// # Errors
@@ -55,6 +94,34 @@ impl Accepting {
             Self::Ip(socket) => Listening::Ip(tokio::net::TcpListener::from_std(socket)?),
             Self::Unix(socket) => Listening::Unix(tokio::net::UnixListener::from_std(socket)?),
         })
+    }
+}
+
+impl From<Accepting> for OwnedFd {
+    fn from(socket: Accepting) -> Self {
+        match socket {
+            Accepting::Ip(socket) => socket.into(),
+            Accepting::Unix(socket) => socket.into(),
+        }
+    }
+}
+
+impl fmt::Display for Accepting {
+    /// Where it is, as a listener's `bind` has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(socket) => match socket.local_addr() {
+                Ok(address) => address.fmt(f),
+                Err(_) => f.write_str("no address"),
+            },
+            Self::Unix(socket) => match socket.local_addr() {
+                Ok(at) => match at.as_pathname() {
+                    Some(path) => write!(f, "unix:{}", path.display()),
+                    None => f.write_str("no file"),
+                },
+                Err(_) => f.write_str("no file"),
+            },
+        }
     }
 }
 

@@ -1,16 +1,21 @@
 //! Unix sockets to accept on: made with their permissions, and taken over from who left them.
 //!
-//! The file stays behind when its process ends, since a successor may have inherited the socket; the
+//! The file stays behind when its process ends, since a successor may have been handed the socket; the
 //! next process that wants it puts its own in its place.
 
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// Listens on a file of this mode. It has its mode before anybody can connect, and its name from one
-/// moment to the next, so that whoever connects finds the old process or the new one.
+use socket2::{Domain, SockAddr, Socket, Type};
+
+/// Connections waiting to be accepted; the kernel caps it by `net.core.somaxconn`.
+const BACKLOG: i32 = 65_535;
+
+/// Listens on a file of this mode, which it has before anybody can connect.
 ///
 /// # Errors
 /// The operating system's, or that another process listens there, or that the file is no socket.
@@ -23,46 +28,24 @@ pub(super) fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
             let why = "another process listens there";
             return Err(io::Error::new(io::ErrorKind::AddrInUse, why));
         }
-        Ok(_) | Err(_) => {}
+        Ok(_) => fs::remove_file(path)?,
+        // Whatever else is the matter, the next step tells.
+        Err(_) => {}
     }
-    let draft = Draft::beside(path)?;
-    let listener = UnixListener::bind(&draft.socket)?;
-    listener.set_nonblocking(true)?;
-    permit(&draft.socket, mode)?;
-    fs::rename(&draft.socket, path)?;
-    Ok(listener)
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    permit(path, mode)?;
+    socket.set_nonblocking(true)?;
+    socket.listen(BACKLOG)?;
+    Ok(OwnedFd::from(socket).into())
 }
 
 /// Gives the file of a socket this mode.
+///
+/// # Errors
+/// The operating system's.
 pub(super) fn permit(path: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(mode))
-}
-
-/// A directory of our own beside the place where the socket is to be, in which nobody else can find it.
-struct Draft {
-    directory: PathBuf,
-    socket: PathBuf,
-}
-
-impl Draft {
-    fn beside(path: &Path) -> io::Result<Self> {
-        let parent = path.parent().unwrap_or_else(|| Path::new("/"));
-        // Short, because the path of a socket may have 107 bytes.
-        let directory = parent.join(format!(".{:x}", fastrand::u32(..)));
-        DirBuilder::new().mode(0o700).create(&directory)?;
-        Ok(Self {
-            socket: directory.join("s"),
-            directory,
-        })
-    }
-}
-
-impl Drop for Draft {
-    fn drop(&mut self) {
-        // Gone already, if all went well.
-        let _ = fs::remove_file(&self.socket);
-        let _ = fs::remove_dir(&self.directory);
-    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use pingora::protocols::http::ServerSession;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::{ServiceReadyNotifier, ServiceWithDependents};
 use pingora_proxy::HttpProxy;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -144,21 +144,25 @@ pub(super) struct WorkerService {
     orders: mpsc::Receiver<Entrances>,
     shared: Arc<Shared>,
     shutdown: ShutdownWatch,
+    started: watch::Sender<usize>,
 }
 
 impl WorkerService {
-    /// A worker that accepts where its orders say. `shutdown` turns true when the drain begins.
+    /// A worker that accepts where its orders say. `shutdown` turns true when the drain begins;
+    /// `started` counts those that accept.
     pub(super) fn new(
         name: String,
         orders: mpsc::Receiver<Entrances>,
         shared: Arc<Shared>,
         shutdown: ShutdownWatch,
+        started: watch::Sender<usize>,
     ) -> Self {
         Self {
             name,
             orders,
             shared,
             shutdown,
+            started,
         }
     }
 }
@@ -192,6 +196,7 @@ impl ServiceWithDependents for WorkerService {
                     doors.turn_to(entrances).await;
                     if let Some(ready) = ready.take() {
                         ready.notify_ready();
+                        self.started.send_modify(|count| *count += 1);
                     }
                 }
             }
@@ -232,34 +237,28 @@ impl Doors {
     async fn turn_to(&mut self, entrances: Entrances) {
         let mut before = std::mem::take(&mut self.open);
         for entrance in entrances.all {
-            let (id, way, bound) = match entrance {
-                Entrance::New(id, bound) => (id, self.way(), bound),
-                Entrance::Stays(id, manner) => {
-                    let Some(at) = before.iter().position(|door| door.id == id) else {
-                        continue;
-                    };
-                    let door = before.swap_remove(at);
-                    let _ = door.stop.send(());
-                    // None if the process has begun to leave meanwhile.
-                    let Ok(Some(bound)) = door.accepting.await else {
-                        continue;
-                    };
-                    let Manner {
-                        name,
-                        tls,
-                        proxy_protocol,
-                    } = manner;
-                    let bound = Bound {
-                        name,
-                        tls,
-                        proxy_protocol,
-                        ..bound
-                    };
-                    (id, door.way, bound)
+            match entrance {
+                Entrance::New(id, bound) => {
+                    let way = self.way();
+                    self.accept(id, way, bound, entrances.bounds);
                 }
-            };
-            let door = self.accept(id, way, bound, entrances.bounds);
-            self.open.push(door);
+                Entrance::Stays(id, manner) => {
+                    for door in before.extract_if(.., |door| door.id == id) {
+                        let _ = door.stop.send(());
+                        // None if the process has begun to leave meanwhile.
+                        let Ok(Some(bound)) = door.accepting.await else {
+                            continue;
+                        };
+                        let bound = Bound {
+                            name: Arc::clone(&manner.name),
+                            tls: manner.tls.clone(),
+                            proxy_protocol: manner.proxy_protocol,
+                            ..bound
+                        };
+                        self.accept(id, door.way, bound, entrances.bounds);
+                    }
+                }
+            }
         }
         for door in before {
             door.way.close();
@@ -281,7 +280,7 @@ impl Doors {
         way
     }
 
-    fn accept(&self, id: ListenerId, way: Arc<Way>, bound: Bound, bounds: Bounds) -> Door {
+    fn accept(&mut self, id: ListenerId, way: Arc<Way>, bound: Bound, bounds: Bounds) {
         let handler = Gateway::new(
             Arc::clone(&self.shared),
             Arc::clone(&self.dialer),
@@ -302,12 +301,12 @@ impl Doors {
             flight: Some(Arc::clone(&self.shared.flight)),
         });
         let (stop, stopped) = oneshot::channel();
-        Door {
+        self.open.push(Door {
             id,
             way,
             stop,
             accepting: tokio::spawn(accept(bound, around, stopped)),
-        }
+        });
     }
 }
 

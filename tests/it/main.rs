@@ -41,5 +41,6 @@ mod tls;
 mod trusted_proxies;
 mod unix_sockets;
 mod unknown_sessions;
+mod upgrade;
 mod websocket;
 mod withdraw;

@@ -190,3 +190,18 @@ async fn a_reload_keeps_it_open_and_changes_what_is_about_it() {
     assert_eq!(last.headers.get("x-forwarded-for"), Some("198.51.100.7"));
     drop(stream);
 }
+
+#[tokio::test]
+async fn an_upgrade_hands_it_over() {
+    let a = Endpoint::start("a").await;
+    let mut gate = listening(&a, "", "").start().await;
+    let door = door(&gate).await;
+    let client = Client::new(door.address());
+    let session = client.initialize().await;
+    crate::upgrade::upgrade(&mut gate).await;
+    assert!(gate.wait_exit(crate::support::PATIENCE).await.success());
+    // The old one is gone, and its file is where the new one's socket is.
+    for _ in 0..4 {
+        assert_eq!(client.whoami(&session).await, "a");
+    }
+}
