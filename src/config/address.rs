@@ -49,25 +49,34 @@ pub(super) fn bind(text: &str) -> Result<SocketAddr, String> {
     ))
 }
 
-/// The address of an endpoint: `host:port`, `[v6]:port` or `http://host:port`.
-pub(super) fn endpoint(text: &str) -> Result<HostPort, String> {
+/// What an address says about TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scheme {
+    /// Nothing.
+    Unsaid,
+    /// There is none.
+    Http,
+    /// It is spoken.
+    Https,
+}
+
+/// The address of an endpoint: `host:port`, `[v6]:port`, `http://host:port`, `https://host:port` or
+/// `unix:/path`.
+pub(super) fn endpoint(text: &str) -> Result<(HostPort, Scheme), String> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return Ok((HostPort::socket(&socket_path(path)?), Scheme::Unsaid));
+    }
     let shown = quoted(text);
-    let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
-    if scheme.eq_ignore_ascii_case("https") {
-        return Err(format!(
-            "{shown}: TLS to endpoints is not part of this version; write host:port"
-        ));
-    }
-    if !scheme.eq_ignore_ascii_case("http") {
-        return Err(format!(
-            "{shown}: an endpoint is host:port or http://host:port"
-        ));
-    }
-    if text.starts_with("unix:") {
-        return Err(format!(
-            "{shown}: unix sockets are not part of this version; write host:port"
-        ));
-    }
+    let (scheme, rest) = match text.split_once("://") {
+        None => (Scheme::Unsaid, text),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (Scheme::Http, rest),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (Scheme::Https, rest),
+        Some(_) => {
+            return Err(format!(
+                "{shown}: an endpoint is host:port, http://host:port or https://host:port"
+            ));
+        }
+    };
     if let Some(at) = rest.find(['/', '?', '#']) {
         let bare = quoted(&rest[..at]);
         return Err(format!(
@@ -95,7 +104,7 @@ pub(super) fn endpoint(text: &str) -> Result<HostPort, String> {
     let port = port.parse::<u16>().ok().filter(|port| *port != 0);
     let port = port.ok_or_else(|| format!("{shown}: the port must be a number from 1 to 65535"))?;
     let host = host_name(host).map_err(|wrong| format!("{shown}: {wrong}"))?;
-    Ok(HostPort { host, port })
+    Ok((HostPort { host, port }, scheme))
 }
 
 /// Which hosts a route takes.
@@ -315,6 +324,11 @@ fn name(text: &str, marks: &str) -> Result<String, String> {
             ))
         }
     }
+}
+
+/// The name of an endpoint that is a unix socket: that and its path.
+pub(super) fn socket_name(text: &str) -> Result<String, String> {
+    name(text, "._-:/")
 }
 
 /// The name of a cookie: a token (RFC 6265, section 4.1.1).

@@ -297,6 +297,11 @@ impl<'a> Fields<'a> {
         self.report.error(span, message);
     }
 
+    /// Reports what is only odd.
+    pub(super) fn warning(&self, span: Span, message: impl Into<String>) {
+        self.report.warning(span, message);
+    }
+
     /// Runs a parser of [`super::address`] on a word, and reports what it has to say.
     pub(super) fn parsed<T>(
         &self,
@@ -460,7 +465,9 @@ fn not_a_map(section: &Section, value: &Value) -> String {
         Need::Default(text) => Some(format!("{}: {text}", key.name)),
         Need::Optional => None,
     });
-    let example = example.unwrap_or_default();
+    // One without needs and defaults begins with the key that is written most.
+    let first = || section.keys.first().map(|key| format!("{}: …", key.name));
+    let example = example.or_else(first).unwrap_or_default();
     let wrong = format!("this {noun} must be a map such as `{example}`");
     let Value::Text(text) = value else {
         return format!("{wrong}, not {}", value.describe());

@@ -6,7 +6,7 @@
 //! bounds are kept as an operator would write them.
 
 use super::model::{Eras, Level, OnEndpointLoss, PoolKind, State};
-use super::proxies::{ClientHeaders, ProxyHeader};
+use super::proxies::{ClientHeaders, ProxyHeader, SendProxy};
 
 /// A map with fixed keys.
 #[derive(Debug)]
@@ -136,6 +136,14 @@ pub(super) enum CheckChoice {
     None,
 }
 
+/// Who of the clients is asked for a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ClientAuth {
+    Required,
+    Optional,
+    Off,
+}
+
 /// The words of a choice, each with what it stands for.
 pub(super) type Words<T, const N: usize> = [(&'static str, T); N];
 
@@ -179,10 +187,21 @@ pub(super) const CLIENT_HEADERS: Words<ClientHeaders, 4> = [
     ("both", ClientHeaders::Both),
     ("off", ClientHeaders::Off),
 ];
+pub(super) const SEND_PROXY: Words<Option<SendProxy>, 3> = [
+    ("off", None),
+    ("v1", Some(SendProxy::V1)),
+    ("v2", Some(SendProxy::V2)),
+];
 pub(super) const PROXY_HEADERS: Words<ProxyHeader, 2> = [
     ("x_forwarded", ProxyHeader::XForwarded),
     ("forwarded", ProxyHeader::Forwarded),
 ];
+pub(super) const CLIENT_AUTHS: Words<ClientAuth, 3> = [
+    ("required", ClientAuth::Required),
+    ("optional", ClientAuth::Optional),
+    ("off", ClientAuth::Off),
+];
+pub(super) const VERIFY: Words<bool, 2> = [("on", true), ("off", false)];
 pub(super) const LEVELS: Words<Level, 5> = [
     ("error", Level::Error),
     ("warn", Level::Warn),

@@ -13,8 +13,9 @@
 //!
 //! The same table gives the JSON Schema ([`schema()`]) that editors complete keys from.
 //!
-//! This module opens one file, and the certificates and keys that it names, because what is wrong
-//! with those an operator wants to hear before a restart. It does no other I/O: it resolves no name,
+//! This module opens one file, the certificates and keys that it names, and the authorities of the
+//! system where it relies on them, because what is wrong with those, and whether they are valid today,
+//! an operator wants to hear before a restart. It does no other I/O: it resolves no name,
 //! binds no port and does not look whether files of session keys exist. It knows nothing of the rest
 //! of the program.
 
@@ -35,10 +36,12 @@ mod problem;
 mod protect;
 mod proxies;
 mod schema;
+mod secure;
 mod streams;
 mod suggest;
 mod table;
 mod units;
+mod x509;
 
 #[cfg(test)]
 mod tests;
@@ -50,12 +53,13 @@ pub use limit::{Queue, Rate, RouteRate, ToolLimit};
 pub use model::{
     AccessLog, Admin, Balance, Check, Config, Endpoint, Eras, HashOn, Health, HostRule, Level,
     Limits, Listener, Log, OnEndpointLoss, Origins, PathRule, Pool, PoolId, PoolKind, Route,
-    Sessions, State, Timeouts, Tls, Transport, is_below,
+    Sessions, State, Timeouts, Transport, is_below,
 };
 pub use problem::{Problem, Problems, Severity};
 pub use protect::{Breaker, Ejection, Retries};
-pub use proxies::{ClientHeaders, Net, Proxies, ProxyHeader};
+pub use proxies::{ClientHeaders, Net, Proxies, ProxyHeader, SendProxy};
 pub use schema::schema;
+pub use secure::{Authorities, Certificate, ClientProof, EndpointTls, Proof, Tls, Trust};
 pub use streams::{Resume, Streams};
 
 use problem::Report;

@@ -15,10 +15,10 @@ use http::HeaderName;
 use super::Problem;
 use super::bind::Bind;
 use super::host_port::HostPort;
-use super::identity::Identity;
 use super::limit::{Queue, RouteRate, ToolLimit};
 use super::protect::{Breaker, Ejection, Retries};
-use super::proxies::{ClientHeaders, Proxies};
+use super::proxies::{ClientHeaders, Proxies, SendProxy};
+use super::secure::{EndpointTls, Tls};
 use super::streams::Streams;
 
 /// One checked configuration file.
@@ -91,17 +91,6 @@ pub struct Listener {
     pub tls: Option<Tls>,
     /// Connections begin with a header of the PROXY protocol (default false).
     pub proxy_protocol: bool,
-}
-
-/// How a listener speaks TLS.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tls {
-    /// The PEM file of the certificate and those that lead from it to a root (absolute).
-    pub cert: PathBuf,
-    /// The PEM file of the certificate's key (absolute).
-    pub key: PathBuf,
-    /// What was in both files when they were checked.
-    pub identity: Identity,
 }
 
 /// A rule from a request to a pool.
@@ -240,6 +229,8 @@ pub struct Pool {
     pub tools: Vec<ToolLimit>,
     /// Which headers tell the endpoints who the client is (default `X-Forwarded-*`).
     pub client_headers: ClientHeaders,
+    /// Connections to the endpoints begin with a header of the PROXY protocol (default: none).
+    pub send_proxy: Option<SendProxy>,
 }
 
 /// What the endpoints of a pool speak.
@@ -309,8 +300,10 @@ pub struct Endpoint {
     pub backup: bool,
     /// What the operator wants of it at the start (default up).
     pub state: State,
-    /// Speaks HTTP/2 without TLS, known beforehand (RFC 9113, section 3.3).
+    /// Speaks HTTP/2: without TLS as known beforehand (RFC 9113, section 3.3), with it by agreement.
     pub http2: bool,
+    /// TLS, if it is spoken there.
+    pub tls: Option<EndpointTls>,
     /// Calls in flight at once; `None` is any number.
     pub max_in_flight: Option<u32>,
 }

@@ -57,6 +57,15 @@ pub enum ClientHeaders {
     Off,
 }
 
+/// Which version of the PROXY protocol tells an endpoint who the client is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SendProxy {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
+}
+
 /// The addresses of a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Net {

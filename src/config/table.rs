@@ -6,14 +6,15 @@
 mod limits;
 mod listeners;
 mod streams;
+mod tls;
 
 use super::keys::Kind::{
     self, Choice, Count, Duration, DurationOrOff, Flag, Text, TextOrOff, Texts,
 };
 use super::keys::Need::{Default, Optional, Required};
 use super::keys::{
-    BALANCES, CLIENT_HEADERS, ERAS, LEVELS, LOSSES, POOL_KINDS, PROXY_HEADERS, STATES, Section,
-    TRANSPORTS, key, names,
+    BALANCES, CLIENT_HEADERS, ERAS, LEVELS, LOSSES, POOL_KINDS, PROXY_HEADERS, SEND_PROXY, STATES,
+    Section, TRANSPORTS, key, names,
 };
 
 mod watch;
@@ -214,6 +215,14 @@ static POOL: Section = Section {
             "The servers, each as an address or as a map.",
         ),
         key(
+            "tls",
+            Kind::SectionOrOff(&tls::ENDPOINT_TLS),
+            Optional,
+            "Speak TLS to all endpoints whose address does not begin with http://, by these keys; or \
+             `off`. Unless set: only to those whose address begins with https://, or that have a `tls` \
+             of their own.",
+        ),
+        key(
             "resolve_every",
             Duration("1s", "1h"),
             Default("30s"),
@@ -295,6 +304,13 @@ static POOL: Section = Section {
             "Which headers tell the endpoints who the client is: X-Forwarded-For, -Proto and -Host \
              with X-Real-IP; Forwarded (RFC 7239); both; or none.",
         ),
+        key(
+            "send_proxy",
+            Choice(&names(&SEND_PROXY)),
+            Default("off"),
+            "Begin connections to the endpoints with a header of the PROXY protocol of this version. They \
+             are then kept for requests of the same client alone.",
+        ),
     ],
 };
 
@@ -312,7 +328,8 @@ static ENDPOINT: Section = Section {
             "address",
             Text,
             Required("address: 10.0.0.1:8080"),
-            "host:port, \"[v6]:port\", or http://host:port; names are resolved by DNS.",
+            "host:port, \"[v6]:port\", http://host:port, or https://host:port for TLS; names are \
+             resolved by DNS. Or a unix socket: unix:/run/app.sock.",
         ),
         key(
             "weight",
@@ -337,7 +354,15 @@ static ENDPOINT: Section = Section {
             "http2",
             Flag,
             Default("false"),
-            "Speaks HTTP/2 without TLS.",
+            "Speaks HTTP/2: without TLS as it stands; with TLS it is agreed on, and HTTP/1.1 is spoken \
+             where the endpoint prefers that.",
+        ),
+        key(
+            "tls",
+            Kind::SectionOrOff(&tls::ENDPOINT_TLS),
+            Optional,
+            "Speak TLS to it, by these keys over those of the pool; or `off`. Unless set: as the address \
+             and the pool say.",
         ),
         key(
             "max_in_flight",

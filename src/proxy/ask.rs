@@ -15,6 +15,7 @@ use crate::pool::Endpoint;
 use crate::pool::lateness::Failure;
 use crate::transport::dial::{Dialer, Target, Up};
 use crate::transport::fields::Names;
+use crate::transport::proxy_protocol::Header;
 use crate::transport::{Edits, Error, Length, Outgoing, Upstream};
 
 /// Bound on the answer to a probe; a longer one is cut off and counts as read.
@@ -56,9 +57,11 @@ impl From<Error> for NotWell {
             Error::ConnectTimeout | Error::ReadTimeout | Error::WriteTimeout => {
                 Self::silent(error.to_string())
             }
-            Error::Refused | Error::Connect(_) | Error::Closed | Error::Malformed(_) => {
-                error.to_string().into()
-            }
+            Error::Refused
+            | Error::Connect(_)
+            | Error::Closed
+            | Error::Alert(_)
+            | Error::Malformed(_) => error.to_string().into(),
         }
     }
 }
@@ -132,7 +135,8 @@ pub async fn ask(
     address: SocketAddr,
     question: Question<'_>,
 ) -> Result<Answer, NotWell> {
-    let dialed = pool.target(endpoint.id(), address);
+    let client = question.from.map_or(Header::Itself, Kept::client);
+    let dialed = pool.target(endpoint.id(), address, client);
     let (target, authority) = dialed.ok_or_else(|| NotWell::from("unknown endpoint".to_owned()))?;
     // On a connection of its own: what a question finds must not depend on an older one.
     let target = Target {

@@ -157,6 +157,18 @@ pub struct Ctx {
 }
 
 impl Ctx {
+    /// The request comes on this connection, whose client may have proved who it is.
+    ///
+    /// A client stays the same one with another certificate for the same name from the same authority.
+    pub fn comes_on(&mut self, info: &ConnInfo) {
+        let Some(peer) = info.certificate() else {
+            return;
+        };
+        // None of these texts has a line end in it.
+        let principal = format_args!("{}\n{}\n{}", peer.issuer(), peer.subject(), peer.name());
+        self.principal = PrincipalHash::of(principal.to_string().as_bytes());
+    }
+
     /// Begins with what the head and the connection alone tell.
     pub fn begin(
         snapshot: Arc<Snapshot>,

@@ -12,7 +12,7 @@ use super::call::{Call, Rules};
 use super::ctx::Ctx;
 use super::decide::Aim;
 use super::fault::Fault;
-use super::forwarded::{Set, Told};
+use super::forwarded::{self, Set, Told};
 use super::hedge;
 use super::outcome::{self, Timed};
 use super::retry::{self, Stage};
@@ -208,7 +208,8 @@ async fn attempt<D: Downstream>(
         stage: Stage::Connect,
     };
     let address = endpoint.address().ok_or_else(|| before(Fault::Connect))?;
-    let dialed = pool.target(endpoint.id(), address);
+    let client = forwarded::announced(ctx.client, down.info());
+    let dialed = pool.target(endpoint.id(), address, client);
     let (mut target, authority) = dialed.ok_or_else(|| before(Fault::Connect))?;
     target.reuse = lane == Lane::Any;
     let dialing = worker.dialer.open(target, Some(down.alarm()));

@@ -14,6 +14,7 @@ use super::call::Call;
 use super::decide::Aim;
 use super::fault::Fault;
 use super::forward::{await_head, of_read, send};
+use super::forwarded;
 use super::state::PoolState;
 use super::watch::{Stop, Watch};
 use crate::config::Config;
@@ -137,7 +138,9 @@ async fn second<D: Downstream>(
     }
     let mut permit = pool.pool.enter(&endpoint, now).ok()?;
     permit.hold(place);
-    let (target, authority) = pool.target(endpoint.id(), endpoint.address()?)?;
+    let client = forwarded::client(&config.proxies, down.head(), down.info());
+    let client = forwarded::announced(client, down.info());
+    let (target, authority) = pool.target(endpoint.id(), endpoint.address()?, client)?;
     let mut up = worker.dialer.open(target, Some(down.alarm())).await.ok()?;
     send(down, config, pool, call, aim, authority, &mut up)
         .await

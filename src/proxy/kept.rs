@@ -5,10 +5,11 @@
 //! most requests only the revision and the credentials are left. A stream may last for hours and
 //! there may be tens of thousands of them.
 
-use super::forwarded::{Set, Told};
+use super::forwarded::{Set, Told, announced, client};
 use super::state::PoolState;
 use crate::config::Config;
 use crate::transport::fields::{Name, Names};
+use crate::transport::proxy_protocol::Header;
 use crate::transport::{ConnInfo, Headers, Http, RequestHead};
 
 /// Fields that are not kept: they are of this one exchange, written anew, or of no use.
@@ -31,8 +32,21 @@ const LEFT: &[&str] = &[
 ];
 
 /// Fields of a head, as lines.
-#[derive(Debug, Clone, Default)]
-pub struct Kept(Box<[u8]>);
+#[derive(Debug, Clone)]
+pub struct Kept {
+    lines: Box<[u8]>,
+    client: Header,
+}
+
+impl Default for Kept {
+    /// Nobody's.
+    fn default() -> Self {
+        Self {
+            lines: Box::default(),
+            client: Header::Itself,
+        }
+    }
+}
 
 impl Kept {
     /// What has to be kept of `head` for the endpoints of a pool, and who its client is.
@@ -41,7 +55,16 @@ impl Kept {
         let told = Told::of(&config.proxies, how, head, info);
         let mut set = Set::new();
         told.set(&mut set);
-        Self::fields_of(head, told.drop(), &set)
+        let client = client(&config.proxies, head, info);
+        Self {
+            client: announced(client, info),
+            ..Self::fields_of(head, told.drop(), &set)
+        }
+    }
+
+    /// For whom an endpoint is asked with these fields.
+    pub fn client(&self) -> Header {
+        self.client
     }
 
     fn fields_of(head: &dyn RequestHead, drop: Names, set: &Set<'_>) -> Self {
@@ -68,11 +91,14 @@ impl Kept {
         for (name, value) in set {
             keep(name.as_bytes(), value);
         }
-        Self(lines.into_boxed_slice())
+        Self {
+            lines: lines.into_boxed_slice(),
+            ..Self::default()
+        }
     }
 
     fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.0.split(|byte| *byte == b'\n').filter_map(|line| {
+        self.lines.split(|byte| *byte == b'\n').filter_map(|line| {
             let colon = line.iter().position(|byte| *byte == b':')?;
             Some((&line[..colon], &line[colon + 1..]))
         })
@@ -156,6 +182,6 @@ mod tests {
         let text = "GET /mcp HTTP/1.1\r\nHost: h\r\nAccept: text/event-stream\r\n\r\n";
         let head = Head::parse(text.as_bytes(), 100).unwrap();
         let kept = Kept::fields_of(&head, Names::NONE, &Set::new());
-        assert!(kept.0.is_empty());
+        assert!(kept.lines.is_empty());
     }
 }

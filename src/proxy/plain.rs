@@ -19,7 +19,7 @@ use super::decide::hash_key;
 use super::fault::Fault;
 use super::finish;
 use super::flight::InFlight;
-use super::forwarded::{Set, Told};
+use super::forwarded::{Set, Told, announced};
 use super::intake::{self, Admitted};
 use super::limits;
 use super::outcome;
@@ -28,6 +28,7 @@ use super::waiting;
 use crate::pool::{Admin, CallPermit, Endpoint, HealthState, Need, Outcome, PickContext};
 use crate::transport::dial::peer;
 use crate::transport::fields::{Name, Names, is_nominated};
+use crate::transport::proxy_protocol::Header;
 use crate::transport::sessions::PingoraHead;
 use crate::transport::{ConnInfo, Headers};
 
@@ -157,17 +158,21 @@ impl ProxyHttp for Plain {
         let client = plain.ctx.as_ref().and_then(|ctx| ctx.client);
         let key = hash_key(&pool, &head, client);
         let wanted = wanted(&pool, &head);
+        let on_behalf = plain
+            .info
+            .as_ref()
+            .map_or(Header::Itself, |info| announced(client, info));
         let permit = plain.enter(&self.shared, &pool, wanted, key).await;
         let permit = permit.map_err(|fault| plain.gives_up(fault))?;
         let endpoint = permit.endpoint();
         let address = endpoint.address().ok_or_else(unavailable)?;
         let (target, _) = pool
-            .target(endpoint.id(), address)
+            .target(endpoint.id(), address, on_behalf)
             .ok_or_else(unavailable)?;
         if let Some(ctx) = &mut plain.ctx {
             ctx.endpoint = Some(endpoint.id());
         }
-        let mut peer = peer(&target);
+        let mut peer = peer(&target, session.is_upgrade_req());
         peer.options.read_timeout = Some(pool.config.timeouts.header);
         plain.permit = Some(permit);
         Ok(Box::new(peer))

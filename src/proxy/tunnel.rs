@@ -13,7 +13,7 @@ use super::ctx::{Ctx, End};
 use super::decide;
 use super::fault::Fault;
 use super::finish;
-use super::forwarded::{Set, Told};
+use super::forwarded::{Set, Told, announced};
 use super::intake::{self, Admitted};
 use super::limits;
 use super::local;
@@ -25,7 +25,9 @@ use crate::mcp::Retry;
 use crate::pool::{Endpoint, Need, PickContext, SessionGuard};
 use crate::telemetry::{OpenStream, StreamKind};
 use crate::transport::fields::{LAST_EVENT_ID, MCP_SESSION_ID, Names, ORIGIN};
+use crate::transport::proxy_protocol::Header;
 use crate::transport::tunnel::{Answer, TunnelEnd, carry, connect};
+use crate::transport::wire::Wire;
 use crate::transport::{ConnInfo, Edits, Error, Length, Outgoing, RequestHead};
 
 /// Serves an upgrade request on a connection of its own; the connection ends with it.
@@ -35,6 +37,7 @@ where
 {
     let snapshot = worker.shared.snapshot.load_full();
     let mut ctx = Ctx::begin(snapshot, head, info, Instant::now());
+    ctx.comes_on(info);
     let mut flight = worker.shared.flight.enter();
     let mut phases = worker.shared.phases.clone();
     let opened = tokio::select! {
@@ -85,7 +88,7 @@ where
 async fn tunnel<C>(
     worker: &Worker,
     client: C,
-    server: tokio::net::TcpStream,
+    server: Wire,
     answer: &Answer,
     endpoint: &Endpoint,
     ctx: &mut Ctx,
@@ -115,7 +118,7 @@ async fn tunnel<C>(
 
 /// An upgrade that an endpoint has answered.
 struct Opened {
-    server: tokio::net::TcpStream,
+    server: Wire,
     answer: Answer,
     /// Counts the session on its endpoint.
     session: SessionGuard,
@@ -140,6 +143,7 @@ async fn open(
     limits::reserve_stream(&worker.shared, ctx)?;
     let config = &snapshot.config;
     let told = Told::of(&config.proxies, pool.config.client_headers, head, info);
+    let client = announced(ctx.client, info);
     let mut tried = Vec::new();
     let mut attempts = 0;
     let mut last = None;
@@ -166,7 +170,15 @@ async fn open(
         attempts += 1;
         ctx.endpoint = Some(endpoint.id());
         let session = endpoint.session();
-        let error = match handshake(pool, head, &told, endpoint.id(), endpoint.address()).await {
+        let error = match handshake(
+            pool,
+            head,
+            (&told, client),
+            endpoint.id(),
+            endpoint.address(),
+        )
+        .await
+        {
             Ok((server, answer)) => {
                 let said = Some(outcome::of_status(answer.status));
                 outcome::report(&worker.shared, pool, &mut permit, said);
@@ -186,7 +198,9 @@ async fn open(
             }
             Error::Malformed(_) => (Stage::Answered, Fault::UpstreamMalformed),
             Error::ReadTimeout | Error::WriteTimeout => (Stage::Answered, Fault::UpstreamTimeout),
-            Error::Closed => (Stage::Sent { reused: false }, Fault::UpstreamClosed),
+            Error::Closed | Error::Alert(_) => {
+                (Stage::Sent { reused: false }, Fault::UpstreamClosed)
+            }
         };
         let said = outcome::of_fault(fault);
         outcome::report(&worker.shared, pool, &mut permit, said);
@@ -205,12 +219,14 @@ async fn open(
 async fn handshake(
     pool: &PoolState,
     head: &impl RequestHead,
-    told: &Told<'_>,
+    (told, client): (&Told<'_>, Header),
     endpoint: u64,
     address: Option<std::net::SocketAddr>,
-) -> Result<(tokio::net::TcpStream, Answer), Error> {
+) -> Result<(Wire, Answer), Error> {
     let address = address.ok_or_else(|| Error::Connect("no address".to_owned()))?;
-    let authority = pool.authority(endpoint);
+    let dialed = pool.target(endpoint, address, client);
+    let (target, authority) =
+        dialed.ok_or_else(|| Error::Connect("unknown endpoint".to_owned()))?;
     let mut set = Set::new();
     told.set(&mut set);
     let out = Outgoing {
@@ -224,12 +240,11 @@ async fn handshake(
         },
         length: Length::None,
     };
-    let timeouts = &pool.config.timeouts;
-    connect(address, timeouts.connect, timeouts.header, &out).await
+    connect(&target, pool.config.timeouts.header, &out).await
 }
 
 /// Passes on what the endpoint said instead of upgrading, up to its end, within a few seconds.
-async fn pass_refusal<C>(mut client: C, mut server: tokio::net::TcpStream, answer: &Answer)
+async fn pass_refusal<C>(mut client: C, mut server: Wire, answer: &Answer)
 where
     C: AsyncRead + AsyncWrite + Unpin + Send,
 {

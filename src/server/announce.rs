@@ -10,7 +10,6 @@ use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
 use super::connection::{Handler, LAST_CALL, Surroundings};
-use super::listeners::Place;
 use crate::telemetry::{HeaderFailure, proxy_header_failed};
 use crate::transport::ConnInfo;
 use crate::transport::proxy_protocol::{self, Header, Wrong};
@@ -48,8 +47,7 @@ pub(super) async fn announced<H: Handler>(
 /// May the client have one more connection? That could not be asked before it was known.
 fn is_let_in(info: &mut ConnInfo) -> bool {
     let client = info.peer();
-    let place = info.place.as_mut().and_then(|place| place.downcast_mut());
-    place.is_none_or(|place: &mut Place| place.is_for(client))
+    info.place.as_mut().is_none_or(|place| place.is_for(client))
 }
 
 /// Reads the header and nothing behind it: what follows may be TLS or HTTP, and is looked at, not taken.

@@ -22,7 +22,6 @@ use tokio::time::timeout;
 use super::announce::announced;
 use super::handshake::{Shaken, shake};
 use super::http2;
-use super::layer::layered;
 use super::way::Way;
 use crate::proxy::fault::Fault;
 use crate::proxy::flight::{Counted, Flight};
@@ -32,6 +31,7 @@ use crate::transport::buffer::{BUFFER_BYTES, Buffer};
 use crate::transport::h1::conn::Conn;
 use crate::transport::h1::down::{After, H1Down};
 use crate::transport::h1::head::{EndOfHead, Head, Refusal};
+use crate::transport::layer::layered;
 use crate::transport::single::Single;
 use crate::transport::timer::{Alarm, Wheel};
 use crate::transport::tls::Acceptor;
@@ -188,13 +188,18 @@ pub async fn serve<H: Handler>(
 /// own, so that a connection that lasts does not hold what the handshake needed.
 async fn serve_tls<H: Handler>(
     stream: TcpStream,
-    info: ConnInfo,
+    mut info: ConnInfo,
     alarm: Alarm,
     around: Arc<Surroundings<H>>,
     door: Option<Counted>,
 ) {
     let Some(acceptor) = &around.tls else { return };
     let shaken = shake(acceptor, stream, &info, &alarm, &around).await;
+    if let Shaken::Tls(tls) = &shaken
+        && let Some(peer) = tls.peer()
+    {
+        info.prove(peer);
+    }
     let info = Arc::new(info);
     match shaken {
         Shaken::Tls(tls) if tls.is_http2() => {
@@ -325,11 +330,9 @@ impl<H: Handler> Line<H> {
             if !begun && self.around.closes_idle() {
                 return Poll::Ready(Read::Closed);
             }
-            if self.around.is_leaving() {
-                if turn == Turn::First && last_call.is_none() {
-                    last_call = Some(Instant::now());
-                    alarm.after(LAST_CALL);
-                }
+            if self.around.is_leaving() && turn == Turn::First && last_call.is_none() {
+                last_call = Some(Instant::now());
+                alarm.after(LAST_CALL);
             }
             let silent = conn.ahead().is_empty() || last_call.is_some();
             alarm

@@ -17,7 +17,6 @@ mod handshake;
 mod http2;
 mod inherited;
 pub mod inproc;
-mod layer;
 mod listeners;
 mod names;
 mod notify;
@@ -51,7 +50,6 @@ use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::config::{self, Config};
 use crate::demo::DemoServer;
-use crate::pool::PoolError;
 use crate::proxy::flight::Flight;
 use crate::proxy::limits::Having;
 use crate::proxy::origin::Origins;
@@ -59,6 +57,8 @@ use crate::proxy::resume::rings::Rings;
 use crate::proxy::state::{Chores, Phases, Shared, Snapshot, phases};
 use crate::session::{Caps, KeyError, Table, load_or_create};
 use crate::telemetry::{AccessLog, Target, ToolNames};
+pub use state::CompileError;
+
 use admin::Admin;
 use apart::Apart;
 use connection::Bounds;
@@ -101,9 +101,9 @@ pub enum StartError {
     /// A socket's handle could not be had.
     #[error("cannot take another handle of a socket: {0}")]
     Sockets(io::Error),
-    /// A pool could not be built.
+    /// The configuration could not be compiled.
     #[error(transparent)]
-    Pool(#[from] PoolError),
+    Compile(#[from] CompileError),
 }
 
 /// Runs the gateway until it is told to stop. `path` is where the configuration came from and is read

@@ -19,9 +19,9 @@ use super::opened::Opened;
 use super::socket::Accepting;
 use super::withdraw::{Terms, withdraw};
 use super::worker::Entrances;
-use super::{StartError, caps, resolve_names, resume_memory, state, state_dir};
+use super::{CompileError, StartError, caps, resolve_names, resume_memory, state, state_dir};
 use crate::config::{self, Config, Problems};
-use crate::pool::{Endpoint, PoolError};
+use crate::pool::Endpoint;
 use crate::proxy::state::{Phase, PoolState, Shared, Snapshot};
 use crate::session::{KeyError, load_or_create};
 
@@ -43,9 +43,9 @@ pub enum ReloadError {
     /// The session keys could not be read.
     #[error(transparent)]
     Keys(#[from] KeyError),
-    /// A pool could not be built.
+    /// The configuration could not be compiled.
     #[error(transparent)]
-    Pool(#[from] PoolError),
+    Compile(#[from] CompileError),
 }
 
 /// What a reload has done.

@@ -8,25 +8,35 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use pingora::connectors::ConnectorOptions;
-use pingora::connectors::http::Connector;
-use pingora::protocols::http::client::HttpSession;
+use async_trait::async_trait;
+use pingora::ErrorType;
+use pingora::connectors::l4::Connect;
+use pingora::protocols::l4::stream::Stream;
 use pingora::upstreams::peer::HttpPeer;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::buffer::Piece;
 use super::h1::conn::Conn;
 use super::h1::up::H1Up;
-use super::sessions::{SessionUp, wire_error};
+use super::proxy_protocol::{Header, Version};
+use super::sessions::SessionUp;
 use super::timer::Alarm;
+use super::tls;
 use super::wire::Wire;
 use super::{Error, Length, Outgoing, ResponseHead, Upstream};
+
+mod http2;
+
+use http2::Connections;
 
 /// Idle connections kept per dialer over all endpoints; one more is closed.
 const IDLE_MAX: usize = 1024;
@@ -47,13 +57,20 @@ const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// Where and how to connect.
 #[derive(Debug, Clone, Copy)]
-pub struct Target {
+pub struct Target<'a> {
     /// The endpoint's address at this moment.
     pub address: SocketAddr,
     /// Keeps the connections of different endpoints apart even where addresses are equal.
     pub group: u64,
-    /// Speak HTTP/2 with prior knowledge.
+    /// Speak HTTP/2: with prior knowledge, or under TLS if the endpoint agrees to it.
     pub http2: bool,
+    /// How TLS is spoken, if it is.
+    pub tls: Option<&'a tls::Client>,
+    /// The file of the endpoint's unix socket, if that is where it is.
+    pub unix: Option<&'a Path>,
+    /// What a new connection begins with: for whom it is made. `group` must then keep the connections
+    /// of different clients apart.
+    pub announce: Option<(Version, Header)>,
     /// Bound on making the connection.
     pub connect_timeout: Duration,
     /// Bound on a write that makes no progress.
@@ -63,6 +80,16 @@ pub struct Target {
     pub idle: Duration,
     /// Take a pooled connection if there is one.
     pub reuse: bool,
+}
+
+impl Target<'_> {
+    fn key(&self) -> IdleKey {
+        IdleKey {
+            group: self.group,
+            address: self.address,
+            idle: self.idle,
+        }
+    }
 }
 
 /// Which idle connections may serve a request, and how long one of them may wait for it.
@@ -125,8 +152,7 @@ struct Idle {
 pub struct Dialer {
     /// Never contended: only the worker's thread takes it.
     idle: Mutex<Idle>,
-    /// For HTTP/2; made when first needed, because it reads the system's certificates.
-    connector: OnceLock<Connector>,
+    http2: Connections,
 }
 
 impl Dialer {
@@ -140,7 +166,7 @@ impl Dialer {
                 by_key: HashMap::default(),
                 count: 0,
             }),
-            connector: OnceLock::new(),
+            http2: Connections::default(),
         })
     }
 
@@ -152,20 +178,18 @@ impl Dialer {
     /// sent in any of these cases.
     pub async fn open(
         self: &Arc<Self>,
-        target: Target,
+        target: Target<'_>,
         alarm: Option<&Alarm>,
     ) -> Result<Up, Error> {
+        let key = target.key();
         if target.http2 {
             // Boxed, because every exchange would otherwise hold the room for it.
-            let opened = Box::pin(self.open_http2(target)).await;
-            return opened.map(|up| Up::H2(Box::new(up)));
+            if let Some(up) = Box::pin(self.http2.open(&target)).await {
+                return Ok(Up::H2(Box::new(up)));
+            }
         }
-        let key = IdleKey {
-            group: target.group,
-            address: target.address,
-            idle: target.idle,
-        };
-        let pooled = if target.reuse {
+        // Under TLS an endpoint may have preferred HTTP/1.1 before.
+        let pooled = if target.reuse && !(target.http2 && target.tls.is_none()) {
             self.pooled(&key)
         } else {
             None
@@ -173,35 +197,16 @@ impl Dialer {
         let mut up = match pooled {
             Some(up) => up,
             None => {
-                let connecting = connect(target.address);
-                let connected = timeout(target.connect_timeout, connecting).await;
-                let stream = connected.map_err(|_| Error::ConnectTimeout)??;
-                H1Up::new(Conn::new(Wire::Tcp(stream), None, None))
+                let wire = connect(&target, target.http2).await?;
+                if target.http2 && wire.is_http2().unwrap_or(true) {
+                    let begun = Box::pin(self.http2.begin(wire, &target)).await;
+                    return begun.map(|up| Up::H2(Box::new(up)));
+                }
+                H1Up::new(Conn::new(wire, None, None))
             }
         };
         up.begin(Arc::clone(self), key, alarm, target.write_timeout);
         Ok(Up::H1(up))
-    }
-
-    async fn open_http2(self: &Arc<Self>, target: Target) -> Result<SessionUp, Error> {
-        let mut peer = peer(&target);
-        if !target.reuse {
-            // A group of its own finds no idle connection, so the dial is fresh.
-            peer.group_key = fastrand::u64(..);
-        }
-        let connecting = self.connector().get_http_session(&peer);
-        let (session, reused) = timeout(target.connect_timeout, connecting)
-            .await
-            .map_err(|_| Error::ConnectTimeout)?
-            .map_err(wire_error)?;
-        Ok(SessionUp::new(
-            session,
-            reused,
-            peer,
-            Arc::clone(self),
-            target.idle,
-            target.write_timeout,
-        ))
     }
 
     /// The idle connection to an endpoint that was used last, if one is still open.
@@ -249,23 +254,7 @@ impl Dialer {
             !(tidy && waiting.is_empty())
         });
         *count = by_key.values().map(Vec::len).sum();
-    }
-
-    /// Takes back an HTTP/2 session whose exchange has ended.
-    pub(super) async fn release_http2(
-        &self,
-        session: HttpSession,
-        peer: &HttpPeer,
-        idle: Duration,
-    ) {
-        self.connector()
-            .release_http_session(session, peer, Some(idle))
-            .await;
-    }
-
-    fn connector(&self) -> &Connector {
-        self.connector
-            .get_or_init(|| Connector::new(Some(ConnectorOptions::new(IDLE_MAX))))
+        self.http2.sweep(now);
     }
 
     fn lock(&self) -> MutexGuard<'_, Idle> {
@@ -273,13 +262,55 @@ impl Dialer {
     }
 }
 
-async fn connect(address: SocketAddr) -> Result<TcpStream, Error> {
-    let stream = TcpStream::connect(address)
+/// Makes a connection to an endpoint, and speaks TLS on it where that is wanted, offering HTTP/2 there
+/// if `http2`. All of it within the time of the target.
+///
+/// # Errors
+/// [`Error::Refused`], [`Error::Connect`] or [`Error::ConnectTimeout`].
+pub async fn connect(target: &Target<'_>, http2: bool) -> Result<Wire, Error> {
+    let connecting = async {
+        let stream = announced(target.address, target.unix, target.announce).await?;
+        match target.tls {
+            None => Ok(Wire::Tcp(stream)),
+            // Boxed, because every exchange would otherwise hold the room for a handshake.
+            Some(tls) => Box::pin(tls.shake(stream, http2)).await.map(Wire::Tls),
+        }
+    };
+    timeout(target.connect_timeout, connecting)
         .await
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::ConnectionRefused => Error::Refused,
-            _ => Error::Connect(error.to_string()),
-        })?;
+        .map_err(|_| Error::ConnectTimeout)?
+}
+
+/// A connection to an endpoint that begins with the header it is to begin with.
+async fn announced(
+    address: SocketAddr,
+    unix: Option<&Path>,
+    announce: Option<(Version, Header)>,
+) -> Result<TcpStream, Error> {
+    let failed = |error: io::Error| match error.kind() {
+        // A file that is not there is a server that has not started.
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Error::Refused,
+        _ => Error::Connect(error.to_string()),
+    };
+    let mut stream = match unix {
+        None => reach(address).await.map_err(failed)?,
+        // A stream of bytes behind a file descriptor is read, written and waited for in one way.
+        Some(path) => {
+            let stream = UnixStream::connect(path).await.map_err(failed)?;
+            let file = OwnedFd::from(stream.into_std().map_err(failed)?);
+            TcpStream::from_std(file.into()).map_err(failed)?
+        }
+    };
+    if let Some((version, header)) = announce {
+        let mut bytes = Vec::new();
+        header.write(version, &mut bytes);
+        stream.write_all(&bytes).await.map_err(failed)?;
+    }
+    Ok(stream)
+}
+
+async fn reach(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
     let socket = SockRef::from(&stream);
     let _ = socket.set_tcp_nodelay(true);
     let keepalive = TcpKeepalive::new()
@@ -289,10 +320,19 @@ async fn connect(address: SocketAddr) -> Result<TcpStream, Error> {
     Ok(stream)
 }
 
-/// Pingora's description of an endpoint.
-pub fn peer(target: &Target) -> HttpPeer {
-    let mut peer = HttpPeer::new(target.address, false, String::new());
+/// Pingora's description of an endpoint, for an exchange that may need HTTP/1.1 (`upgrades`).
+pub fn peer(target: &Target<'_>, upgrades: bool) -> HttpPeer {
+    let socket = target.unix.and_then(Path::to_str);
+    let socket = socket.and_then(|path| HttpPeer::new_uds(path, false, String::new()).ok());
+    let mut peer = socket.unwrap_or_else(|| HttpPeer::new(target.address, false, String::new()));
     peer.group_key = target.group;
+    if let Some(announce) = target.announce {
+        peer.options.custom_l4 = Some(Arc::new(Announcing {
+            address: target.address,
+            unix: target.unix.map(Path::to_owned),
+            announce,
+        }));
+    }
     peer.options.connection_timeout = Some(target.connect_timeout);
     peer.options.write_timeout = target.write_timeout;
     peer.options.idle_timeout = Some(target.idle);
@@ -302,7 +342,36 @@ pub fn peer(target: &Target) -> HttpPeer {
         peer.options.h2_stream_window_size = Some(H2_STREAM_WINDOW);
         peer.options.h2_connection_window_size = Some(H2_CONNECTION_WINDOW);
     }
+    if let Some(tls) = target.tls {
+        peer.options.total_connection_timeout = Some(target.connect_timeout);
+        tls.dress(&mut peer, target.http2 && !upgrades);
+    }
     peer
+}
+
+/// How Pingora makes a connection that is to begin with a header of the PROXY protocol.
+#[derive(Debug)]
+struct Announcing {
+    address: SocketAddr,
+    unix: Option<PathBuf>,
+    announce: (Version, Header),
+}
+
+#[async_trait]
+impl Connect for Announcing {
+    async fn connect(
+        &self,
+        _: &pingora::protocols::l4::socket::SocketAddr,
+    ) -> pingora::Result<Stream> {
+        let announced = announced(self.address, self.unix.as_deref(), Some(self.announce)).await;
+        announced.map(Stream::from).map_err(|error| {
+            let kind = match error {
+                Error::Refused => ErrorType::ConnectRefused,
+                _ => ErrorType::ConnectError,
+            };
+            pingora::Error::explain(kind, error.to_string())
+        })
+    }
 }
 
 /// An exchange with an endpoint, whichever HTTP it speaks.

@@ -205,3 +205,60 @@ async fn an_upgrade_hands_it_over() {
         assert_eq!(client.whoami(&session).await, "a");
     }
 }
+
+/// One in front of an endpoint on a unix socket, for MCP and for plain HTTP.
+fn in_front_of_socket(check: &str) -> Builder {
+    let check = check.to_owned();
+    Tidegate::build(&[]).config_with(move |places| {
+        let dir = places.dir().display();
+        let (listen, admin, state) = (places.listen, places.admin, places.state_dir());
+        let endpoints = format!("endpoints: [\"unix:{dir}/a.sock\"]");
+        format!(
+            "listeners: [{{ bind: \"{listen}\" }}]\nroutes:\n  \
+             - {{ path: /mcp, pool: main }}\n  - {{ path_prefix: /, pool: plain }}\npools:\n  \
+             main: {{ health: {{ check: {check}, interval: 100ms }}, {endpoints} }}\n  \
+             plain: {{ kind: http, health: {{ check: none }}, {endpoints} }}\n\
+             admin: {{ bind: \"{admin}\" }}\nstate_dir: {}\n\
+             log: {{ access: {dir}/access.log, level: debug }}\n",
+            state.display(),
+        )
+    })
+}
+
+#[tokio::test]
+async fn an_endpoint_may_be_on_a_unix_socket() {
+    for check in ["mcp", "http", "tcp", "none"] {
+        let a = Endpoint::named("a").websocket().start().await;
+        let gate = in_front_of_socket(check).start().await;
+        let path = gate.places().dir().join("a.sock");
+        let door = Door::on_socket(&path, a.address());
+        if check != "none" {
+            gate.metrics_when(|m| m.sum("mcp_server_healthy") >= 1.0)
+                .await;
+        }
+        ask_in_every_way(&gate.client()).await;
+        let mut hosts = told(&a, "host");
+        hosts.dedup();
+        assert!(hosts.contains(&Some("localhost".to_owned())), "{hosts:?}");
+        let before = a.connections_accepted();
+        let session = gate.client().initialize().await;
+        for _ in 0..3 {
+            gate.client().whoami(&session).await;
+        }
+        for _ in 0..3 {
+            assert_eq!(
+                gate.client()
+                    .request("GET", "/plain", &[], b"")
+                    .await
+                    .status,
+                200
+            );
+        }
+        assert!(
+            a.connections_accepted() <= before + 4,
+            "connections are kept"
+        );
+        drop(door);
+        std::fs::remove_file(&path).expect("the socket");
+    }
+}

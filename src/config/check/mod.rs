@@ -8,8 +8,10 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod endpoint_tls;
 mod limits;
 mod listeners;
+mod pem;
 mod pools;
 mod proxies;
 mod routes;

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use super::super::address;
+use super::super::address::{self, Scheme};
 use super::super::fields::{Fields, Item};
 use super::super::host_port::HostPort;
 use super::super::keys::{
-    BALANCES, BalanceChoice, CHECKS, CLIENT_HEADERS, CheckChoice, ERAS, LOSSES, POOL_KINDS, STATES,
+    BALANCES, BalanceChoice, CHECKS, CLIENT_HEADERS, CheckChoice, ERAS, LOSSES, POOL_KINDS,
+    SEND_PROXY, STATES,
 };
 use super::super::model::{
     Balance, Check, Endpoint, Eras, HashOn, Health, OnEndpointLoss, PathRule, Pool, PoolId,
@@ -15,6 +16,7 @@ use super::super::model::{
 use super::super::node::{Span, Word};
 use super::super::problem::{Report, quoted};
 use super::super::protect::{Breaker, Ejection, Retries};
+use super::endpoint_tls::{self, Said, System};
 use super::limits;
 use super::routes::resolve;
 
@@ -44,6 +46,7 @@ pub(super) fn heads<'a>(root: &Fields<'a>) -> Vec<Head<'a>> {
 /// The pools, and a warning for each that no route uses.
 pub(super) fn pools(heads: &[Head<'_>], routes: &[Route], report: &Report<'_>) -> Vec<Pool> {
     let mut pools = Vec::new();
+    let system = System::default();
     for (at, head) in heads.iter().enumerate() {
         let id = PoolId(at);
         let uses: Vec<&Route> = routes.iter().filter(|route| route.pool == id).collect();
@@ -52,12 +55,12 @@ pub(super) fn pools(heads: &[Head<'_>], routes: &[Route], report: &Report<'_>) -
             let message = format!("no route uses the pool {name}; nothing is ever sent to it");
             report.warning(head.name.span, message);
         }
-        pools.push(pool(head, &uses, report));
+        pools.push(pool(head, &uses, &system, report));
     }
     pools
 }
 
-fn pool(head: &Head<'_>, routes: &[&Route], report: &Report<'_>) -> Pool {
+fn pool(head: &Head<'_>, routes: &[&Route], system: &System, report: &Report<'_>) -> Pool {
     let Head { name, kind, fields } = head;
     let name = fields.parsed(*name, address::pool_name);
     let eras = fields.choice("eras", &ERAS).unwrap_or(Eras::Auto);
@@ -76,7 +79,7 @@ fn pool(head: &Head<'_>, routes: &[&Route], report: &Report<'_>) -> Pool {
         balance: balance(fields),
         on_endpoint_loss: on_endpoint_loss.unwrap_or(OnEndpointLoss::NotFound),
         eras,
-        endpoints: endpoints(fields, report),
+        endpoints: endpoints(fields, system, report),
         resolve_every: fields.duration("resolve_every"),
         health: health(&fields.section("health"), *kind, routes),
         ejection: fields.section_or_off("ejection").as_ref().map(ejection),
@@ -88,6 +91,7 @@ fn pool(head: &Head<'_>, routes: &[&Route], report: &Report<'_>) -> Pool {
         keep_alive: fields.duration("keep_alive"),
         queue: limits::queue(fields),
         tools: limits::tools(fields, *kind),
+        send_proxy: fields.choice("send_proxy", &SEND_PROXY).unwrap_or(None),
         client_headers: fields
             .choice("client_headers", &CLIENT_HEADERS)
             .unwrap_or_default(),
@@ -122,7 +126,8 @@ struct Placed {
     name_at: Span,
 }
 
-fn endpoints(fields: &Fields<'_>, report: &Report<'_>) -> Vec<Endpoint> {
+fn endpoints(fields: &Fields<'_>, system: &System, report: &Report<'_>) -> Vec<Endpoint> {
+    let said = endpoint_tls::said(fields);
     let items = fields.items("endpoints");
     let count = items.len();
     let mut placed: Vec<Placed> = Vec::new();
@@ -131,8 +136,8 @@ fn endpoints(fields: &Fields<'_>, report: &Report<'_>) -> Vec<Endpoint> {
     let mut names: HashMap<String, Span> = HashMap::new();
     for item in items {
         let new = match item {
-            Item::Text(word) => plain_endpoint(fields, word),
-            Item::Fields(fields) => full_endpoint(&fields),
+            Item::Text(word) => plain_endpoint(fields, word, (said.as_ref(), system)),
+            Item::Fields(fields) => full_endpoint(&fields, (said.as_ref(), system)),
         };
         let Some(new) = new else { continue };
         let Endpoint { name, address, .. } = &new.endpoint;
@@ -159,10 +164,16 @@ fn endpoints(fields: &Fields<'_>, report: &Report<'_>) -> Vec<Endpoint> {
 }
 
 /// An endpoint written as its address alone.
-fn plain_endpoint(pool: &Fields<'_>, word: Word<'_>) -> Option<Placed> {
-    let address = pool.parsed(word, address::endpoint)?;
+fn plain_endpoint(
+    pool: &Fields<'_>,
+    word: Word<'_>,
+    (said, system): (Option<&Said>, &System),
+) -> Option<Placed> {
+    let (address, scheme) = pool.parsed(word, address::endpoint)?;
+    let place = (&address, scheme, word.span);
     let endpoint = Endpoint {
         name: default_name(pool, &address, word.span)?,
+        tls: endpoint_tls::of_endpoint(pool, place, None, said, system),
         address,
         weight: 1,
         backup: false,
@@ -178,16 +189,28 @@ fn plain_endpoint(pool: &Fields<'_>, word: Word<'_>) -> Option<Placed> {
 }
 
 /// An endpoint written as a map.
-fn full_endpoint(fields: &Fields<'_>) -> Option<Placed> {
+fn full_endpoint(fields: &Fields<'_>, (said, system): (Option<&Said>, &System)) -> Option<Placed> {
     let weight = fields.count("weight").unwrap_or(1);
     let backup = fields.flag("backup");
     let state = fields.choice("state", &STATES).unwrap_or(State::Up);
     let http2 = fields.flag("http2");
     let max_in_flight = fields.count("max_in_flight");
+    let own = endpoint_tls::said(fields);
+    let bare = fields.written("tls").is_some() && own.is_none();
     let name_word = fields.text("name");
     let name = name_word.map(|word| fields.parsed(word, address::address_name));
     let word = fields.text("address")?;
-    let address = fields.parsed(word, address::endpoint)?;
+    let (address, mut scheme) = fields.parsed(word, address::endpoint)?;
+    if bare && scheme == Scheme::Https {
+        fields.error(
+            word.span,
+            "`https://` is TLS, and `tls: off` is written as well",
+        );
+    } else if bare {
+        scheme = Scheme::Http;
+    }
+    let place = (&address, scheme, word.span);
+    let tls = endpoint_tls::of_endpoint(fields, place, own.as_ref(), said, system);
     let name = match name {
         Some(name) => name?,
         None => default_name(fields, &address, word.span)?,
@@ -199,6 +222,7 @@ fn full_endpoint(fields: &Fields<'_>) -> Option<Placed> {
         backup,
         state,
         http2,
+        tls,
         max_in_flight,
     };
     Some(Placed {
@@ -212,7 +236,10 @@ fn full_endpoint(fields: &Fields<'_>) -> Option<Placed> {
 fn default_name(fields: &Fields<'_>, address: &HostPort, span: Span) -> Option<String> {
     let text = address.to_string();
     let word = Word { text: &text, span };
-    fields.parsed(word, address::address_name)
+    match address.unix() {
+        Some(_) => fields.parsed(word, address::socket_name),
+        None => fields.parsed(word, address::address_name),
+    }
 }
 
 fn health(fields: &Fields<'_>, kind: PoolKind, routes: &[&Route]) -> Health {

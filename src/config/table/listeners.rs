@@ -4,6 +4,8 @@ use crate::config::keys::Kind::{self, Count, Text};
 use crate::config::keys::Need::{Default, Optional, Required};
 use crate::config::keys::{Section, key};
 
+use super::tls::TLS;
+
 pub(super) static LISTENER: Section = Section {
     noun: "listener",
     about: "An address to accept on.",
@@ -59,26 +61,6 @@ pub(super) static LISTENER: Section = Section {
             "Connections begin with a header of the PROXY protocol, version 1 or 2, before any TLS; \
              one that does not is closed. Believed of `trusted_proxies`, or, where there are none, of \
              anybody.",
-        ),
-    ],
-};
-
-static TLS: Section = Section {
-    noun: "tls",
-    about: "The certificate that a listener shows. Read once, at the start.",
-    keys: &[
-        key(
-            "cert",
-            Text,
-            Required("cert: /etc/tidegate/cert.pem"),
-            "Absolute path of a PEM file: the certificate first, then those that lead from it \
-             to a root.",
-        ),
-        key(
-            "key",
-            Text,
-            Required("key: /etc/tidegate/key.pem"),
-            "Absolute path of a PEM file with the certificate's private key, not encrypted.",
         ),
     ],
 };

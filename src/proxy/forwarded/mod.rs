@@ -7,7 +7,7 @@
 //! Nothing here allocates where the chain is short.
 
 use std::fmt::{self, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use smallvec::SmallVec;
 
@@ -17,6 +17,7 @@ use crate::transport::fields::{
     X_FORWARDED_PREFIX, X_FORWARDED_PROTO, X_FORWARDED_SSL, X_REAL_IP,
 };
 use crate::transport::h1::head::is_authority;
+use crate::transport::proxy_protocol::Header;
 use crate::transport::{ConnInfo, RequestHead};
 
 mod node;
@@ -47,6 +48,19 @@ pub fn client(proxies: &Proxies, head: &dyn RequestHead, info: &ConnInfo) -> Opt
         return peer;
     }
     Way::of(proxies, head, info).hops.last().copied()
+}
+
+/// What the PROXY protocol tells an endpoint of the client: its address, and its port where it is the
+/// connection's.
+pub fn announced(client: Option<IpAddr>, info: &ConnInfo) -> Header {
+    let Some(client) = client else {
+        return Header::Itself;
+    };
+    let port = match info.peer() == Some(client) {
+        true => info.client.port(),
+        false => 0,
+    };
+    Header::between(SocketAddr::new(client, port), info.local)
 }
 
 /// The way a request has come, as far as it is believed.

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub(crate) mod authority;
 pub(crate) mod client;
 pub(crate) mod door;
 pub(crate) mod endpoint;
@@ -32,6 +33,7 @@ pub(crate) mod script;
 pub(crate) mod sse;
 pub(crate) mod tidegate;
 pub(crate) mod tls;
+pub(crate) mod tls_front;
 pub(crate) mod wire;
 pub(crate) mod ws;
 
