@@ -5,6 +5,7 @@
 //! JSON Schema is printed from them, and tests hold `conf/full.yaml` against them. Defaults and
 //! bounds are kept as an operator would write them.
 
+use super::admin::AdminLevel;
 use super::model::{Eras, Level, OnEndpointLoss, PoolKind, State};
 use super::proxies::{ClientHeaders, ProxyHeader, SendProxy};
 
@@ -196,6 +197,8 @@ pub(super) const PROXY_HEADERS: Words<ProxyHeader, 2> = [
     ("x_forwarded", ProxyHeader::XForwarded),
     ("forwarded", ProxyHeader::Forwarded),
 ];
+pub(super) const ADMIN_LEVELS: Words<AdminLevel, 2> =
+    [("read", AdminLevel::Read), ("operate", AdminLevel::Operate)];
 pub(super) const CLIENT_AUTHS: Words<ClientAuth, 3> = [
     ("required", ClientAuth::Required),
     ("optional", ClientAuth::Optional),

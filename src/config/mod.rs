@@ -22,8 +22,10 @@
 use std::path::Path;
 
 mod address;
+mod admin;
 mod bind;
 mod check;
+mod effective;
 mod fields;
 mod host_port;
 mod identity;
@@ -46,14 +48,15 @@ mod x509;
 #[cfg(test)]
 mod tests;
 
+pub use admin::{Admin, AdminLevel, AdminSocket};
 pub use bind::Bind;
 pub use host_port::HostPort;
 pub use identity::Identity;
 pub use limit::{Queue, Rate, RouteRate, ToolLimit};
 pub use model::{
-    AccessLog, Admin, Balance, Check, Config, Endpoint, Eras, HashOn, Health, HostRule, Level,
-    Limits, Listener, Log, OnEndpointLoss, Origins, PathRule, Pool, PoolId, PoolKind, Route,
-    Sessions, State, Timeouts, Transport, is_below,
+    AccessLog, Balance, Check, Config, Endpoint, Eras, HashOn, Health, HostRule, Level, Limits,
+    Listener, Log, OnEndpointLoss, Origins, PathRule, Pool, PoolId, PoolKind, Route, Sessions,
+    State, Timeouts, Transport, is_below,
 };
 pub use problem::{Problem, Problems, Severity};
 pub use protect::{Breaker, Ejection, Retries};
@@ -61,6 +64,7 @@ pub use proxies::{ClientHeaders, Net, Proxies, ProxyHeader, SendProxy};
 pub use schema::schema;
 pub use secure::{Authorities, Certificate, ClientProof, EndpointTls, Proof, Tls, Trust};
 pub use streams::{Resume, Streams};
+pub use units::duration;
 
 use problem::Report;
 
@@ -82,7 +86,10 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
 pub fn parse(name: &str, text: &str) -> Result<Config, Problems> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let report = Report::new(name, text);
-    let config = load::tree(text, &report).map(|root| check::config(&root, &report));
+    let config = load::tree(text, &report).map(|root| Config {
+        effective: effective::effective(&root),
+        ..check::config(&root, &report)
+    });
     let warnings = report.finish()?;
     let nothing = || Problem::with_file(name, "this file could not be understood".to_owned());
     let config = config.ok_or_else(nothing)?;

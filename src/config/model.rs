@@ -5,7 +5,6 @@
 //! lies within its bounds. What was written in the file, where, and how a default came about is
 //! unknown here; that is the business of `load` and `table`.
 
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::Problem;
+use super::admin::Admin;
 use super::bind::Bind;
 use super::host_port::HostPort;
 use super::limit::{Queue, RouteRate, ToolLimit};
@@ -38,7 +38,7 @@ pub struct Config {
     pub limits: Limits,
     /// Whose word is taken for who the client is.
     pub proxies: Proxies,
-    /// The admin address.
+    /// The admin address and socket.
     pub admin: Admin,
     /// Where the access log goes and how much else is logged.
     pub log: Log,
@@ -52,6 +52,9 @@ pub struct Config {
     /// The most time over which the ends of the streams that are still open are spread (default 10s,
     /// or a third of `drain_timeout` if that is less). Never above `drain_timeout`.
     pub drain_jitter: Duration,
+    /// The file as it was understood, with every default filled in and without secrets, for people to
+    /// look at. Not part of any decision.
+    pub effective: serde_json::Value,
     /// What is odd but not wrong, such as a pool that no route uses. Not part of any decision.
     pub warnings: Vec<Problem>,
 }
@@ -406,13 +409,6 @@ pub struct Limits {
     pub write_timeout: Duration,
     /// Most bytes of a body that are held to understand a call, never above `body` (default 64KiB).
     pub peek: usize,
-}
-
-/// The admin address.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Admin {
-    /// Where health, readiness and metrics are answered (default 127.0.0.1:9090); `None` is off.
-    pub bind: Option<SocketAddr>,
 }
 
 /// Where logs go.

@@ -3,6 +3,7 @@
 //! Names, bounds, defaults and meaning stand here once, in the order in which `conf/full.yaml`
 //! shows them. A bound is where a value stops being a setting and becomes a mistake.
 
+mod admin;
 mod limits;
 mod listeners;
 mod streams;
@@ -77,9 +78,9 @@ pub(super) static ROOT: Section = Section {
         ),
         key(
             "admin",
-            Kind::SectionOrOff(&ADMIN),
+            Kind::SectionOrOff(&admin::ADMIN),
             Optional,
-            "The address for health, readiness and metrics, or `off`.",
+            "The address and the socket for health, metrics and operators, or `off`.",
         ),
         key(
             "log",
@@ -418,17 +419,6 @@ static AFFINITY: Section = Section {
         Text,
         Required("cookie: TIDEGATE"),
         "Name of the cookie that holds the endpoint.",
-    )],
-};
-
-static ADMIN: Section = Section {
-    noun: "admin section",
-    about: "The address for health, readiness and metrics.",
-    keys: &[key(
-        "bind",
-        TextOrOff,
-        Default("127.0.0.1:9090"),
-        "IP address and port, or `off`.",
     )],
 };
 

@@ -17,7 +17,7 @@ use crate::config::{Balance, Config, Eras, HashOn, PoolId};
 use crate::limit;
 use crate::pool::{self, Admin, Allowance, Budget, Endpoint, Fact, HealthState, Moment};
 use crate::session::{Keyring, NameHash, Table};
-use crate::telemetry::{AccessLog, Limit, ToolNames};
+use crate::telemetry::{AccessLog, Limit, SessionTag, ToolNames};
 use crate::transport::dial::Target;
 use crate::transport::proxy_protocol::{Header, Version};
 use crate::transport::tls;
@@ -151,6 +151,17 @@ impl PoolState {
             .map_or("", |facts| &facts.authority)
     }
 
+    /// Where an endpoint is, as configured; empty if it is not of this pool.
+    pub fn place(&self, endpoint: u64) -> String {
+        match self.dial.get(&endpoint) {
+            None => String::new(),
+            Some(facts) => match &facts.unix {
+                Some(path) => format!("unix:{}", path.display()),
+                None => facts.authority.clone(),
+            },
+        }
+    }
+
     /// Whether the pool's servers issue session ids: `Yes` if any does, `No` if all that are
     /// known do not, `Unknown` before anything was learned.
     pub fn issues_sessions(&self) -> Fact {
@@ -270,6 +281,8 @@ pub struct Held {
     pub origin: Option<Arc<Origin>>,
     /// Counts the session as one of its client's, where that is limited.
     pub counted: Option<limit::Counted>,
+    /// The session in the words of the log.
+    pub tag: Option<SessionTag>,
 }
 
 /// Sessions to delete that may wait; more are dropped and counted.

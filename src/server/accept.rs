@@ -11,10 +11,10 @@ use tokio::sync::oneshot;
 use super::connection::{self, Handler, Surroundings};
 use super::listeners::{Bound, Gate};
 use super::share::Share;
-use crate::transport::ConnInfo;
+use crate::transport::{ConnInfo, Lasting};
 
 /// Pause after an accept that failed for want of files or memory.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts until it is time to leave, or the other end of `stop` is dropped; then takes what still
 /// waits in the queue and closes the socket. If a word comes through `stop`, the socket is given back

@@ -17,11 +17,11 @@ use std::time::{Duration, Instant};
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
 use super::announce::announced;
 use super::handshake::{Shaken, shake};
 use super::http2;
+use super::linger::linger;
 use super::way::Way;
 use crate::proxy::fault::Fault;
 use crate::proxy::flight::{Counted, Flight};
@@ -42,11 +42,6 @@ use crate::transport::{ConnInfo, Downstream, Error, RequestHead};
 const H2_PREFACE_HEAD: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 /// How long a connection without a request so far may hold up a drain.
 pub(super) const LAST_CALL: Duration = Duration::from_secs(1);
-/// How much of an unread body is read away, and for how long, so that closing does not turn into
-/// a reset that destroys the answer on its way.
-const LINGER_BYTES: usize = 1024 * 1024;
-const LINGER_TIME: Duration = Duration::from_secs(2);
-
 /// Who carries an exchange, decided by its head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
@@ -154,8 +149,11 @@ impl<H> Surroundings<H> {
     /// Are connections closed that wait for their next request? While calls are still running they
     /// are not: the next request may be on its way, and is answered with `Connection: close`.
     fn closes_idle(&self) -> bool {
-        let phase = self.leaves.max(Phase::Closing);
-        self.phases.now() >= phase || self.way.is_closed()
+        match self.phases.now() {
+            // The listener is gone, by a reload.
+            Phase::Running => self.way.is_closed(),
+            phase => phase >= self.leaves.max(Phase::Closing),
+        }
     }
 }
 
@@ -182,6 +180,19 @@ pub async fn serve<H: Handler>(
     }
     let line = Line::new(Wire::Tcp(stream), alarm, Arc::new(info), around);
     line.serve(door, Turn::First).await;
+}
+
+/// Serves a connection over something else than a bare TCP socket to its end. A drain does not wait for
+/// its first request.
+pub(super) async fn serve_wire<H: Handler>(
+    wire: Wire,
+    info: ConnInfo,
+    around: Arc<Surroundings<H>>,
+) {
+    let alarm = around.wheel.alarm();
+    alarm.after(around.bounds.head_timeout);
+    let line = Line::new(wire, alarm, Arc::new(info), around);
+    line.serve(None, Turn::First).await;
 }
 
 /// Serves a connection on which TLS is to be spoken. What comes after the handshake is a task of its
@@ -471,22 +482,4 @@ impl<H: Handler> Line<H> {
             Box::pin(linger(self.down)).await;
         }
     }
-}
-
-/// Closes our side and reads the other away for a while.
-async fn linger(mut down: H1Down) {
-    let conn = down.conn();
-    let reading = async {
-        conn.shutdown().await;
-        let mut left = LINGER_BYTES;
-        while left > 0 {
-            let read = poll_fn(|context| conn.poll_fill(context, BUFFER_BYTES)).await;
-            match read {
-                Ok(read) if read > 0 => left = left.saturating_sub(read),
-                _ => return,
-            }
-            drop(conn.take_ahead());
-        }
-    };
-    let _ = timeout(LINGER_TIME, reading).await;
 }

@@ -164,11 +164,11 @@ fn build(
         config::Balance::RoundRobin => pool::Balance::RoundRobin,
         config::Balance::ConsistentHash(_) => pool::Balance::ConsistentHash,
     };
-    let limited = endpoints.iter().any(|e| e.places.max().is_some());
-    let mut pool =
-        pool::Pool::new(&config.name, balance, endpoints)?.with_protection(protection(config));
-    if limited {
-        pool = pool.with_queue(config.queue.max);
+    let pool = pool::Pool::new(&config.name, balance, endpoints)?
+        .with_protection(protection(config))
+        .with_queue_max(config.queue.max);
+    for endpoint in pool.endpoints() {
+        pool.limit(endpoint, endpoint.places.max());
     }
     Ok(PoolState {
         pool,

@@ -176,6 +176,11 @@ async fn watch_endpoint(
         let outcome_failed = outcome.is_err();
         let excused = lateness.excuses(&pool, &endpoint, outcome.as_ref().err());
         let change = (!excused).then(|| health.record(outcome.is_ok())).flatten();
+        if !excused {
+            let wrong = outcome.as_ref().err().map(|wrong| &*wrong.why);
+            let now = shared.moment(Instant::now());
+            endpoint.verdict.note(wrong, change.is_some(), now);
+        }
         if let Some(change) = change {
             endpoint.set_health(health.state());
             match (change.from, change.to) {

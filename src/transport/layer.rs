@@ -15,7 +15,7 @@ use pingora::protocols::{
     TimingDigest, UniqueID, UniqueIDType,
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use super::ConnInfo;
 use super::tls::Tls;
@@ -41,6 +41,11 @@ pub fn layered(wire: Wire, ahead: &[u8], info: &ConnInfo) -> Stream {
         }),
         Wire::Layered(stream) => stream,
     }
+}
+
+/// A unix socket as a wire.
+pub fn unix(stream: UnixStream) -> Wire {
+    Wire::Layered(Box::new(TcpLayer::from(stream)))
 }
 
 /// The wire to an endpoint as Pingora's stream.

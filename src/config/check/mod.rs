@@ -8,6 +8,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod admin;
 mod endpoint_tls;
 mod limits;
 mod listeners;
@@ -18,11 +19,10 @@ mod routes;
 mod tls;
 
 use super::address;
-use super::bind::Bind;
 use super::fields::{Fields, is_off};
 use super::keys::LEVELS;
-use super::model::{AccessLog, Admin, Config, Level, Limits, Listener, Log, Sessions};
-use super::node::{Node, Span, Word};
+use super::model::{AccessLog, Config, Level, Limits, Log, Sessions};
+use super::node::{Node, Word};
 use super::problem::{Report, quoted};
 use super::streams::{Resume, Streams};
 use super::table;
@@ -34,7 +34,7 @@ pub(super) fn config(root: &Node, report: &Report<'_>) -> Config {
     let heads = pools::heads(&fields);
     let routes = routes::routes(&fields, &heads, report);
     let pools = pools::pools(&heads, &routes, report);
-    let admin = admin(&fields, &listeners, report);
+    let admin = admin::admin(&fields, &listeners, report);
     let state_dir = fields.text("state_dir");
     let drain_timeout = fields.duration("drain_timeout");
     Config {
@@ -54,42 +54,9 @@ pub(super) fn config(root: &Node, report: &Report<'_>) -> Config {
         threads: fields.count("threads").and_then(NonZeroUsize::new),
         drain_timeout,
         drain_jitter: drain_jitter(&fields, drain_timeout),
+        effective: serde_json::Value::Null,
         warnings: Vec::new(),
     }
-}
-
-fn admin(root: &Fields<'_>, listeners: &[(Span, Listener)], report: &Report<'_>) -> Admin {
-    let off = Admin { bind: None };
-    let Some(fields) = root.section_or_off("admin") else {
-        return off;
-    };
-    let Some(word) = fields.text("bind").filter(|word| !is_off(word.text)) else {
-        return off;
-    };
-    let Some(bind) = fields.parsed(word, address::bind) else {
-        return off;
-    };
-    for (at, listener) in listeners {
-        if !listener.bind.overlaps(&Bind::at(bind)) {
-            continue;
-        }
-        if fields.written("bind").is_some() {
-            let line = report.line(*at);
-            let message = format!(
-                "{bind} is taken already: the listener on line {line} accepts on {}",
-                listener.bind
-            );
-            report.error(word.span, message);
-        } else {
-            let message = format!(
-                "{} is taken already by the admin address, which is {bind} unless `admin` says \
-                 another or `off`",
-                listener.bind
-            );
-            report.error(*at, message);
-        }
-    }
-    Admin { bind: Some(bind) }
 }
 
 fn sessions(fields: &Fields<'_>) -> Sessions {

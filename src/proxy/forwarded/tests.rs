@@ -17,8 +17,8 @@ fn proxies(trusted: &str, header: &str) -> Proxies {
 fn info(peer: &str, tls: bool) -> ConnInfo {
     ConnInfo {
         client: match peer {
-            "unix" => std::net::SocketAddr::from(([0, 0, 0, 0], 0)),
-            peer => std::net::SocketAddr::new(peer.parse().unwrap(), 4711),
+            "unix" => SocketAddr::from(([0, 0, 0, 0], 0)),
+            peer => SocketAddr::new(peer.parse().unwrap(), 4711),
         },
         local: "192.0.2.9:80".parse().unwrap(),
         listener: "t".into(),
