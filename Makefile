@@ -8,7 +8,7 @@ PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 BINARY ?= target/release/tidegate
 
-.PHONY: help demo test setup check unit units it fuzz-smoke fuzz peers docs man bench bench-instructions loadtest loadtest-quick release install clean
+.PHONY: help demo test setup check unit units it fuzz-smoke fuzz peers docs man bench bench-instructions loadtest loadtest-quick release install deb test-systemd clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -87,6 +87,13 @@ install: ## Install what `make release` has built (DESTDIR, PREFIX, SYSCONFDIR, 
 	install -m 644 docs/*.md conf/full.yaml conf/schema.json CHANGELOG.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/tidegate
 	test -e $(DESTDIR)$(SYSCONFDIR)/tidegate/tidegate.yaml || \
 	    install -D -m 644 conf/minimal.yaml $(DESTDIR)$(SYSCONFDIR)/tidegate/tidegate.yaml
+
+deb: release ## The Debian package, in target/debian
+	tools/deb.sh --no-build
+
+test-systemd: ## A real systemd in a folder runs, reloads, upgrades and kills the unit (root, Debian)
+	$(CARGO) build --quiet
+	tests/systemd/run.sh target/debug/tidegate
 
 clean: ## Remove what was built and installed here
 	$(CARGO) clean

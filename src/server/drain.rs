@@ -9,6 +9,8 @@
 //!
 //! Sessions stay on their servers: their ids are sealed, and another process may go on with them.
 
+use std::fs;
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -192,10 +194,10 @@ impl Signals {
         }
     }
 
-    /// Streams go on until the deadline where `streams_stay`: another process serves whoever comes, so
-    /// there is no hurry. Elsewhere they end as soon as no call is left, because the machine may be
-    /// waiting to be switched off.
-    async fn drain(&self, kinds: &mut (Kinds, Upgrades), streams_stay: bool) {
+    /// Streams go on until the deadline where there is a successor: it serves whoever comes, so there is
+    /// no hurry, unless it has ended. Elsewhere they end as soon as no call is left, because the machine
+    /// may be waiting to be switched off.
+    async fn drain(&self, kinds: &mut (Kinds, Upgrades), successor: Option<u32>) {
         let (deadline, jitter) = {
             let config = &self.shared.snapshot.load().config;
             (Instant::now() + config.drain_timeout, config.drain_jitter)
@@ -213,7 +215,7 @@ impl Signals {
         tokio::select! {
             () = async {
                 let requests_over = Instant::now() + LAST_REQUESTS;
-                let is_done = || match streams_stay {
+                let is_done = || match successor.is_some() {
                     true => flight.is_quiet() && flight.is_drained() && Instant::now() >= requests_over,
                     false => flight.is_drained(),
                 };
@@ -222,6 +224,9 @@ impl Signals {
             } => {}
             // Whoever asks twice is in a hurry.
             _ = self.next(kinds) => {}
+            // It is a child of this process, so nobody else learns of its end, and nobody serves, until
+            // this one has left.
+            () = end_of(successor) => log::error!("the process that serves has ended; leaving"),
         }
         let left = flight.calls();
         if left > 0 {
@@ -264,6 +269,24 @@ pub(super) fn spread(open: usize, jitter: Duration) -> Duration {
     STREAM_SPACE.saturating_mul(open).min(jitter)
 }
 
+/// Waits for the end of a child, and does not wait on it (`wait(2)`): whoever adopts it when this process
+/// leaves is to learn how it has ended.
+async fn end_of(child: Option<u32>) {
+    let Some(child) = child else {
+        return pending().await;
+    };
+    let file = format!("/proc/{child}/stat");
+    while fs::read_to_string(&file).is_ok_and(|stat| is_running(&stat)) {
+        sleep(LOOK).await;
+    }
+}
+
+/// What `/proc/PID/stat` says: `PID (NAME) STATE …`. The name may hold brackets and blanks.
+fn is_running(stat: &str) -> bool {
+    let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
+    state.is_some_and(|state| !state.starts_with(['Z', 'X']))
+}
+
 #[async_trait]
 impl ShutdownSignalWatch for Signals {
     async fn recv(&self) -> ShutdownSignal {
@@ -271,7 +294,7 @@ impl ShutdownSignalWatch for Signals {
         match self.next(&mut kinds).await {
             Asked::Leave => {
                 notify::stopping();
-                self.drain(&mut kinds, false).await;
+                self.drain(&mut kinds, None).await;
             }
             Asked::LeaveNow => {
                 notify::stopping();
@@ -281,7 +304,7 @@ impl ShutdownSignalWatch for Signals {
                 log::info!("process {process} serves from now on");
                 notify::replaced_by(process);
                 self.replacement.replaced.send_replace(true);
-                self.drain(&mut kinds, true).await;
+                self.drain(&mut kinds, Some(process)).await;
             }
         }
         // By now nothing is left to wait for, so Pingora may stop its runtimes at once.
@@ -292,6 +315,20 @@ impl ShutdownSignalWatch for Signals {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_that_has_ended_is_told_from_one_that_runs() {
+        for (stat, runs) in [
+            ("17 (tidegate) S 1 17", true),
+            ("17 (tidegate) T 1 17", true),
+            ("17 (a) Z b) R 1 17", true),
+            ("17 (a) S b) Z 1 17", false),
+            ("17 (tidegate) X 1 17", false),
+            ("", false),
+        ] {
+            assert_eq!(is_running(stat), runs, "{stat}");
+        }
+    }
 
     #[test]
     fn the_window_grows_with_the_streams_up_to_the_jitter() {

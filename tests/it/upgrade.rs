@@ -131,6 +131,26 @@ async fn a_stream_lives_on_in_the_old_process_until_its_deadline() {
 }
 
 #[tokio::test]
+async fn the_old_process_leaves_when_the_one_in_its_place_ends() {
+    let a = Endpoint::start("a").await;
+    let mut gate = Tidegate::build(&[&a])
+        .config("drain_timeout: 60s")
+        .start()
+        .await;
+    let client = gate.client();
+    let session = client.initialize().await;
+    let mut stream = client.get_stream(&session, None).await;
+    a.until("it is open", |a| a.streams_open() == 1).await;
+    upgrade(&mut gate).await;
+    // Whoever started the old one adopts it then, and learns how it has ended.
+    gate.signal("KILL");
+    let (_, end) = stream.events().rest().await;
+    assert_eq!(end, BodyEnd::Complete);
+    let status = gate.wait_exit(Duration::from_secs(10)).await;
+    assert!(status.success());
+}
+
+#[tokio::test]
 async fn one_that_does_not_start_leaves_everything_as_it_was() {
     let a = Endpoint::start("a").await;
     let gate = Tidegate::in_front_of(&[&a]).await;

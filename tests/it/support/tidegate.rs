@@ -265,10 +265,14 @@ impl Tidegate {
 
 impl Drop for Tidegate {
     fn drop(&mut self) {
-        // The child itself is killed by its handle.
-        for pid in &self.adopted {
+        // The child itself is killed by its handle. One that was started and came too late to be
+        // adopted is known from what was said.
+        let stderr = self.places.stderr();
+        let started = stderr.split(" as process ").skip(1);
+        let started = started.filter_map(|rest| rest.split_whitespace().next()?.parse().ok());
+        for pid in self.adopted.iter().copied().chain(started) {
             // It may be gone already.
-            let _ = send_signal(*pid, "KILL");
+            let _ = send_signal(pid, "KILL");
         }
         if std::thread::panicking() {
             let tail: String = self.places.stderr().chars().rev().take(4000).collect();
