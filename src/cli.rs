@@ -11,7 +11,7 @@ mod client;
 mod table;
 mod verbs;
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, Level, MessageFormat};
 use crate::server::{self, demo};
 
 #[derive(Debug, Parser)]
@@ -93,7 +93,7 @@ fn with_file(run: &Run) -> ExitCode {
 }
 
 fn serve(config: Config, path: &Path) -> ExitCode {
-    server::start_log(config.log.level.as_str());
+    server::start_log(config.log.level, config.log.format);
     let addresses: Vec<String> = config
         .listeners
         .iter()
@@ -111,7 +111,7 @@ fn serve(config: Config, path: &Path) -> ExitCode {
 }
 
 fn demo() -> ExitCode {
-    server::start_log("warn");
+    server::start_log(Level::Warn, MessageFormat::Text);
     let result = demo::run(|copies| {
         print(&demo_text(copies));
     });

@@ -164,13 +164,13 @@ fn allocations_under(kind: Kind, access: &str, balance: &str, route: &str, endpo
     let server = server();
     let state = tempfile::tempdir().unwrap();
     let log = state.path().join("access.log");
-    let access = if access == "file" {
-        log.display().to_string()
-    } else {
-        access.to_owned()
+    let access = match access {
+        "file" => format!("\"{}\"", log.display()),
+        "text" => format!("{{ to: \"{}\", format: combined }}", log.display()),
+        word => word.to_owned(),
     };
     let text = format!(
-        "listeners: [{{ bind: 127.0.0.1:0 }}]\nroutes: [{{ path: /mcp, pool: a{route} }}]\npools: {{ a: {{ endpoints: [{{ address: \"{server}\"{endpoint} }}], balance: {balance} }} }}\ntrusted_proxies: [127.0.0.1, 10.0.0.0/8]\nlog: {{ access: \"{access}\" }}\nstate_dir: {}\n",
+        "listeners: [{{ bind: 127.0.0.1:0 }}]\nroutes: [{{ path: /mcp, pool: a{route} }}]\npools: {{ a: {{ endpoints: [{{ address: \"{server}\"{endpoint} }}], balance: {balance} }} }}\ntrusted_proxies: [127.0.0.1, 10.0.0.0/8]\nlog: {{ access: {access} }}\nstate_dir: {}\n",
         state.path().display()
     );
     let config = tidegate::config::parse("test", &text).unwrap();
@@ -216,6 +216,7 @@ fn a_stateless_call_allocates_nothing() {
 fn a_session_call_allocates_nothing() {
     assert_eq!(allocations(Kind::Session, "off"), 0);
     assert_eq!(allocations(Kind::Session, "file"), 0, "with the access log");
+    assert_eq!(allocations(Kind::Session, "text"), 0, "in nginx's words");
 }
 
 #[test]
@@ -231,6 +232,13 @@ fn a_call_under_limits_allocates_nothing() {
 fn a_call_through_proxies_allocates_nothing() {
     let balance = "least_load, client_headers: both";
     assert_eq!(allocations_in(Kind::Proxied, "file", balance), 0);
+}
+
+#[test]
+fn a_call_of_a_route_that_is_logged_in_part_allocates_nothing() {
+    let route = ", access_log: { sample: 0.5 }";
+    let counted = allocations_under(Kind::Session, "file", "least_load", route, "");
+    assert_eq!(counted, 0);
 }
 
 #[test]

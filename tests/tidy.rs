@@ -49,7 +49,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("session", &[]),
     ("limit", &[]),
     ("pool", &[]),
-    ("telemetry", &[]),
+    ("telemetry", &["config"]),
     ("config", &["mcp"]),
     ("mcp", &[]),
 ];

@@ -8,10 +8,12 @@
 use std::time::Duration;
 
 use super::keys::{Key, Kind, Need, OFF, Section, Words};
+use super::log::Share;
 use super::node::{Entry, Node, Span, Value, Word};
 use super::problem::{Report, quoted};
 use super::suggest;
 use super::units;
+use super::wording::{not_a_list, not_a_map, unknown_key};
 
 /// The keys of one map, ready to be asked for by name.
 #[derive(Clone, Copy)]
@@ -162,6 +164,11 @@ impl<'a> Fields<'a> {
         })
     }
 
+    /// A part of all, above 0 and up to 1. Only for keys with a default.
+    pub(super) fn share(&self, name: &str) -> Share {
+        self.read(name, Share::ALL, units::share)
+    }
+
     /// A size in bytes within the bounds of the table. Only for keys with a default.
     pub(super) fn size(&self, name: &str) -> usize {
         let Kind::Size(min, max) = self.key(name).kind else {
@@ -233,6 +240,18 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// What stands under a key that takes a section or a single value. Unwritten it is a section that has
+    /// all its defaults.
+    pub(super) fn text_or_section(&self, name: &str) -> Item<'a> {
+        match self.entry(name).map(|entry| &entry.value) {
+            Some(Node {
+                value: Value::Text(text),
+                span,
+            }) => Item::Text(Word { text, span: *span }),
+            Some(_) | None => Item::Fields(self.section(name)),
+        }
+    }
+
     /// The items of a list of sections; those of the wrong type are reported and left out.
     pub(super) fn items(&self, name: &str) -> Vec<Item<'a>> {
         let key = self.key(name);
@@ -300,6 +319,22 @@ impl<'a> Fields<'a> {
     /// Reports what is only odd.
     pub(super) fn warning(&self, span: Span, message: impl Into<String>) {
         self.report.warning(span, message);
+    }
+
+    /// Where the `nth` mark of a word stands in the file, with what follows it, so many bytes in all; the
+    /// whole word if that cannot be told, because it was written with an escape or is a default.
+    pub(super) fn nth_in(&self, word: Word<'_>, mark: char, nth: usize, length: usize) -> Span {
+        let wanted = word.text.match_indices(mark).nth(nth);
+        let wanted = wanted.and_then(|(at, _)| word.text.get(at..at + length));
+        let raw = self.report.piece(word.span);
+        let found = raw.match_indices(mark).nth(nth).map(|(at, _)| at);
+        match found.zip(wanted) {
+            Some((at, wanted)) if raw[at..].starts_with(wanted) => {
+                let start = word.span.start + at;
+                Span::new(start, start + length)
+            }
+            _ => word.span,
+        }
     }
 
     /// Runs a parser of [`super::address`] on a word, and reports what it has to say.
@@ -443,53 +478,4 @@ fn within<T: PartialOrd>(
         return Err(format!("{shown} is too large; the most is {max_text}"));
     }
     Ok(())
-}
-
-fn unknown_key(key: &str, section: &'static Section) -> String {
-    if key == "<<" {
-        return "merge keys are not used here; repeat a whole value with an alias instead"
-            .to_owned();
-    }
-    let hint = suggest::for_key(key, section);
-    format!(
-        "unknown key {} in this {}; {hint}",
-        quoted(key),
-        section.noun
-    )
-}
-
-fn not_a_map(section: &Section, value: &Value) -> String {
-    let noun = section.noun;
-    let example = section.keys.iter().find_map(|key| match key.need {
-        Need::Required(example) => Some(example.to_owned()),
-        Need::Default(text) => Some(format!("{}: {text}", key.name)),
-        Need::Optional => None,
-    });
-    // One without needs and defaults begins with the key that is written most.
-    let first = || section.keys.first().map(|key| format!("{}: …", key.name));
-    let example = example.or_else(first).unwrap_or_default();
-    let wrong = format!("this {noun} must be a map such as `{example}`");
-    let Value::Text(text) = value else {
-        return format!("{wrong}, not {}", value.describe());
-    };
-    // `interval:2s` is one text to YAML; the operator sees a key and a value.
-    let run_on = text.split_once(':');
-    if run_on.is_some_and(|(key, _)| section.find(key).is_some()) {
-        return format!("a space is missing after the colon in {}", quoted(text));
-    }
-    format!("{wrong}, not the single value {}", quoted(text))
-}
-
-fn not_a_list(name: &str, value: &Value) -> String {
-    match value {
-        Value::Text(text) => {
-            let shown = quoted(text);
-            let shown = shown.trim_matches('`');
-            format!("`{name}` takes a list; write [{shown}]")
-        }
-        other => format!(
-            "`{name}` takes a list, not {}; begin each entry with `- `",
-            other.describe()
-        ),
-    }
 }

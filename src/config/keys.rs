@@ -6,7 +6,9 @@
 //! bounds are kept as an operator would write them.
 
 use super::admin::AdminLevel;
-use super::model::{Eras, Level, OnEndpointLoss, PoolKind, State};
+use super::log::{Level, MessageFormat};
+use super::log_format::Escape;
+use super::model::{Eras, OnEndpointLoss, PoolKind, State};
 use super::proxies::{ClientHeaders, ProxyHeader, SendProxy};
 
 /// A map with fixed keys.
@@ -66,6 +68,8 @@ pub(super) enum Kind {
     Percent(u64, u64),
     /// A number in a second, a minute or an hour.
     Rate,
+    /// A part of all, above 0 and up to 1.
+    Share,
     /// A size within bounds, both included.
     Size(&'static str, &'static str),
     /// One of these words.
@@ -76,6 +80,8 @@ pub(super) enum Kind {
     Section(&'static Section),
     /// A section, or `off`.
     SectionOrOff(&'static Section),
+    /// A section, or a single value; `check` has more to say about that.
+    SectionOrText(&'static Section),
     /// A list of one to so many sections.
     Sections(&'static Section, usize),
     /// The same, where an item may also be a single value.
@@ -90,6 +96,7 @@ impl Kind {
         match self {
             Self::Section(section)
             | Self::SectionOrOff(section)
+            | Self::SectionOrText(section)
             | Self::Sections(section, _)
             | Self::SectionsOrTexts(section, _)
             | Self::Named(section, _) => Some(section),
@@ -101,6 +108,7 @@ impl Kind {
             | Self::DurationOrOff(..)
             | Self::Percent(..)
             | Self::Rate
+            | Self::Share
             | Self::Size(..)
             | Self::Choice(_)
             | Self::Texts(_) => None,
@@ -211,6 +219,33 @@ pub(super) const LEVELS: Words<Level, 5> = [
     ("info", Level::Info),
     ("debug", Level::Debug),
     ("trace", Level::Trace),
+];
+
+pub(super) const MESSAGE_FORMATS: Words<MessageFormat, 2> =
+    [("text", MessageFormat::Text), ("json", MessageFormat::Json)];
+pub(super) const ESCAPES: Words<Escape, 2> = [("default", Escape::Default), ("json", Escape::Json)];
+/// Facilities of syslog with their numbers (RFC 5424, section 6.2.1).
+pub(super) const FACILITIES: Words<u8, 20> = [
+    ("kern", 0),
+    ("user", 1),
+    ("mail", 2),
+    ("daemon", 3),
+    ("auth", 4),
+    ("syslog", 5),
+    ("lpr", 6),
+    ("news", 7),
+    ("uucp", 8),
+    ("cron", 9),
+    ("authpriv", 10),
+    ("ftp", 11),
+    ("local0", 16),
+    ("local1", 17),
+    ("local2", 18),
+    ("local3", 19),
+    ("local4", 20),
+    ("local5", 21),
+    ("local6", 22),
+    ("local7", 23),
 ];
 
 /// The words alone.

@@ -32,6 +32,8 @@ mod identity;
 mod keys;
 mod limit;
 mod load;
+mod log;
+mod log_format;
 mod model;
 mod node;
 mod problem;
@@ -43,6 +45,7 @@ mod streams;
 mod suggest;
 mod table;
 mod units;
+mod wording;
 mod x509;
 
 #[cfg(test)]
@@ -53,10 +56,12 @@ pub use bind::Bind;
 pub use host_port::HostPort;
 pub use identity::Identity;
 pub use limit::{Queue, Rate, RouteRate, ToolLimit};
+pub use log::{AccessLog, Level, Log, LogTarget, MessageFormat, Share, Syslog, SyslogServer};
+pub use log_format::{Escape, HEADERS_MAX, LogFormat, Piece, TextFormat, Variable};
 pub use model::{
-    AccessLog, Balance, Check, Config, Endpoint, Eras, HashOn, Health, HostRule, Level, Limits,
-    Listener, Log, OnEndpointLoss, Origins, PathRule, Pool, PoolId, PoolKind, Route, Sessions,
-    State, Timeouts, Transport, is_below,
+    Balance, Check, Config, Endpoint, Eras, HashOn, Health, HostRule, Limits, Listener,
+    OnEndpointLoss, Origins, PathRule, Pool, PoolId, PoolKind, Route, Sessions, State, Timeouts,
+    Transport, is_below,
 };
 pub use problem::{Problem, Problems, Severity};
 pub use protect::{Breaker, Ejection, Retries};

@@ -16,6 +16,7 @@ use super::admin::Admin;
 use super::bind::Bind;
 use super::host_port::HostPort;
 use super::limit::{Queue, RouteRate, ToolLimit};
+use super::log::{Log, Share};
 use super::protect::{Breaker, Ejection, Retries};
 use super::proxies::{ClientHeaders, Proxies, SendProxy};
 use super::secure::{EndpointTls, Tls};
@@ -111,6 +112,8 @@ pub struct Route {
     pub origins: Origins,
     /// How many requests it takes; `None` is any number.
     pub rate: Option<RouteRate>,
+    /// Which of its requests are logged (default all).
+    pub log: Share,
 }
 
 /// Which hosts a route answers for. Names are lower case and hold no port.
@@ -409,54 +412,4 @@ pub struct Limits {
     pub write_timeout: Duration,
     /// Most bytes of a body that are held to understand a call, never above `body` (default 64KiB).
     pub peek: usize,
-}
-
-/// Where logs go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Log {
-    /// Where the line per request goes (default stdout).
-    pub access: AccessLog,
-    /// The least important message that is still logged (default info).
-    pub level: Level,
-}
-
-/// Where the line per request goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AccessLog {
-    /// Standard output.
-    Stdout,
-    /// Standard error, where all other messages go.
-    Stderr,
-    /// Nowhere.
-    Off,
-    /// This file, an absolute path, appended to.
-    File(PathBuf),
-}
-
-/// How important a message is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Level {
-    /// A person should look.
-    Error,
-    /// Odd, and survived.
-    Warn,
-    /// What happens rarely and matters.
-    Info,
-    /// For hunting a problem.
-    Debug,
-    /// Everything.
-    Trace,
-}
-
-impl Level {
-    /// The word of the configuration file, which is also the one the `log` crate parses.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Trace => "trace",
-        }
-    }
 }

@@ -169,6 +169,11 @@ impl<'a> Report<'a> {
         self.add(&self.warnings, span, Severity::Warning, message.into());
     }
 
+    /// What stands in this span of the file.
+    pub(super) fn piece(&self, span: Span) -> &'a str {
+        self.text.get(span.start..span.end).unwrap_or("")
+    }
+
     /// The number of the line on which this span begins, for use in an error. Counting lines takes
     /// time, so a report that is full, and has no use for the error, answers 0.
     pub(super) fn line(&self, span: Span) -> usize {

@@ -53,6 +53,7 @@ fn property(key: &Key) -> Value {
         value["default"] = match key.kind {
             Kind::Count(..) => json!(text.parse::<u64>().unwrap_or_default()),
             Kind::Flag => json!(text == "true"),
+            Kind::Share => json!(text.parse::<f64>().unwrap_or_default()),
             _ => json!(text),
         };
     }
@@ -89,12 +90,17 @@ fn kind(kind: &Kind) -> Value {
         Kind::Percent(..) => json!({ "type": "string", "pattern": PERCENT }),
         Kind::Rate => json!({ "type": "string", "pattern": RATE }),
         Kind::Size(..) => json!({ "type": "string", "pattern": SIZE }),
+        Kind::Share => json!({ "type": "number", "exclusiveMinimum": 0, "maximum": 1 }),
         Kind::Choice(words) => json!({ "enum": words }),
         Kind::Texts(max) => json!({
             "type": "array", "items": { "type": "string" }, "minItems": 1, "maxItems": max,
         }),
         Kind::Section(below) => section(below),
         Kind::SectionOrOff(below) => json!({ "anyOf": [section(below), off()] }),
+        // `off` is a text to YAML 1.2 and false to YAML 1.1, which some editors speak.
+        Kind::SectionOrText(below) => json!({
+            "anyOf": [section(below), { "type": ["string", "boolean"] }],
+        }),
         Kind::Sections(below, max) => json!({
             "type": "array", "items": section(below), "minItems": 1, "maxItems": max,
         }),

@@ -6,16 +6,15 @@
 mod admin;
 mod limits;
 mod listeners;
+mod log;
 mod streams;
 mod tls;
 
-use super::keys::Kind::{
-    self, Choice, Count, Duration, DurationOrOff, Flag, Text, TextOrOff, Texts,
-};
+use super::keys::Kind::{self, Choice, Count, Duration, DurationOrOff, Flag, Text, Texts};
 use super::keys::Need::{Default, Optional, Required};
 use super::keys::{
-    BALANCES, CLIENT_HEADERS, ERAS, LEVELS, LOSSES, POOL_KINDS, PROXY_HEADERS, SEND_PROXY, STATES,
-    Section, TRANSPORTS, key, names,
+    BALANCES, CLIENT_HEADERS, ERAS, LOSSES, POOL_KINDS, PROXY_HEADERS, SEND_PROXY, STATES, Section,
+    TRANSPORTS, key, names,
 };
 
 mod watch;
@@ -84,7 +83,7 @@ pub(super) static ROOT: Section = Section {
         ),
         key(
             "log",
-            Kind::Section(&LOG),
+            Kind::Section(&log::LOG),
             Optional,
             "Where logs go and how much is logged.",
         ),
@@ -164,6 +163,12 @@ static ROUTE: Section = Section {
             Kind::Section(&limits::RATE),
             Optional,
             "How many requests it takes. Unless set: any number.",
+        ),
+        key(
+            "access_log",
+            Kind::SectionOrOff(&log::ROUTE),
+            Optional,
+            "Which of its requests are logged, or `off` for none. Unless set: all.",
         ),
     ],
 };
@@ -420,24 +425,4 @@ static AFFINITY: Section = Section {
         Required("cookie: TIDEGATE"),
         "Name of the cookie that holds the endpoint.",
     )],
-};
-
-static LOG: Section = Section {
-    noun: "log section",
-    about: "Where logs go and how much is logged.",
-    keys: &[
-        key(
-            "access",
-            TextOrOff,
-            Default("stdout"),
-            "Where the line per request goes: `stdout`, `stderr`, `off`, or the absolute path \
-             of a file.",
-        ),
-        key(
-            "level",
-            Choice(&names(&LEVELS)),
-            Default("info"),
-            "The least important message that is still logged.",
-        ),
-    ],
 };

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::log::Share;
 use super::problem::quoted;
 
 const TIME_UNITS: &[(&str, u64)] = &[
@@ -69,6 +70,24 @@ pub(super) fn rate(text: &str) -> Result<(u32, Duration), String> {
         Some(0) => Err(format!("{shown} lets nothing pass; the least is 1/h")),
         Some(count) => Ok((count, Duration::from_secs(per))),
         None => Err(format!("{shown} is too large; the most is {RATE_MAX}/s")),
+    }
+}
+
+/// Reads a part of all such as `0.01`, above 0 and up to 1.
+///
+/// # Errors
+/// A sentence that says how it is written.
+pub(super) fn share(text: &str) -> Result<Share, String> {
+    let plain = |byte: u8| byte.is_ascii_digit() || byte == b'.';
+    let part = text.bytes().all(plain).then(|| text.parse::<f64>());
+    match part.and_then(Result::ok) {
+        Some(part) if part > 0.0 && part <= 1.0 => Ok(Share::of(part)),
+        _ => {
+            let shown = quoted(text);
+            Err(format!(
+                "{shown} is no part of all; write a number above 0 and up to 1, such as 0.01"
+            ))
+        }
     }
 }
 

@@ -4,12 +4,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::fault::Fault;
 use super::forwarded;
 use super::limits::Holds;
+use super::sampling;
 use super::state::Snapshot;
-use crate::config::PoolId;
+use super::termination::Step;
+use crate::config::{LogFormat, PoolId, Share};
 use crate::mcp::text::{Name, Word};
 use crate::mcp::{Era, RawId};
+use crate::route::RouteId;
 use crate::session::PrincipalHash;
 use crate::telemetry::{SessionTag, StreamEnd};
 use crate::transport::fields::USER_AGENT;
@@ -92,14 +96,36 @@ impl End {
     }
 }
 
+/// What is kept of a request's field for the log, in bytes: as much as it shows.
+const NOTED_MAX: usize = 128;
+
 /// What the log says of a request head.
 pub struct Noted {
     /// HTTP method.
     pub method: Box<str>,
     /// Request path without its query.
     pub path: Box<str>,
-    /// `User-Agent`, as sent.
+    /// `User-Agent`, as sent, cut to what is logged.
     pub user_agent: Option<Box<[u8]>>,
+    /// The authority that was asked for.
+    pub host: Option<Box<str>>,
+    /// Its lot, by which a part of a route's requests is logged.
+    pub lot: u64,
+    /// Further fields that the format of the log asks for, in its order, each cut to what is logged.
+    pub headers: Box<[Option<Box<[u8]>>]>,
+}
+
+/// What the steps of an exchange took, as far as it came to them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Timers {
+    /// Waiting for a place at an endpoint, all attempts together.
+    pub queue: Duration,
+    /// When the last attempt began, from the start of the exchange.
+    pub asked: Option<Duration>,
+    /// Making the connection of the last attempt; zero for one that was there.
+    pub connect: Option<Duration>,
+    /// From that connection to the head of the endpoint's answer.
+    pub header: Option<Duration>,
 }
 
 /// One request, from first byte to log line.
@@ -118,6 +144,8 @@ pub struct Ctx {
     pub noted: Option<Box<Noted>>,
     /// HTTP version.
     pub http: &'static str,
+    /// The route, once it has let the request in.
+    pub route: Option<RouteId>,
     /// The pool, once routed.
     pub pool: Option<PoolId>,
     /// Which rules the request follows, once known.
@@ -148,8 +176,16 @@ pub struct Ctx {
     pub bytes_out: u64,
     /// How it ended.
     pub end: End,
-    /// Label of the fault, if one was answered.
-    pub fault: Option<&'static str>,
+    /// How far it has come.
+    pub step: Step,
+    /// What its steps took.
+    pub timers: Timers,
+    /// Attempts after the first.
+    pub retries: u32,
+    /// The fault, if one was answered.
+    pub fault: Option<Fault>,
+    /// The code of the JSON-RPC error that it was answered with, ours or the endpoint's.
+    pub rpc_code: Option<i64>,
     /// For a tool call that was answered: whether the answer was an error.
     pub tool_failed: Option<bool>,
     /// What it has of what is limited; given back with it.
@@ -184,6 +220,7 @@ impl Ctx {
             principal: PrincipalHash::ANONYMOUS,
             noted: None,
             http: head.version().as_str(),
+            route: None,
             pool: None,
             era: None,
             mcp_method: "",
@@ -199,7 +236,11 @@ impl Ctx {
             bytes_in: 0,
             bytes_out: 0,
             end: End::Complete,
+            step: Step::Request,
+            timers: Timers::default(),
+            retries: 0,
             fault: None,
+            rpc_code: None,
             tool_failed: None,
             held: None,
         }
@@ -210,13 +251,77 @@ impl Ctx {
         self.held.get_or_insert_default()
     }
 
+    /// The part of such requests that is logged.
+    pub fn share(&self) -> Share {
+        let route = self.route;
+        route.map_or(Share::ALL, |id| self.snapshot.config.routes[id.0].log)
+    }
+
     /// Keeps what the log says of a request head that is about to be let go.
     pub fn note(&mut self, head: &(impl RequestHead + ?Sized)) {
+        let share = self.share();
+        if share == Share::NONE {
+            return;
+        }
+        let headers = match &self.snapshot.config.log.access.format {
+            LogFormat::Text(format) => format.headers.as_slice(),
+            LogFormat::Json => &[],
+        };
+        let kept = |value: &[u8]| value[..value.len().min(NOTED_MAX)].into();
+        let noted = |name: &String| head.get(name).map(kept);
         self.noted = Some(Box::new(Noted {
             method: head.method().into(),
             path: head.path().into(),
-            user_agent: head.known(USER_AGENT).map(Into::into),
+            user_agent: head.known(USER_AGENT).map(kept),
+            host: head.authority().map(Into::into),
+            lot: match share {
+                Share::ALL => 0,
+                _ => sampling::lot(head, self.request_id),
+            },
+            headers: headers.iter().map(noted).collect(),
         }));
+    }
+
+    /// Notes that an attempt begins.
+    pub fn asks(&mut self, now: Instant) {
+        self.retries += u32::from(self.timers.asked.is_some());
+        self.step = Step::Connect;
+        self.timers = Timers {
+            queue: self.timers.queue,
+            asked: Some(now.saturating_duration_since(self.started)),
+            connect: None,
+            header: None,
+        };
+    }
+
+    /// Notes that the attempt has its connection. One that was there before took no time.
+    pub fn connected(&mut self, reused: bool, now: impl FnOnce() -> Instant) {
+        let asked = self.timers.asked.unwrap_or_default();
+        self.timers.connect = Some(match reused {
+            true => Duration::ZERO,
+            false => now()
+                .saturating_duration_since(self.started)
+                .saturating_sub(asked),
+        });
+    }
+
+    /// Notes that the head of the endpoint's answer is there.
+    pub fn replied(&mut self, now: Instant) {
+        self.step = Step::Data;
+        if let Timers {
+            asked: Some(asked),
+            connect: Some(connect),
+            ..
+        } = self.timers
+        {
+            let took = now.saturating_duration_since(self.started);
+            self.timers.header = Some(took.saturating_sub(asked + connect));
+        }
+    }
+
+    /// Notes that it has waited for a place since then.
+    pub fn queued(&mut self, since: Instant) {
+        self.timers.queue += since.elapsed();
     }
 
     /// Notes that the response head goes out with `status`.

@@ -1,14 +1,23 @@
 //! The end of every request: its line in the log and its place in the metrics, exactly once.
 
-use std::time::{Instant, SystemTime};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
-use super::ctx::{Ctx, End};
+use super::ctx::{Ctx, End, Noted};
+use super::fault::Fault;
+use super::forwarded;
+use super::sampling;
 use super::state::Shared;
+use super::termination;
+use crate::config::{HEADERS_MAX, LogFormat};
 use crate::mcp::Era;
+use crate::pool::Endpoint;
 use crate::telemetry::{
-    Entry, Limit, RequestRecord, ToolLabel, ToolOutcome, limit_hit, record_request,
+    Entry, Limit, RequestRecord, Times, ToolLabel, ToolOutcome, limit_hit, record_request,
 };
 use crate::transport::fields::USER_AGENT;
+use crate::transport::h1::head::Head;
 use crate::transport::{ConnInfo, RequestHead};
 
 /// Records a request that is over. `head` is its head, unless that was noted and let go.
@@ -18,10 +27,7 @@ pub fn finish(shared: &Shared, ctx: &Ctx, info: &ConnInfo, head: &dyn RequestHea
         .tool
         .as_deref()
         .map_or(ToolLabel::NONE, |name| shared.tools.label(name));
-    let pool = ctx.pool.map(|pool| &ctx.snapshot.pool(pool).pool);
-    let server = pool
-        .zip(ctx.endpoint)
-        .and_then(|(pool, id)| Some(pool.find(id)?.name()));
+    let server = endpoint(ctx).map(|endpoint| endpoint.name());
     record_request(&RequestRecord {
         method: ctx.mcp_method,
         tool,
@@ -36,15 +42,44 @@ pub fn finish(shared: &Shared, ctx: &Ctx, info: &ConnInfo, head: &dyn RequestHea
         End::TooLarge => limit_hit(Limit::EventBytes),
         _ => {}
     }
+    if shared.log.is_on() && sampling::is_logged(ctx, head) {
+        log(shared, ctx, info, head, duration);
+    }
+}
+
+/// Logs what never became a request: malformed, too large or too slow, on a connection that closes.
+pub fn refused(shared: &Shared, info: &ConnInfo, fault: Fault) {
     if !shared.log.is_on() {
         return;
     }
+    let (head, now) = (Head::default(), Instant::now());
+    let mut ctx = Ctx::begin(shared.snapshot.load_full(), &head, info, now);
+    let row = fault.row();
+    ctx.fault = Some(fault);
+    ctx.rpc_code = Some(row.code);
+    ctx.answered(row.status, now);
+    log(shared, &ctx, info, &head, Duration::ZERO);
+}
+
+fn endpoint(ctx: &Ctx) -> Option<&Arc<Endpoint>> {
+    let pool = &ctx.snapshot.pool(ctx.pool?).pool;
+    pool.find(ctx.endpoint?)
+}
+
+fn log(shared: &Shared, ctx: &Ctx, info: &ConnInfo, head: &dyn RequestHead, duration: Duration) {
+    let endpoint = endpoint(ctx);
     let noted = ctx.noted.as_deref();
-    shared.log.log(&Entry {
+    let format = &ctx.snapshot.config.log.access.format;
+    let (mut values, mut digits) = ([None; HEADERS_MAX], [0; 16]);
+    let headers = headers(format, noted, head, &mut values);
+    let entry = Entry {
         at: SystemTime::now(),
         listener: &info.listener,
-        client: ctx.client,
+        client: forwarded::address(ctx.client, info),
+        local: Some(canonical(info.local)).filter(is_somewhere),
+        tls: info.tls,
         http_version: ctx.http,
+        host: noted.map_or_else(|| head.authority(), |noted| noted.host.as_deref()),
         method: noted.map_or_else(|| head.method(), |noted| &noted.method),
         path: noted.map_or_else(|| head.path(), |noted| &noted.path),
         mcp_method: Some(ctx.mcp_method).filter(|method| !method.is_empty()),
@@ -53,21 +88,68 @@ pub fn finish(shared: &Shared, ctx: &Ctx, info: &ConnInfo, head: &dyn RequestHea
             Era::Session => "session",
             Era::Stateless => "stateless",
         }),
-        pool: pool.map(|pool| pool.name()),
-        server,
+        pool: ctx.pool.map(|pool| ctx.snapshot.pool(pool).pool.name()),
+        server: endpoint.map(|endpoint| endpoint.name()),
+        server_address: endpoint
+            .and_then(|endpoint| endpoint.address())
+            .filter(is_somewhere),
         session: ctx.session,
         status: ctx.status,
-        duration,
-        first_byte: ctx.first_byte,
+        rpc_code: ctx.rpc_code,
+        times: Times {
+            duration,
+            queue: ctx.timers.queue,
+            asked: ctx.timers.asked,
+            connect: ctx.timers.connect,
+            header: ctx.timers.header,
+            first_byte: ctx.first_byte,
+        },
+        retries: ctx.retries,
         request_bytes: ctx.bytes_in,
         response_bytes: ctx.bytes_out,
-        request_id: hex(ctx.request_id, &mut [0; 16]),
-        end_reason: ctx.fault.unwrap_or_else(|| ctx.end.as_str()),
+        request_id: hex(ctx.request_id, &mut digits),
+        termination: termination::flags(ctx),
+        end_reason: match ctx.fault {
+            Some(fault) => fault.row().label,
+            None => ctx.end.as_str(),
+        },
         user_agent: noted.map_or_else(
             || head.known(USER_AGENT),
             |noted| noted.user_agent.as_deref(),
         ),
-    });
+        headers,
+    };
+    shared.log.log(format, &entry);
+}
+
+/// A unix socket has an address that is none.
+fn is_somewhere(address: &SocketAddr) -> bool {
+    !address.ip().is_unspecified()
+}
+
+/// The request headers that a format asks for.
+fn headers<'a, 'v>(
+    format: &LogFormat,
+    noted: Option<&'a Noted>,
+    head: &'a dyn RequestHead,
+    values: &'v mut [Option<&'a [u8]>; HEADERS_MAX],
+) -> &'v [Option<&'a [u8]>] {
+    let LogFormat::Text(format) = format else {
+        return &[];
+    };
+    let names = format.headers.iter().enumerate();
+    for (value, (at, name)) in values.iter_mut().zip(names) {
+        *value = match noted {
+            Some(noted) => noted.headers.get(at).and_then(|value| value.as_deref()),
+            None => head.get(name),
+        };
+    }
+    &values[..format.headers.len().min(HEADERS_MAX)]
+}
+
+/// An IPv4 address is one, though an IPv6 socket has it in a longer form.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// The 16 hex digits of a request's id.

@@ -17,6 +17,7 @@ use super::hedge;
 use super::outcome::{self, Timed};
 use super::retry::{self, Stage};
 use super::state::PoolState;
+use super::termination::Step;
 use super::waiting;
 use super::watch::Watch;
 use crate::config::Config;
@@ -81,18 +82,22 @@ pub async fn forward<D: Downstream>(
         };
         let mut permit = match again.take() {
             Some(permit) => permit,
-            None => admit(worker, down, pool, call, aim, &mut tried, last).await?,
+            None => admit(worker, down, ctx, pool, call, aim, &mut tried, last).await?,
         };
         let endpoint = Arc::clone(permit.endpoint());
-        let now = worker.shared.moment(Instant::now());
+        let asked = Instant::now();
+        let now = worker.shared.moment(asked);
         attempts += 1;
+        ctx.asks(asked);
         if attempts == 1 {
             pool.count_call(now);
         }
         ctx.endpoint = Some(endpoint.id());
         let whole = call.body.ended;
-        let failed = match attempt(worker, down, ctx, pool, call, aim, &endpoint, lane).await {
+        let attempted = attempt(worker, down, ctx, pool, call, aim, &endpoint, lane);
+        let failed = match attempted.await {
             Ok((up, instead)) => {
+                ctx.replied(Instant::now());
                 if let Some(other) = instead {
                     ctx.endpoint = Some(other.endpoint().id());
                     permit = other;
@@ -146,6 +151,7 @@ pub async fn forward<D: Downstream>(
 async fn admit<D: Downstream>(
     worker: &Worker,
     down: &mut D,
+    ctx: &mut Ctx,
     pool: &PoolState,
     call: &Call,
     aim: &Aim,
@@ -153,7 +159,7 @@ async fn admit<D: Downstream>(
     mut last: Option<Fault>,
 ) -> Result<CallPermit, Fault> {
     loop {
-        let placed = waiting::place(&worker.shared, down, pool, call, aim, tried).await;
+        let placed = waiting::place(&worker.shared, down, ctx, pool, call, aim, tried).await;
         let (endpoint, place) = placed.map_err(|fault| match fault {
             Fault::ClientGone | Fault::Draining => fault,
             _ => last.unwrap_or(fault),
@@ -220,6 +226,9 @@ async fn attempt<D: Downstream>(
         before(Fault::Connect)
     })?;
     let reused = up.reused();
+    ctx.connected(reused, Instant::now);
+    // The request is not over before it has been sent.
+    ctx.step = Step::Request;
     let sent = |fault| Failed {
         fault,
         stage: Stage::Sent { reused },
@@ -235,7 +244,7 @@ async fn attempt<D: Downstream>(
     )
     .await
     {
-        Ok(()) => {}
+        Ok(()) => ctx.step = Step::Header,
         Err(Sending::Client(fault)) => {
             return Err(Failed {
                 fault,
@@ -244,6 +253,7 @@ async fn attempt<D: Downstream>(
         }
         // It may have answered early and closed: that answer is what the client should see.
         Err(Sending::Server) => {
+            ctx.step = Step::Header;
             return match timeout(EARLY_ANSWER, up.read_head()).await {
                 Ok(Ok(())) => Ok((up, None)),
                 _ => Err(sent(Fault::UpstreamClosed)),

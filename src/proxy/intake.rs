@@ -225,7 +225,7 @@ mod tests {
             client: "192.0.2.1:5".parse().unwrap(),
             local: local.parse().unwrap(),
             listener: "t".into(),
-            tls: false,
+            tls: None,
             place: None,
         };
         admit(config, &head, &info)
@@ -240,7 +240,7 @@ mod tests {
                 client: "127.0.0.1:5".parse().unwrap(),
                 local: local.parse().unwrap(),
                 listener: "t".into(),
-                tls: false,
+                tls: None,
                 place: None,
             };
             check_operator(&head, &info)

@@ -24,13 +24,14 @@ const TEXT: (&str, &[u8]) = ("content-type", b"text/plain; charset=utf-8");
 pub async fn refuse<D: Downstream>(down: &mut D, ctx: &mut Ctx, fault: Fault) {
     let row = fault.row();
     fault.count();
-    ctx.fault = Some(row.label);
+    ctx.fault = Some(fault);
     if fault == Fault::ClientGone {
         ctx.status = row.status;
         ctx.end = End::ClientGone;
         down.abort().await;
         return;
     }
+    ctx.rpc_code = Some(row.code);
     let data = row.names_versions.then(|| {
         let requested = requested(down.head(), ctx);
         answer::supported_versions(&[Revision::V2026_07_28], &requested)

@@ -20,7 +20,7 @@
 //! | the sessions it opens and ends | [`settle`] |
 //! | a session begun again, a stream asked for again | [`recovery`], [`revival`] |
 //! | a client that comes back to a stream | [`resume`] |
-//! | log, metrics | [`finish`] |
+//! | log, metrics | [`finish`], [`termination`], [`sampling`] |
 //!
 //! A reply that is an event stream may last for hours, and then most of what its request needed is
 //! in the way: the exchange ends as a [`streaming::Streaming`] that holds what the stream needs and
@@ -58,10 +58,12 @@ pub mod relay;
 pub mod resume;
 pub mod retry;
 pub mod revival;
+pub mod sampling;
 pub mod settle;
 pub mod state;
 pub mod stream;
 pub mod streaming;
+pub mod termination;
 pub mod tunnel;
 pub mod waiting;
 pub mod watch;
@@ -166,7 +168,7 @@ async fn mcp<D: Downstream>(
     let snapshot = Arc::clone(&ctx.snapshot);
     let route = &snapshot.config.routes[id.0];
     let pool = snapshot.pool(route.pool);
-    ctx.pool = Some(route.pool);
+    (ctx.route, ctx.pool) = (Some(id), Some(route.pool));
     if route.transport == Transport::Sse {
         // Boxed, like what follows that is rare: every exchange would hold the room for it.
         return Box::pin(legacy_sse::serve(worker, down, ctx, flight, pool, id)).await;
@@ -225,9 +227,11 @@ async fn understood<D: Downstream>(
     let reply = match send(worker, down, ctx, pool, call, &mut aim).await {
         Ok(reply) => reply,
         // Clients give a stream up after two failures; one that ended they open again.
-        Err(Fault::Draining | Fault::UpstreamClosed | Fault::Connect | Fault::Tripped(_))
-            if is_stream =>
-        {
+        Err(
+            fault @ (Fault::Draining | Fault::UpstreamClosed | Fault::Connect | Fault::Tripped(_)),
+        ) if is_stream => {
+            // For the log alone.
+            ctx.fault = Some(fault);
             local::ended_stream(down, ctx).await;
             return Ok(Next::Done);
         }

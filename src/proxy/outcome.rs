@@ -88,6 +88,20 @@ pub fn tells_failure(pieces: &[Piece]) -> bool {
     !readable || message.has_error || message.is_tool_error
 }
 
+/// The code of the error that an answer is, if it is one. As with [`of_answer`], what is longer than
+/// 64 KiB is none, and of an answer in pieces it may be missed.
+pub fn error_code(pieces: &[Piece]) -> Option<i64> {
+    let size: usize = pieces.iter().map(|piece| piece.len()).sum();
+    let suspicious = |piece: &Piece| memchr::memmem::find(piece, b"\"error\"").is_some();
+    if size > ERROR_MAX || !pieces.iter().any(suspicious) {
+        return None;
+    }
+    let mut peek = Peek::lenient();
+    let readable = pieces.iter().all(|piece| peek.feed(piece).is_ok());
+    let code = peek.message().error_code.filter(|_| readable);
+    code.map(i64::from)
+}
+
 /// What the end of a reply stream says; `answered` is what its answer said, if it had one.
 pub fn of_stream(end: End, answered: Option<Outcome>) -> Option<Outcome> {
     answered.or(match end {

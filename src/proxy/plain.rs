@@ -2,6 +2,7 @@
 //! nginx served, from the same listeners and pools, under the same intake, log and metrics.
 
 use std::io::ErrorKind;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::Digest;
 use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
@@ -24,6 +26,7 @@ use super::intake::{self, Admitted};
 use super::limits;
 use super::outcome;
 use super::state::{PoolState, Shared};
+use super::termination::Step;
 use super::waiting;
 use crate::pool::{Admin, CallPermit, Endpoint, HealthState, Need, Outcome, PickContext};
 use crate::transport::dial::peer;
@@ -35,17 +38,20 @@ use crate::transport::{ConnInfo, Headers};
 /// Endpoints tried for one request when connections fail.
 const ATTEMPTS_MAX: usize = 3;
 
-/// The plain lane of one listener on one thread.
+tokio::task_local! {
+    /// The connection whose exchange is served. Pingora's session has no room for facts of ours.
+    pub static CONNECTION: Arc<ConnInfo>;
+}
+
+/// The plain lane of one listener on one thread. Whoever has it serve sets [`CONNECTION`].
 pub struct Plain {
     shared: Arc<Shared>,
-    listener: Arc<str>,
-    tls: bool,
 }
 
 /// What is known about one plain exchange.
 pub struct PlainCtx {
     ctx: Option<Ctx>,
-    info: Option<ConnInfo>,
+    info: Option<Arc<ConnInfo>>,
     pool: Option<Arc<PoolState>>,
     /// What the endpoint is told of the client.
     told: Vec<(&'static str, HeaderValue)>,
@@ -61,38 +67,14 @@ pub struct PlainCtx {
 }
 
 impl Plain {
-    /// The proxy for a listener, with connections of its own. `tls`: it is spoken there.
-    pub fn proxy(shared: Arc<Shared>, listener: Arc<str>, tls: bool) -> Arc<HttpProxy<Self>> {
+    /// The proxy, with connections of its own.
+    pub fn proxy(shared: Arc<Shared>) -> Arc<HttpProxy<Self>> {
         let conf = ServerConf {
             max_retries: ATTEMPTS_MAX,
             threads: 1,
             ..ServerConf::default()
         };
-        Arc::new(http_proxy(
-            &Arc::new(conf),
-            Self {
-                shared,
-                listener,
-                tls,
-            },
-        ))
-    }
-
-    fn info(&self, session: &Session) -> ConnInfo {
-        let any = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
-        let inet = |address: Option<&pingora::protocols::l4::socket::SocketAddr>| {
-            address
-                .and_then(|address| address.as_inet())
-                .copied()
-                .unwrap_or(any)
-        };
-        ConnInfo {
-            client: inet(session.client_addr()),
-            local: inet(session.server_addr()),
-            listener: Arc::clone(&self.listener),
-            tls: self.tls,
-            place: None,
-        }
+        Arc::new(http_proxy(&Arc::new(conf), Self { shared }))
     }
 }
 
@@ -121,7 +103,8 @@ impl ProxyHttp for Plain {
     async fn request_filter(&self, session: &mut Session, plain: &mut PlainCtx) -> Result<bool> {
         let snapshot = self.shared.snapshot.load_full();
         let head = PingoraHead::new(session.req_header());
-        let info = self.info(session);
+        let nobody = |_| Error::new(ErrorType::InternalError);
+        let info = CONNECTION.try_with(Arc::clone).map_err(nobody)?;
         let mut ctx = Ctx::begin(Arc::clone(&snapshot), &head, &info, Instant::now());
         let admitted = intake::admit(&snapshot.config, &head, &info);
         let limited = match admitted {
@@ -133,7 +116,7 @@ impl ProxyHttp for Plain {
         if let Ok(Admitted::Route(route)) = admitted {
             let id = snapshot.config.routes[route.0].pool;
             let pool = snapshot.pool(id);
-            ctx.pool = Some(id);
+            (ctx.route, ctx.pool) = (Some(route), Some(id));
             let how = pool.config.client_headers;
             plain.tell(&Told::of(&snapshot.config.proxies, how, &head, &info));
             plain.pool = Some(Arc::clone(pool));
@@ -162,7 +145,14 @@ impl ProxyHttp for Plain {
             .info
             .as_ref()
             .map_or(Header::Itself, |info| announced(client, info));
+        let since = Instant::now();
+        if let Some(ctx) = &mut plain.ctx {
+            ctx.step = Step::Queue;
+        }
         let permit = plain.enter(&self.shared, &pool, wanted, key).await;
+        if let Some(ctx) = &mut plain.ctx {
+            ctx.queued(since);
+        }
         let permit = permit.map_err(|fault| plain.gives_up(fault))?;
         let endpoint = permit.endpoint();
         let address = endpoint.address().ok_or_else(unavailable)?;
@@ -171,6 +161,7 @@ impl ProxyHttp for Plain {
             .ok_or_else(unavailable)?;
         if let Some(ctx) = &mut plain.ctx {
             ctx.endpoint = Some(endpoint.id());
+            ctx.asks(Instant::now());
         }
         let mut peer = peer(&target, session.is_upgrade_req());
         peer.options.read_timeout = Some(pool.config.timeouts.header);
@@ -217,6 +208,22 @@ impl ProxyHttp for Plain {
         error
     }
 
+    async fn connected_to_upstream(
+        &self,
+        _: &mut Session,
+        reused: bool,
+        _: &HttpPeer,
+        _: RawFd,
+        _: Option<&Digest>,
+        plain: &mut PlainCtx,
+    ) -> Result<()> {
+        if let Some(ctx) = &mut plain.ctx {
+            ctx.connected(reused, Instant::now);
+            ctx.step = Step::Header;
+        }
+        Ok(())
+    }
+
     async fn response_filter(
         &self,
         _: &mut Session,
@@ -247,7 +254,9 @@ impl ProxyHttp for Plain {
             }
         }
         if let Some(ctx) = &mut plain.ctx {
-            ctx.answered(response.status.as_u16(), Instant::now());
+            let now = Instant::now();
+            ctx.replied(now);
+            ctx.answered(response.status.as_u16(), now);
         }
         Ok(())
     }
@@ -463,7 +472,7 @@ async fn refuse(session: &mut Session, plain: &mut PlainCtx, fault: Fault) -> Re
         head.insert_header("retry-after", seconds.to_string())?;
     }
     if let Some(ctx) = &mut plain.ctx {
-        ctx.fault = Some(row.label);
+        ctx.fault = Some(fault);
         ctx.end = End::Local;
         ctx.answered(row.status, Instant::now());
         ctx.bytes_out = text.len() as u64;

@@ -22,6 +22,7 @@ use super::settle::{disown, give_back, settle_session, shown_session};
 use super::state::PoolState;
 use super::stream::{Kind, Limits, Relay};
 use super::streaming::Begun;
+use super::termination::Step;
 use super::watch::{Stop, Watch};
 use super::{Next, Worker};
 use crate::config::Resume;
@@ -82,6 +83,9 @@ pub async fn relay<D: Downstream>(
     }
     note_answer(ctx, pool, call, status, &held);
     let held = reworded(held, call, status);
+    if held.ours {
+        ctx.rpc_code = Some(Fault::UpstreamFailed.row().code);
+    }
     let idle = pool.config.timeouts.stream_idle;
     send(
         worker,
@@ -207,6 +211,9 @@ async fn send<D: Downstream>(
     let edits = Edits { set: &set, drop };
     let head = reply.up.head();
     ctx.answered(head.status(), Instant::now());
+    if held.complete {
+        ctx.step = Step::Last;
+    }
     let sent = down.send_head(head.status(), Some(head), edits, length);
     if let Err(error) = sent.await {
         ctx.end = End::of_write(&error);
@@ -413,10 +420,13 @@ pub async fn send_stream_head<D: Downstream>(
         .await
 }
 
-/// Learns from a complete answer: whether a tool call failed, and what `server/discover` said.
+/// Learns from an answer: the error that it is, whether a tool call failed, and what `server/discover` said.
 fn note_answer(ctx: &mut Ctx, pool: &PoolState, call: &Call, status: u16, held: &Held) {
     if call.is("tools/call") {
         ctx.tool_failed = Some(status != 200 || outcome::tells_failure(&held.pieces));
+    }
+    if call.http == HttpMethod::Post {
+        ctx.rpc_code = outcome::error_code(&held.pieces);
     }
     if call.is("server/discover") && status == 200 && held.complete {
         let pieces: Vec<&[u8]> = held.pieces.iter().map(|piece| &**piece).collect();

@@ -101,6 +101,8 @@ pub struct Relay {
     /// Ids for the server's events, where it gives none and they are wanted.
     lent: Option<Box<Lent>>,
     tool_failed: Option<bool>,
+    /// The code of the last error that was an answer.
+    rpc_code: Option<i64>,
     /// What the answers say of the server, the worst of them.
     said: Option<Outcome>,
     too_large: bool,
@@ -143,6 +145,7 @@ impl Relay {
             scan: SseScan::new(mode).with_event_max(limits.event_max),
             lent: None,
             tool_failed: None,
+            rpc_code: None,
             said: None,
             too_large: false,
             is_cut_off: false,
@@ -346,6 +349,11 @@ impl Relay {
     /// Whether a tool call was answered with an error, if its answer was seen.
     pub fn tool_failed(&self) -> Option<bool> {
         self.tool_failed
+    }
+
+    /// The code of the last error that was an answer, of ours or of the server's.
+    pub fn rpc_code(&self) -> Option<i64> {
+        self.rpc_code
     }
 
     /// What the answers, as far as they were seen, say of the server.

@@ -56,6 +56,7 @@ impl Begun {
         {
             lent.keep();
         }
+        ctx.rpc_code = relay.rpc_code();
         if self.is_tool_call {
             ctx.tool_failed = Some(relay.tool_failed().unwrap_or(true));
         }

@@ -20,6 +20,7 @@ use super::local;
 use super::outcome;
 use super::retry::{self, Stage};
 use super::state::{Orphan, Phase, PoolState};
+use super::termination::Step;
 use super::watch::vanished;
 use crate::mcp::Retry;
 use crate::pool::{Endpoint, Need, PickContext, SessionGuard};
@@ -137,7 +138,7 @@ async fn open(
     };
     let id = snapshot.config.routes[route.0].pool;
     let pool = snapshot.pool(id);
-    ctx.pool = Some(id);
+    (ctx.route, ctx.pool) = (Some(route), Some(id));
     limits::admit(&snapshot, route, ctx.client, 1, ctx.started)?;
     limits::reserve_session(&worker.shared, ctx)?;
     limits::reserve_stream(&worker.shared, ctx)?;
@@ -169,6 +170,7 @@ async fn open(
         };
         attempts += 1;
         ctx.endpoint = Some(endpoint.id());
+        ctx.asks(Instant::now());
         let session = endpoint.session();
         let error = match handshake(
             pool,
@@ -180,6 +182,8 @@ async fn open(
         .await
         {
             Ok((server, answer)) => {
+                ctx.timers.connect = Some(answer.connect);
+                ctx.replied(Instant::now());
                 let said = Some(outcome::of_status(answer.status));
                 outcome::report(&worker.shared, pool, &mut permit, said);
                 let pool = Arc::clone(pool);
@@ -202,6 +206,9 @@ async fn open(
                 (Stage::Sent { reused: false }, Fault::UpstreamClosed)
             }
         };
+        if stage != Stage::Connect {
+            ctx.step = Step::Header;
+        }
         let said = outcome::of_fault(fault);
         outcome::report(&worker.shared, pool, &mut permit, said);
         if stage == Stage::Connect {
@@ -263,7 +270,8 @@ where
 {
     let row = fault.row();
     fault.count();
-    ctx.fault = Some(row.label);
+    ctx.fault = Some(fault);
+    ctx.rpc_code = Some(row.code);
     ctx.answered(row.status, Instant::now());
     ctx.end = End::Local;
     let _ = client.write_all(&local::bare(fault)).await;

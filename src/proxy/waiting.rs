@@ -20,9 +20,11 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 use super::call::Call;
+use super::ctx::Ctx;
 use super::decide::Aim;
 use super::fault::Fault;
 use super::state::{Phase, PoolState, Shared};
+use super::termination::Step;
 use crate::mcp::HttpMethod;
 use crate::pool::{Endpoint, HealthState, NoPlace, PickContext, Place, Priority, Waiting};
 use crate::transport::Downstream;
@@ -41,6 +43,7 @@ pub type Placed = (Arc<Endpoint>, Option<Place>);
 pub async fn place<D: Downstream>(
     shared: &Shared,
     down: &mut D,
+    ctx: &mut Ctx,
     pool: &PoolState,
     call: &Call,
     aim: &Aim,
@@ -62,8 +65,7 @@ pub async fn place<D: Downstream>(
             }
             let waiting = pool.pool.wait_for(endpoint.id(), priority);
             let wait = Wait::new(shared, pool, waiting, Wanted::Only(&endpoint))?;
-            // Boxed, like what follows: calls that find a place should not hold the room for it.
-            let place = Box::pin(wait.with(down, call.body.ended)).await?;
+            let place = waited(ctx, wait, down, call).await?;
             Ok((endpoint, Some(place)))
         }
         Aim::Any { need, key } => {
@@ -82,10 +84,24 @@ pub async fn place<D: Downstream>(
             }
             let waiting = pool.pool.wait(&context, priority);
             let wait = Wait::new(shared, pool, waiting, Wanted::Any(&context))?;
-            let place = Box::pin(wait.with(down, call.body.ended)).await?;
+            let place = waited(ctx, wait, down, call).await?;
             Ok((Arc::clone(place.endpoint()), Some(place)))
         }
     }
+}
+
+async fn waited<D: Downstream>(
+    ctx: &mut Ctx,
+    wait: Wait<'_>,
+    down: &mut D,
+    call: &Call,
+) -> Result<Place, Fault> {
+    ctx.step = Step::Queue;
+    let since = Instant::now();
+    // Boxed: calls that find a place should not hold the room for it.
+    let place = Box::pin(wait.with(down, call.body.ended)).await;
+    ctx.queued(since);
+    place
 }
 
 /// The same for a request of a plain route, whose client cannot be watched meanwhile.

@@ -126,7 +126,7 @@ fn admit<H: Handler>(
         client,
         local,
         listener: Arc::clone(name),
-        tls: around.tls.is_some(),
+        tls: None,
         place: Some(Box::new(place)),
     };
     let door = around.door();

@@ -19,6 +19,7 @@ use pingora::protocols::http::ServerSession;
 use tokio::net::TcpStream;
 
 use super::announce::announced;
+pub use super::bounds::Bounds;
 use super::handshake::{Shaken, shake};
 use super::http2;
 use super::linger::linger;
@@ -80,12 +81,21 @@ pub trait Handler: Send + Sync + 'static {
         true
     }
 
+    /// Is told of what never became an exchange.
+    fn refused(&self, info: &ConnInfo, fault: Fault) {
+        let _ = (info, fault);
+    }
+
     /// Serves an exchange of the own lane.
     fn exchange<D: Downstream>(&self, down: D) -> impl Future<Output = Served<D>> + Send;
 
     /// Serves an exchange of the plain lane; the connection, if it can be used again.
-    fn plain(&self, session: ServerSession) -> impl Future<Output = Option<Stream>> + Send {
-        drop(session);
+    fn plain(
+        &self,
+        session: ServerSession,
+        info: &Arc<ConnInfo>,
+    ) -> impl Future<Output = Option<Stream>> + Send {
+        let _ = (session, info);
         async { None }
     }
 
@@ -94,22 +104,6 @@ pub trait Handler: Send + Sync + 'static {
         let _ = (wire, head, info);
         async {}
     }
-}
-
-/// Bounds on a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bounds {
-    /// A whole head must arrive within this time from its first byte; the first head of a
-    /// connection from the accept.
-    pub head_timeout: Duration,
-    /// How long a connection may wait for its next request.
-    pub idle_timeout: Duration,
-    /// Size of a head, in bytes.
-    pub head_max: usize,
-    /// Header fields in a head.
-    pub fields_max: usize,
-    /// A write must make progress within this time.
-    pub write_timeout: Duration,
 }
 
 /// Everything a connection needs from its surroundings.
@@ -206,10 +200,11 @@ async fn serve_tls<H: Handler>(
 ) {
     let Some(acceptor) = &around.tls else { return };
     let shaken = shake(acceptor, stream, &info, &alarm, &around).await;
-    if let Shaken::Tls(tls) = &shaken
-        && let Some(peer) = tls.peer()
-    {
-        info.prove(peer);
+    if let Shaken::Tls(tls) = &shaken {
+        info.tls = Some(tls.version());
+        if let Some(peer) = tls.peer() {
+            info.prove(peer);
+        }
     }
     let info = Arc::new(info);
     match shaken {
@@ -437,7 +432,7 @@ impl<H: Handler> Line<H> {
         let mut session = ServerSession::new_http1(Box::new(request));
         session.set_read_timeout(Some(body_timeout));
         session.set_write_timeout(Some(around.bounds.write_timeout));
-        let stream = around.handler.plain(session).await?;
+        let stream = around.handler.plain(session, &info).await?;
         let (stream, behind) = Single::into_parts(stream)?;
         let mut line = Self::new(Wire::Layered(stream), alarm, info, around);
         line.down.conn().put_back(Some(Buffer::of(&behind)));
@@ -477,6 +472,7 @@ impl<H: Handler> Line<H> {
     /// Answers on the bare connection and closes it.
     async fn refuse(mut self, fault: Fault) {
         fault.count();
+        self.around.handler.refused(self.down.info(), fault);
         let text = local::bare(fault);
         if self.down.conn().send([&text, &[], &[]]).await.is_ok() {
             Box::pin(linger(self.down)).await;

@@ -91,7 +91,7 @@ impl<H: Handler> HttpServerApp for App<H> {
         let head = PingoraHead::new(session.req_header());
         if self.handler.lane(&head) == Lane::Plain {
             session.set_write_timeout(Some(self.bounds.write_timeout));
-            let _ = self.handler.plain(session).await;
+            let _ = self.handler.plain(session, &self.info).await;
             return None;
         }
         let down = SessionDown::new(

@@ -56,8 +56,6 @@ impl Inproc {
             Arc::clone(&shared),
             Arc::clone(&dialer),
             Arc::clone(&memo),
-            "inproc".into(),
-            false,
             way.watch(),
         );
         let around = Arc::new(Surroundings {
@@ -121,7 +119,7 @@ impl Inproc {
             client: stream.peer_addr()?,
             local: stream.local_addr()?,
             listener: "inproc".into(),
-            tls: false,
+            tls: None,
             place: None,
         };
         connection::serve(stream, info, Arc::clone(&self.around), None).await;

@@ -8,6 +8,7 @@ mod accept;
 pub mod admin;
 mod announce;
 mod apart;
+mod bounds;
 mod calm;
 mod checks;
 pub mod connection;
@@ -50,7 +51,7 @@ use pingora::server::{RunArgs, Server};
 use pingora::services::background::GenBackgroundService;
 use tokio::sync::{Mutex, mpsc, watch};
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, Level, MessageFormat};
 use crate::demo::DemoServer;
 use crate::proxy::flight::Flight;
 use crate::proxy::limits::Having;
@@ -58,7 +59,7 @@ use crate::proxy::origin::Origins;
 use crate::proxy::resume::rings::Rings;
 use crate::proxy::state::{Chores, Phases, Shared, Snapshot, phases};
 use crate::session::{Caps, KeyError, Table, load_or_create};
-use crate::telemetry::{AccessLog, Target, ToolNames};
+use crate::telemetry::{AccessLog, ToolNames, messages};
 pub use state::CompileError;
 
 use admin::service::AdminService;
@@ -78,6 +79,8 @@ use worker::WorkerService;
 const FIRST_RESOLVE: Duration = Duration::from_secs(2);
 /// Connections to the admin address.
 const ADMIN_CONNECTIONS_MAX: usize = 256;
+/// Crates whose messages are kept down: what they tell is told better in the access log.
+const QUIET: [&str; 3] = ["pingora", "h2", "rustls"];
 
 /// Why the process could not start. Nothing was started then.
 #[derive(Debug, thiserror::Error)]
@@ -223,17 +226,9 @@ fn run_with(
     Ok(())
 }
 
-/// The error log goes to standard error, where systemd picks it up. Pingora's own lines are kept
-/// down: what they tell is told better in the access log.
-pub fn start_log(level: &str) {
-    const AUDIT: &str = admin::AUDIT;
-    let filter = format!(
-        "{level},{AUDIT}=info,pingora=error,pingora_core=error,pingora_proxy=error,h2=error,rustls=error"
-    );
-    let _ = env_logger::Builder::new()
-        .parse_filters(&filter)
-        .format_timestamp_millis()
-        .try_init();
+/// Begins to write the messages of the process to standard error, where systemd picks them up.
+pub fn start_log(level: Level, format: MessageFormat) {
+    messages::start(level, format, &QUIET);
 }
 
 /// Every held stream takes two files, and shells start programs with 1024: take what the system
@@ -309,7 +304,7 @@ fn shared(
     for warning in &keys.warnings {
         log::warn!("{warning}");
     }
-    let log = AccessLog::start(target(&config)).map_err(StartError::Log)?;
+    let log = AccessLog::start(&config.log.access.to).map_err(StartError::Log)?;
     Ok(Shared {
         keyring: ArcSwap::from_pointee(keys.keyring),
         sessions: Arc::new(Table::new(caps(&config), Instant::now())),
@@ -339,15 +334,6 @@ fn caps(config: &Config) -> Caps {
 fn resume_memory(config: &Config) -> usize {
     let resume = config.streams.resume.as_ref();
     resume.map_or(0, |resume| resume.memory)
-}
-
-fn target(config: &Config) -> Target {
-    match &config.log.access {
-        config::AccessLog::Off => Target::Off,
-        config::AccessLog::Stdout => Target::Stdout,
-        config::AccessLog::Stderr => Target::Stderr,
-        config::AccessLog::File(path) => Target::File(path.clone()),
-    }
 }
 
 /// Where the admin socket of a process with this configuration is; `None` if it has none.

@@ -25,6 +25,7 @@ use crate::config::{self, Config, Problems};
 use crate::pool::Endpoint;
 use crate::proxy::state::{Phase, PoolState, Shared, Snapshot};
 use crate::session::{KeyError, load_or_create};
+use crate::telemetry::messages;
 
 /// Why there was no reload. Nothing has changed then.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +48,9 @@ pub enum ReloadError {
     /// The configuration could not be compiled.
     #[error(transparent)]
     Compile(#[from] CompileError),
+    /// The file of the access log could not be opened.
+    #[error("cannot open the access log: {0}")]
+    Log(io::Error),
 }
 
 /// What a reload has done.
@@ -174,6 +178,10 @@ impl Reloader {
         let after = Arc::new(state::compile(config, Some(&before))?);
         self.operator.apply(&after, Some(&before));
         resolve_names(&after).await;
+        let (log, was) = (&after.config.log.access.to, &before.config.log.access.to);
+        if log != was {
+            self.shared.log.change(log).map_err(ReloadError::Log)?;
+        }
         self.shared.keyring.store(Arc::new(keys.keyring));
         self.turn_to(&after);
         if plan.changes() {
@@ -226,6 +234,8 @@ impl Reloader {
     /// Puts a snapshot in force.
     fn turn_to(&self, snapshot: &Arc<Snapshot>) {
         let config = &snapshot.config;
+        messages::set_level(config.log.level);
+        messages::set_format(config.log.format);
         self.shared.sessions.set_caps(caps(config));
         self.shared.origins.set_max(config.sessions.recovery_memory);
         self.shared.rings.budget().set_max(resume_memory(config));
@@ -276,7 +286,6 @@ fn kept(before: &Config, now: &Config) -> Vec<&'static str> {
         ("threads", before.threads != now.threads),
         ("state_dir", before.state_dir != now.state_dir),
         ("admin", before.admin != now.admin),
-        ("log", before.log != now.log),
     ]
     .into_iter()
     .filter_map(|(key, has_changed)| has_changed.then_some(key))

@@ -21,9 +21,10 @@ use super::announce;
 use super::connection::{Bounds, Handler, Lane, Served, Surroundings};
 use super::listeners::{Bound, ListenerId};
 use super::way::Way;
+use crate::proxy::fault::Fault;
 use crate::proxy::intake;
 use crate::proxy::memo::Memo;
-use crate::proxy::plain::Plain;
+use crate::proxy::plain::{CONNECTION, Plain};
 use crate::proxy::state::{Phase, Phases, Shared};
 use crate::proxy::{self, Worker};
 use crate::telemetry;
@@ -43,8 +44,6 @@ pub(super) struct Gateway {
     worker: Worker,
     /// Made when first needed, because its connector reads the system's certificates.
     plain: OnceLock<Arc<HttpProxy<Plain>>>,
-    listener: Arc<str>,
-    tls: bool,
     shutdown: ShutdownWatch,
 }
 
@@ -54,8 +53,6 @@ impl Gateway {
         shared: Arc<Shared>,
         dialer: Arc<Dialer>,
         memo: Arc<Memo>,
-        listener: Arc<str>,
-        tls: bool,
         shutdown: ShutdownWatch,
     ) -> Self {
         Self {
@@ -65,8 +62,6 @@ impl Gateway {
                 memo,
             },
             plain: OnceLock::new(),
-            listener,
-            tls,
             shutdown,
         }
     }
@@ -90,6 +85,10 @@ impl Handler for Gateway {
         announce::believes(&snapshot.config.proxies, peer)
     }
 
+    fn refused(&self, info: &ConnInfo, fault: Fault) {
+        proxy::finish::refused(&self.worker.shared, info, fault);
+    }
+
     async fn exchange<D: Downstream>(&self, down: D) -> Served<D> {
         match proxy::serve(&self.worker, down).await {
             proxy::Served::Done(down) => Served::Done(down),
@@ -97,12 +96,12 @@ impl Handler for Gateway {
         }
     }
 
-    async fn plain(&self, session: ServerSession) -> Option<Stream> {
-        let plain = self.plain.get_or_init(|| {
-            let listener = Arc::clone(&self.listener);
-            Plain::proxy(Arc::clone(&self.worker.shared), listener, self.tls)
-        });
-        let again = plain.process_new_http(session, &self.shutdown).await?;
+    async fn plain(&self, session: ServerSession, info: &Arc<ConnInfo>) -> Option<Stream> {
+        let plain = self
+            .plain
+            .get_or_init(|| Plain::proxy(Arc::clone(&self.worker.shared)));
+        let serving = plain.process_new_http(session, &self.shutdown);
+        let again = CONNECTION.scope(Arc::clone(info), serving).await?;
         Some(again.consume().0)
     }
 
@@ -285,8 +284,6 @@ impl Doors {
             Arc::clone(&self.shared),
             Arc::clone(&self.dialer),
             Arc::clone(&self.memo),
-            Arc::clone(&bound.name),
-            bound.tls.is_some(),
             way.watch(),
         );
         let around = Arc::new(Surroundings {

@@ -1,4 +1,4 @@
-//! The access log: one JSON object per line, one line per request.
+//! The access log: one line per request, a JSON object or a text of the operator's.
 //!
 //! A request must not wait for a disk, and a log that is rotated, full or piped into a stalled
 //! reader must not be felt by clients. So the caller's thread only formats the line, into a buffer
@@ -12,125 +12,67 @@
 //! `tool_name`) and what an operator needs to follow one request, see [`Entry`]. Values are cut to
 //! a length and escaped, so that no client can forge a line or reach a terminal that shows it.
 
+mod entry;
 mod line;
+mod output;
 mod queue;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::cell::RefCell;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, Thread};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+pub use self::entry::{Entry, SessionTag, Times, spread};
+pub(super) use self::line::{escape, timestamp};
 use self::queue::{Queue, Sink, Writer};
-
-/// Where the access log goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// Nowhere; a line then costs one branch.
-    Off,
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
-    /// A file, created with mode 0640 when missing, always appended to. Its directory must exist.
-    File(PathBuf),
-}
-
-/// What one line says. Absent values (`None`, `""`) are left out of the line.
-///
-/// There is no field for arguments, tokens or ids of sessions, and none may be smuggled into
-/// another: what a client sends as content does not reach the log.
-#[derive(Clone, Copy, Debug)]
-pub struct Entry<'a> {
-    /// When the request was over. Written as `timestamp`, ISO 8601 with milliseconds, in UTC.
-    pub at: SystemTime,
-    /// Name of the listener, or its address.
-    pub listener: &'a str,
-    /// Address of the client, after PROXY protocol; none on a unix socket. Written as `client`.
-    pub client: Option<IpAddr>,
-    /// HTTP version: `1.0`, `1.1` or `2`. Written as `http_version`.
-    pub http_version: &'static str,
-    /// HTTP method.
-    pub method: &'a str,
-    /// Path; anything from `?` on is cut off. At most 512 bytes are written.
-    pub path: &'a str,
-    /// MCP method, when the request is MCP. At most 128 bytes are written.
-    pub mcp_method: Option<&'a str>,
-    /// Name of the tool as the client sent it, when the request is a tool call. At most 128 bytes.
-    pub tool_name: Option<&'a str>,
-    /// Era of the protocol: `session` or `stateless`; none when the request is not MCP.
-    pub era: Option<&'static str>,
-    /// Name of the pool.
-    pub pool: Option<&'a str>,
-    /// Name of the endpoint. Written as `server`.
-    pub server: Option<&'a str>,
-    /// A short hash of the session's id.
-    pub session: Option<SessionTag>,
-    /// HTTP status; see `RequestRecord::status` for streams.
-    pub status: u16,
-    /// Time to the end of the reply. Written as `duration_ms`.
-    pub duration: Duration,
-    /// Time to the first byte of the reply. Written as `first_byte_ms`.
-    pub first_byte: Option<Duration>,
-    /// Bytes of the request's body.
-    pub request_bytes: u64,
-    /// Bytes of the reply's body.
-    pub response_bytes: u64,
-    /// Id of the request for tracing, ours or a trusted front's. At most 64 bytes are written.
-    pub request_id: &'a str,
-    /// Why the exchange ended, as a word from a closed set, such as `StreamEnd::as_str`.
-    pub end_reason: &'static str,
-    /// `User-Agent` as sent, valid UTF-8 or not. At most 128 bytes are written.
-    pub user_agent: Option<&'a [u8]>,
-}
-
-/// Eight hex digits that tell sessions apart in the log without giving an id away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SessionTag(u32);
-
-impl SessionTag {
-    /// The tag of an id; the same in every process, so that logs of several hosts can be joined.
-    ///
-    /// FNV-1a over the id, mixed and cut to 32 bits. That is no cryptographic hash, and need not
-    /// be one: 32 bits cannot hold an id that was hard to guess. Pass the id that the client sees.
-    pub fn of(id: &str) -> Self {
-        let mut hash = 0xCBF2_9CE4_8422_2325_u64;
-        for byte in id.bytes() {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3);
-        }
-        hash = (hash ^ (hash >> 33)).wrapping_mul(0xFF51_AFD7_ED55_8CCD);
-        Self((hash >> 32) as u32)
-    }
-
-    /// The tag as a number; the log shows it as eight hex digits.
-    pub fn bits(self) -> u32 {
-        self.0
-    }
-}
+use crate::config::{LogFormat, LogTarget};
 
 /// A handle on the log. Clones share one queue and one writer thread, which ends with the last.
 ///
 /// The default is a log that is off.
 #[derive(Clone, Debug, Default)]
-pub struct AccessLog(Option<Arc<Handle>>);
+pub struct AccessLog(Arc<Inner>);
 
 /// What the clones of a log share. Dropping it lets the writer finish and leave.
-#[derive(Debug)]
-struct Handle {
+#[derive(Debug, Default)]
+struct Inner {
     queue: Arc<Queue>,
-    writer: Thread,
+    /// Whether lines go anywhere. Written by whoever changes the target.
+    is_on: AtomicBool,
+    /// The thread that writes: begun for the first target that is somewhere.
+    writer: OnceLock<Thread>,
+    /// Held while the target is changed.
+    changing: Mutex<()>,
 }
 
-impl Drop for Handle {
+impl Drop for Inner {
     fn drop(&mut self) {
         self.queue.stop();
-        self.writer.unpark();
+        self.wake();
+    }
+}
+
+impl Inner {
+    fn wake(&self) {
+        if let Some(writer) = self.writer.get() {
+            writer.unpark();
+        }
+    }
+
+    fn push(&self, buffer: &mut Vec<u8>, format: &LogFormat, entry: &Entry<'_>) {
+        buffer.clear();
+        match format {
+            LogFormat::Json => line::write(buffer, entry),
+            LogFormat::Text(format) => text::write(buffer, format, entry),
+        }
+        if self.queue.push(buffer) {
+            self.wake();
+        }
     }
 }
 
@@ -138,126 +80,91 @@ impl AccessLog {
     /// Opens the target and starts the writer thread. To be called after any fork, since threads do
     /// not survive one.
     ///
-    /// Fails when the file cannot be opened or the thread cannot be started.
-    pub fn start(target: Target) -> io::Result<Self> {
+    /// # Errors
+    /// The file cannot be opened, or the thread cannot be started.
+    pub fn start(target: &LogTarget) -> io::Result<Self> {
+        let log = Self::default();
+        log.change(target)?;
+        Ok(log)
+    }
+
+    /// Goes on with another target. Lines queued before still go to the old one. Does not wait.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or the thread cannot be started; then the old target stays.
+    pub fn change(&self, target: &LogTarget) -> io::Result<()> {
+        let sink = output::open(target)?;
         match target {
-            Target::Off => Ok(Self(None)),
-            Target::Stdout => Self::onto(Output::Stdout),
-            Target::Stderr => Self::onto(Output::Stderr),
-            Target::File(path) => {
-                let file = open(&path)?;
-                Self::onto(Output::File { path, file })
-            }
+            LogTarget::Off if self.0.writer.get().is_none() => Ok(()),
+            target => self.onto(sink, *target != LogTarget::Off),
         }
     }
 
-    fn onto(sink: impl Sink) -> io::Result<Self> {
-        let queue = Arc::new(Queue::default());
-        let writer = Writer::new(Arc::clone(&queue), sink);
-        let thread = thread::Builder::new()
-            .name("access-log".into())
-            .spawn(|| writer.run())?;
-        Ok(Self(Some(Arc::new(Handle {
-            queue,
-            writer: thread.thread().clone(),
-        }))))
+    fn onto(&self, sink: Box<dyn Sink>, is_on: bool) -> io::Result<()> {
+        let inner = &*self.0;
+        let changing = inner.changing.lock();
+        let _changing = changing.unwrap_or_else(PoisonError::into_inner);
+        if inner.writer.get().is_some() {
+            inner.queue.hand_over(sink);
+            inner.wake();
+        } else {
+            let writer = Writer::new(Arc::clone(&inner.queue), sink);
+            let thread = thread::Builder::new()
+                .name("access-log".into())
+                .spawn(|| writer.run())?;
+            inner.writer.get_or_init(|| thread.thread().clone());
+        }
+        inner.is_on.store(is_on, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Queues one line. Never waits: when the queue is full the line is dropped and counted.
-    pub fn log(&self, entry: &Entry<'_>) {
-        let Some(handle) = &self.0 else {
+    pub fn log(&self, format: &LogFormat, entry: &Entry<'_>) {
+        if !self.is_on() {
             return;
-        };
-        let formatted = LINE.try_with(|line| handle.push(&mut line.borrow_mut(), entry));
+        }
+        let inner = &*self.0;
+        let formatted = LINE.try_with(|line| inner.push(&mut line.borrow_mut(), format, entry));
         if formatted.is_err() {
             // The thread is ending and its buffer is gone already.
-            handle.push(&mut Vec::new(), entry);
+            inner.push(&mut Vec::new(), format, entry);
         }
     }
 
     /// Whether lines go anywhere, for callers that would have to prepare an [`Entry`].
     pub fn is_on(&self) -> bool {
-        self.0.is_some()
+        self.0.is_on.load(Ordering::Relaxed)
     }
 
-    /// Asks the writer to open the file again by its name, after it was rotated or deleted.
+    /// Asks the writer to open the file again by its name, after it was rotated or deleted, or to make
+    /// its socket anew.
     ///
     /// Does not wait. Lines queued before still go to the old file. When the file cannot be opened
-    /// the old one stays in use and the reason is logged. Nothing happens for other targets.
+    /// the old one stays in use and the reason is logged. Nothing happens for standard streams.
     pub fn reopen(&self) {
-        if let Some(handle) = &self.0 {
-            handle.queue.ask_reopen();
-            handle.writer.unpark();
-        }
+        self.0.queue.ask_reopen();
+        self.0.wake();
     }
 
     /// Waits until everything queued so far is written, for at most `deadline`; says whether it is.
     ///
     /// Blocks the thread, so it belongs to the orderly exit of the process.
     pub fn flush(&self, deadline: Duration) -> bool {
-        self.0.as_ref().is_none_or(|handle| {
-            let ticket = handle.queue.ask_flush();
-            handle.writer.unpark();
-            handle.queue.wait_flushed(ticket, deadline)
-        })
+        if self.0.writer.get().is_none() {
+            return true;
+        }
+        let ticket = self.0.queue.ask_flush();
+        self.0.wake();
+        self.0.queue.wait_flushed(ticket, deadline)
     }
 
     /// Lines dropped by this log so far: the queue was full, or they could not be written.
     pub fn dropped(&self) -> u64 {
-        self.0.as_ref().map_or(0, |handle| handle.queue.dropped())
+        self.0.queue.dropped()
     }
 }
 
 thread_local! {
-    /// Where a thread formats its lines; grows to [`line::LINE_BYTES_MAX`] at most.
+    /// Where a thread formats its lines; grows to [`line::LINE_BYTES_MAX`] and a little at most.
     static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-impl Handle {
-    fn push(&self, buffer: &mut Vec<u8>, entry: &Entry<'_>) {
-        buffer.clear();
-        line::write(buffer, entry);
-        if self.queue.push(buffer) {
-            self.writer.unpark();
-        }
-    }
-}
-
-/// The targets that can be written to.
-enum Output {
-    Stdout,
-    Stderr,
-    File { path: PathBuf, file: File },
-}
-
-impl Sink for Output {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Stdout => {
-                let mut stdout = io::stdout().lock();
-                let written = stdout.write(bytes)?;
-                stdout.flush()?;
-                Ok(written)
-            }
-            Self::Stderr => io::stderr().write(bytes),
-            Self::File { file, .. } => file.write(bytes),
-        }
-    }
-
-    fn reopen(&mut self) -> io::Result<()> {
-        if let Self::File { path, file } = self {
-            *file = open(path)?;
-        }
-        Ok(())
-    }
-}
-
-/// Appending, so that the two processes of an upgrade can write to one file: the kernel places each
-/// batch whole. Not readable by everyone, for the addresses of clients are personal data.
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o640)
-        .open(path)
 }

@@ -7,15 +7,16 @@
 //! the path of every request, so recording allocates nothing, takes no process-wide lock and never
 //! waits for a disk ([`metrics`], [`access_log`]).
 //!
-//! This module imports nothing of the project: callers pass plain values. It does not know what a
+//! Callers pass plain values, and the format of a line as the configuration has read it. This module does not know what a
 //! pool, a session or a route is beyond the words it prints, and it is the only place that knows
 //! the names of metrics and log fields.
 
 pub mod access_log;
 pub mod labels;
+pub mod messages;
 pub mod metrics;
 
-pub use access_log::{AccessLog, Entry, SessionTag, Target};
+pub use access_log::{AccessLog, Entry, SessionTag, Times, spread};
 pub use labels::{
     HandshakeFailure, HeaderFailure, Limit, RefusedId, Resumed, RetryOutcome, SessionEnd,
     StreamEnd, StreamKind, ToolLabel, ToolNames, ToolOutcome,

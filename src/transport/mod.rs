@@ -71,8 +71,8 @@ pub struct ConnInfo {
     pub local: SocketAddr,
     /// The listener's name from the config.
     pub listener: Arc<str>,
-    /// TLS is spoken with the client.
-    pub tls: bool,
+    /// The version of TLS that is spoken, such as `1.3`, if it is.
+    pub tls: Option<&'static str>,
     /// What lasts as long as the connection: its place in the listener's count, and who its client has
     /// proved to be.
     pub place: Option<Box<dyn Lasting>>,

@@ -5,7 +5,7 @@
 //! one may stand.
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -27,6 +27,8 @@ const HALF_CLOSED_MAX: Duration = Duration::from_secs(10);
 pub struct Answer {
     /// 101 if it agreed.
     pub status: u16,
+    /// How long it took to connect.
+    pub connect: Duration,
     /// The head to send to the client.
     pub head: Vec<u8>,
     /// A session id that a server showed that did not upgrade; it is not in `head`.
@@ -67,8 +69,10 @@ pub async fn connect(
     answer_timeout: Duration,
     out: &Outgoing<'_>,
 ) -> Result<(Wire, Answer), Error> {
+    let asked = Instant::now();
     // An upgrade is HTTP/1.1, whatever else the endpoint speaks.
     let mut server = dial::connect(target, false).await?;
+    let connect = asked.elapsed();
     server
         .write_all(&request(out))
         .await
@@ -77,7 +81,7 @@ pub async fn connect(
     let answer = timeout(answer_timeout, read_answer(&mut server))
         .await
         .map_err(|_| Error::ReadTimeout)??;
-    Ok((server, answer))
+    Ok((server, Answer { connect, ..answer }))
 }
 
 fn request(out: &Outgoing<'_>) -> Vec<u8> {
@@ -163,6 +167,7 @@ fn parse_answer(head: &[u8], rest: BytesMut) -> Result<Answer, Error> {
     out.extend_from_slice(b"\r\n");
     Ok(Answer {
         status,
+        connect: Duration::ZERO,
         head: out,
         session,
         rest,

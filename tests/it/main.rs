@@ -18,6 +18,7 @@ mod ipv6;
 mod legacy_sse;
 mod lifecycle;
 mod limits;
+mod logs;
 mod per_client;
 mod plain_http;
 mod protect;

@@ -37,7 +37,7 @@ fn down(bytes: &[u8], cuts: &[usize]) -> H1Down {
         client: address,
         local: address,
         listener: "test".into(),
-        tls: false,
+        tls: None,
         place: None,
     };
     let conn = Conn::new(Wire::Layered(Box::new(stream)), None, None);

@@ -12,6 +12,7 @@ mod admin;
 mod endpoint_tls;
 mod limits;
 mod listeners;
+mod log;
 mod pem;
 mod pools;
 mod proxies;
@@ -19,10 +20,9 @@ mod routes;
 mod tls;
 
 use super::address;
-use super::fields::{Fields, is_off};
-use super::keys::LEVELS;
-use super::model::{AccessLog, Config, Level, Limits, Log, Sessions};
-use super::node::{Node, Word};
+use super::fields::Fields;
+use super::model::{Config, Limits, Sessions};
+use super::node::Node;
 use super::problem::{Report, quoted};
 use super::streams::{Resume, Streams};
 use super::table;
@@ -49,7 +49,7 @@ pub(super) fn config(root: &Node, report: &Report<'_>) -> Config {
         limits: limits(&fields.section("limits")),
         proxies: proxies::proxies(&fields, report),
         admin,
-        log: log(&fields.section("log")),
+        log: log::log(&fields.section("log")),
         state_dir: state_dir.and_then(|word| fields.parsed(word, address::file_path)),
         threads: fields.count("threads").and_then(NonZeroUsize::new),
         drain_timeout,
@@ -138,34 +138,5 @@ fn limits(fields: &Fields<'_>) -> Limits {
         idle_timeout: fields.duration("idle_timeout"),
         write_timeout: fields.duration("write_timeout"),
         peek: peek.min(body),
-    }
-}
-
-fn log(fields: &Fields<'_>) -> Log {
-    let access = fields.text("access");
-    let access = access.and_then(|word| access_log(fields, word));
-    Log {
-        access: access.unwrap_or(AccessLog::Stdout),
-        level: fields.choice("level", &LEVELS).unwrap_or(Level::Info),
-    }
-}
-
-fn access_log(fields: &Fields<'_>, word: Word<'_>) -> Option<AccessLog> {
-    match word.text {
-        "stdout" => Some(AccessLog::Stdout),
-        "stderr" => Some(AccessLog::Stderr),
-        off if is_off(off) => Some(AccessLog::Off),
-        path if path.starts_with('/') => {
-            let path = fields.parsed(word, address::file_path)?;
-            Some(AccessLog::File(path))
-        }
-        other => {
-            let other = quoted(other);
-            let message = format!(
-                "`access` takes stdout, stderr, off, or the absolute path of a file, not {other}"
-            );
-            fields.error(word.span, message);
-            None
-        }
     }
 }

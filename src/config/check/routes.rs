@@ -8,6 +8,7 @@ use super::super::node::{Span, Word};
 use super::super::problem::{Report, quoted};
 use super::super::suggest;
 use super::limits;
+use super::log;
 use super::pools::Head;
 
 /// What a route takes, and where it says so.
@@ -33,6 +34,7 @@ pub(super) fn routes(root: &Fields<'_>, pools: &[Head<'_>], report: &Report<'_>)
         }
         let origins = origins(&fields);
         let rate = limits::route_rate(&fields);
+        let log = log::of_route(&fields);
         let Some(reach) = reach else { continue };
         if let Some(earlier) = reaches.iter().find(|earlier| earlier.covers(&reach)) {
             let line = report.line(earlier.at);
@@ -50,6 +52,7 @@ pub(super) fn routes(root: &Fields<'_>, pools: &[Head<'_>], report: &Report<'_>)
                 transport: resolve(transport, reach.path.as_str()),
                 origins,
                 rate,
+                log,
             });
         }
         reaches.push(reach);

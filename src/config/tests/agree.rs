@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use super::super::keys::{Key, Kind, Need, Section};
 use super::super::node::{Node, Value};
 use super::super::problem::Report;
-use super::super::{AccessLog, Balance, HashOn, load, parse, schema, table, units};
+use super::super::{Balance, HashOn, LogTarget, load, parse, schema, table, units};
 use super::{FULL, MINIMAL, SCHEMA, good, problems};
 
 /// Every key of the table with the path of sections that leads to it.
@@ -88,7 +88,7 @@ fn full_file_says_the_defaults_of_the_code() {
     // As it was understood, which is not the same file.
     rest.effective = minimal.effective.clone();
     assert_eq!(rest, minimal);
-    assert_eq!(rest.log.access, AccessLog::Stdout);
+    assert_eq!(rest.log.access.to, LogTarget::Stdout);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use super::{Config, Problem, Problems, parse};
 mod agree;
 mod endpoint_tls;
 mod limits;
+mod logs;
 mod mutated;
 mod right;
 mod several;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::super::{
-    AccessLog, Balance, Check, HashOn, HostRule, Level, Origins, PathRule, PoolId, PoolKind,
+    Balance, Check, HashOn, HostRule, Level, LogTarget, Origins, PathRule, PoolId, PoolKind,
     Severity, Transport, load, parse,
 };
 use super::{In, good, place, problems};
@@ -15,7 +15,7 @@ fn every_word_for_off_means_off() {
         let config = good(In::Root, &format!("admin: {off}\nlog: {{ access: {off} }}"));
         assert_eq!(config.admin.bind, None, "{off}");
         assert_eq!(config.admin.socket, None, "{off}");
-        assert_eq!(config.log.access, AccessLog::Off, "{off}");
+        assert_eq!(config.log.access.to, LogTarget::Off, "{off}");
         let config = good(In::Root, &format!("admin: {{ bind: {off} }}"));
         assert_eq!(config.admin.bind, None, "{off}");
         let text = format!("timeouts: {{ total: {off}, stream_idle: {off} }}");

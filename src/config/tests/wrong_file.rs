@@ -333,13 +333,8 @@ fn sections_of_the_process_are_checked() {
         ),
         (
             In::Root,
-            "log: { access: «syslog» }",
-            "`access` takes stdout, stderr, off",
-        ),
-        (
-            In::Root,
             "log: { access: «log/access.log» }",
-            "`access` takes",
+            "log goes to stdout, stderr, journal",
         ),
         (
             In::Root,

@@ -75,7 +75,7 @@ fn client(method: &str, target: &str, fields: &[(&str, &str)], body: &str) -> (C
             client: local,
             local,
             listener: "test".into(),
-            tls: false,
+            tls: None,
             place: None,
         }),
         alarm: Wheel::new(std::time::Instant::now()).alarm(),

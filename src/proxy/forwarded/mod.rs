@@ -22,7 +22,7 @@ use crate::transport::{ConnInfo, RequestHead};
 
 mod node;
 
-use node::{Element, Elements, address, elements};
+use node::{Element, Elements, elements};
 
 /// Proxies in a row that are looked at; the next one counts as the client.
 const HOPS_MAX: usize = 32;
@@ -53,14 +53,18 @@ pub fn client(proxies: &Proxies, head: &dyn RequestHead, info: &ConnInfo) -> Opt
 /// What the PROXY protocol tells an endpoint of the client: its address, and its port where it is the
 /// connection's.
 pub fn announced(client: Option<IpAddr>, info: &ConnInfo) -> Header {
-    let Some(client) = client else {
-        return Header::Itself;
-    };
+    let source = address(client, info);
+    source.map_or(Header::Itself, |source| Header::between(source, info.local))
+}
+
+/// The client's address, with its port where it is the connection's, else 0.
+pub fn address(client: Option<IpAddr>, info: &ConnInfo) -> Option<SocketAddr> {
+    let client = client?;
     let port = match info.peer() == Some(client) {
         true => info.client.port(),
         false => 0,
     };
-    Header::between(SocketAddr::new(client, port), info.local)
+    Some(SocketAddr::new(client, port))
 }
 
 /// The way a request has come, as far as it is believed.
@@ -80,7 +84,7 @@ impl<'a> Way<'a> {
         let peer = info.peer();
         let mut way = Self {
             hops: peer.into_iter().collect(),
-            tls: info.tls,
+            tls: info.tls.is_some(),
             host: head.authority(),
             trusted: proxies.has(peer),
         };
@@ -116,7 +120,7 @@ impl<'a> Way<'a> {
 
     fn follow_x_forwarded(&mut self, proxies: &Proxies, head: &'a dyn RequestHead) {
         let lines = Lines::of(head, X_FORWARDED_FOR);
-        let followed = self.follow(proxies, lines.backwards().map(address));
+        let followed = self.follow(proxies, lines.backwards().map(node::address));
         // Where a proxy appends to these as well, what belongs to the client stands as far from the
         // end as the client does; where each replaces it, there is one.
         let at = followed.saturating_sub(1);
@@ -134,7 +138,10 @@ impl<'a> Way<'a> {
                 return;
             }
         }
-        let clients = found.iter().rev().map(|element| address(element.client?));
+        let clients = found
+            .iter()
+            .rev()
+            .map(|element| node::address(element.client?));
         let followed = self.follow(proxies, clients);
         let element = found.iter().rev().nth(followed.saturating_sub(1));
         if let Some(Element { proto, host, .. }) = element {
@@ -264,14 +271,14 @@ impl<'a> Told<'a> {
         let out = &mut self.forwarded;
         let _ = match way.hops.last() {
             None => out.write_str("for=unknown"),
-            Some(client) => node(out, *client),
+            Some(client) => write_node(out, *client),
         };
         if let Some(host) = way.host {
             let _ = write!(out, ";host=\"{host}\"");
         }
         let _ = write!(out, ";proto={}", self.proto);
         for hop in way.hops.iter().rev().skip(1) {
-            let _ = out.write_str(", ").and_then(|()| node(out, *hop));
+            let _ = out.write_str(", ").and_then(|()| write_node(out, *hop));
         }
     }
 
@@ -300,7 +307,7 @@ impl<'a> Told<'a> {
 }
 
 /// `for=` with an address (RFC 7239 section 6).
-fn node(out: &mut impl Write, address: IpAddr) -> fmt::Result {
+fn write_node(out: &mut impl Write, address: IpAddr) -> fmt::Result {
     match address {
         IpAddr::V4(address) => write!(out, "for={address}"),
         IpAddr::V6(address) => write!(out, "for=\"[{address}]\""),

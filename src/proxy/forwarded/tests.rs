@@ -22,7 +22,7 @@ fn info(peer: &str, tls: bool) -> ConnInfo {
         },
         local: "192.0.2.9:80".parse().unwrap(),
         listener: "t".into(),
-        tls,
+        tls: tls.then_some("1.3"),
         place: None,
     }
 }

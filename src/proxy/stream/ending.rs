@@ -52,13 +52,19 @@ impl Relay {
             owed.extend(link.take());
         }
         for id in &owed {
-            let message = match (self.kind, end) {
+            let fault = match end {
+                End::Drain | End::Withdrawn => Fault::Draining,
+                End::Timeout => Fault::UpstreamTimeout,
+                End::TooLarge => Fault::UpstreamMalformed,
+                _ => Fault::UpstreamClosed,
+            };
+            let message = match self.kind {
                 // Clients take the result of a listen as the cue to open it again, an error not.
-                (Kind::Listen, _) => listen_result(id),
-                (_, End::Drain | End::Withdrawn) => failure(id, Fault::Draining),
-                (_, End::Timeout) => failure(id, Fault::UpstreamTimeout),
-                (_, End::TooLarge) => failure(id, Fault::UpstreamMalformed),
-                _ => failure(id, Fault::UpstreamClosed),
+                Kind::Listen => listen_result(id),
+                Kind::Post | Kind::Get | Kind::Sse => {
+                    self.rpc_code = Some(fault.row().code);
+                    failure(id, fault)
+                }
             };
             let mut event = Vec::with_capacity(message.len() + 96);
             write_message_event(&mut event, &message);

@@ -18,6 +18,7 @@ impl Relay {
             link,
             lent,
             tool_failed,
+            rpc_code,
             said,
             too_large,
             kind,
@@ -33,6 +34,7 @@ impl Relay {
                     error_code,
                 } => {
                     *tool_failed = Some(*is_error || *is_tool_error);
+                    *rpc_code = error_code.map(i64::from).or(*rpc_code);
                     match error_code.is_some_and(answer::is_server_fault) {
                         true => *said = Some(Outcome::Bad),
                         false => *said = said.or(Some(Outcome::Good)),

@@ -4,9 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use super::api::Refusal;
-
-/// The log's target, which is logged whatever `log.level` says.
-pub(in crate::server) const TARGET: &str = "audit";
+use crate::telemetry::messages::AUDIT;
 
 /// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +60,7 @@ impl<'a> Audit<'a> {
         let but = warning.map(|warning| format!(", but {warning}"));
         let but = but.unwrap_or_default();
         log::info!(
-            target: TARGET, who:% = peer, action = *action, outcome = "done";
+            target: AUDIT, who:% = peer, action = *action, outcome = "done";
             "{action} {object:?}{space}{details}: done{but}"
         );
     }
@@ -76,7 +74,7 @@ impl<'a> Audit<'a> {
         } = self;
         let (_, code, message) = refusal.parts();
         log::warn!(
-            target: TARGET, who:% = peer, action = *action, outcome = code;
+            target: AUDIT, who:% = peer, action = *action, outcome = code;
             "{action} {object:?}: refused: {message}"
         );
         refusal

@@ -27,8 +27,6 @@ pub(super) mod service;
 pub(super) mod socket;
 pub mod view;
 
-pub(super) use audit::TARGET as AUDIT;
-
 use api::{BODY_MAX, Refusal, Reply, Request};
 use audit::{Audit, Peer};
 use service::Around;

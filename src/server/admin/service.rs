@@ -192,7 +192,7 @@ fn nowhere() -> ConnInfo {
         client: ([0, 0, 0, 0], 0).into(),
         local: ([0, 0, 0, 0], 0).into(),
         listener: "admin socket".into(),
-        tls: false,
+        tls: None,
         place: None,
     }
 }

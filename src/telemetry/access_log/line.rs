@@ -13,11 +13,11 @@ use super::{Entry, SessionTag};
 /// keys and numbers.
 pub(super) const LINE_BYTES_MAX: usize = 12 * 1024;
 
-const PATH_BYTES_MAX: usize = 512;
+pub(super) const PATH_BYTES_MAX: usize = 512;
 const REQUEST_ID_BYTES_MAX: usize = 64;
 const METHOD_BYTES_MAX: usize = 32;
 /// Names: of tools, methods, user agents, and of what the configuration names.
-const NAME_BYTES_MAX: usize = 128;
+pub(super) const NAME_BYTES_MAX: usize = 128;
 
 /// Appends the line for `entry`, newline included.
 pub(super) fn write(out: &mut Vec<u8>, entry: &Entry<'_>) {
@@ -29,9 +29,11 @@ pub(super) fn write(out: &mut Vec<u8>, entry: &Entry<'_>) {
     if let Some(client) = entry.client {
         line.key("client");
         // An address has nothing to escape, and a Vec takes everything.
-        let _ = write!(line.out, "\"{client}\"");
+        let _ = write!(line.out, "\"{}\"", client.ip());
     }
+    line.maybe("tls", entry.tls);
     line.text("http_version", entry.http_version, NAME_BYTES_MAX);
+    line.maybe("host", entry.host);
     line.text("method", entry.method, METHOD_BYTES_MAX);
     let path = entry
         .path
@@ -43,17 +45,32 @@ pub(super) fn write(out: &mut Vec<u8>, entry: &Entry<'_>) {
     line.maybe("era", entry.era);
     line.maybe("pool", entry.pool);
     line.maybe("server", entry.server);
+    if let Some(address) = entry.server_address {
+        line.key("server_address");
+        let _ = write!(line.out, "\"{address}\"");
+    }
     if let Some(session) = entry.session {
         line.session(session);
     }
     line.number("status", u64::from(entry.status));
-    line.millis("duration_ms", entry.duration);
-    if let Some(first_byte) = entry.first_byte {
-        line.millis("first_byte_ms", first_byte);
+    if let Some(code) = entry.rpc_code {
+        line.key("rpc_code");
+        signed(line.out, code);
     }
+    let times = &entry.times;
+    line.millis("duration_ms", Some(times.duration));
+    line.millis("queue_ms", Some(times.queue));
+    line.millis("connect_ms", times.connect);
+    line.millis("header_ms", times.header);
+    line.millis("first_byte_ms", times.first_byte);
+    line.number("retries", u64::from(entry.retries));
     line.number("request_bytes", entry.request_bytes);
     line.number("response_bytes", entry.response_bytes);
     line.text("request_id", entry.request_id, REQUEST_ID_BYTES_MAX);
+    line.key("termination");
+    line.out.push(b'"');
+    line.out.extend_from_slice(&entry.termination);
+    line.out.push(b'"');
     line.text("end_reason", entry.end_reason, NAME_BYTES_MAX);
     if let Some(user_agent) = entry.user_agent {
         line.bytes("user_agent", user_agent);
@@ -89,19 +106,13 @@ impl Line<'_> {
         self.out.push(b'"');
     }
 
-    /// Bytes that should be UTF-8 but come from a header; what is not becomes U+FFFD.
     fn bytes(&mut self, key: &str, value: &[u8]) {
         if value.is_empty() {
             return;
         }
         self.key(key);
         self.out.push(b'"');
-        for chunk in value[..value.len().min(NAME_BYTES_MAX)].utf8_chunks() {
-            escape(self.out, chunk.valid());
-            if !chunk.invalid().is_empty() {
-                self.out.extend_from_slice("\u{FFFD}".as_bytes());
-            }
-        }
+        escape_bytes(self.out, &value[..value.len().min(NAME_BYTES_MAX)]);
         self.out.push(b'"');
     }
 
@@ -111,7 +122,8 @@ impl Line<'_> {
     }
 
     /// Milliseconds with three decimals.
-    fn millis(&mut self, key: &str, value: Duration) {
+    fn millis(&mut self, key: &str, value: Option<Duration>) {
+        let Some(value) = value else { return };
         let micros = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
         self.key(key);
         digits(self.out, micros / 1000, 1);
@@ -122,18 +134,31 @@ impl Line<'_> {
     fn session(&mut self, session: SessionTag) {
         self.key("session");
         self.out.push(b'"');
-        for shift in (0..8).rev() {
-            let nibble = (session.bits() >> (4 * shift)) & 0xF;
-            self.out.push(HEX[nibble as usize]);
-        }
+        tag(self.out, session);
         self.out.push(b'"');
     }
+}
+
+/// The eight digits of a session's tag.
+pub(super) fn tag(out: &mut Vec<u8>, session: SessionTag) {
+    for shift in (0..8).rev() {
+        let nibble = (session.bits() >> (4 * shift)) & 0xF;
+        out.push(HEX[nibble as usize]);
+    }
+}
+
+/// A number that may be negative.
+pub(super) fn signed(out: &mut Vec<u8>, number: i64) {
+    if number < 0 {
+        out.push(b'-');
+    }
+    digits(out, number.unsigned_abs(), 1);
 }
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// The longest start of `text` that has at most `bytes_max` bytes and ends between two characters.
-fn cut(text: &str, bytes_max: usize) -> &str {
+pub(super) fn cut(text: &str, bytes_max: usize) -> &str {
     if text.len() <= bytes_max {
         return text;
     }
@@ -148,7 +173,7 @@ fn cut(text: &str, bytes_max: usize) -> &str {
 ///
 /// Escaped beyond what JSON asks for: DEL and the C1 controls, which some terminals obey, and
 /// U+2028/U+2029, at which some readers break lines.
-fn escape(out: &mut Vec<u8>, text: &str) {
+pub(in crate::telemetry) fn escape(out: &mut Vec<u8>, text: &str) {
     let plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
     if text.as_bytes().iter().all(plain) {
         out.extend_from_slice(text.as_bytes());
@@ -170,8 +195,18 @@ fn escape(out: &mut Vec<u8>, text: &str) {
     }
 }
 
+/// The same for bytes that should be UTF-8 but come from a header; what is not becomes U+FFFD.
+pub(super) fn escape_bytes(out: &mut Vec<u8>, value: &[u8]) {
+    for chunk in value.utf8_chunks() {
+        escape(out, chunk.valid());
+        if !chunk.invalid().is_empty() {
+            out.extend_from_slice("\u{FFFD}".as_bytes());
+        }
+    }
+}
+
 /// A number in decimal, filled up with zeros to `width`.
-fn digits(out: &mut Vec<u8>, mut number: u64, width: usize) {
+pub(super) fn digits(out: &mut Vec<u8>, mut number: u64, width: usize) {
     // u64::MAX has 20 digits.
     let mut buffer = [b'0'; 20];
     let mut start = buffer.len();
@@ -184,7 +219,7 @@ fn digits(out: &mut Vec<u8>, mut number: u64, width: usize) {
 }
 
 /// `2026-07-28T09:05:03.042Z`. A clock that stands before 1970 is shown as 1970.
-fn timestamp(out: &mut Vec<u8>, at: SystemTime) {
+pub(in crate::telemetry) fn timestamp(out: &mut Vec<u8>, at: SystemTime) {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
     let seconds = since.as_secs();
     let (year, month, day) = civil(seconds / 86_400);
@@ -208,7 +243,7 @@ fn timestamp(out: &mut Vec<u8>, at: SystemTime) {
 ///
 /// Counts in eras of 400 years, which all have the same length, and in years that begin in March,
 /// which puts the leap day at the end (Hinnant's `civil_from_days`).
-fn civil(days: u64) -> (u64, u64, u64) {
+pub(super) fn civil(days: u64) -> (u64, u64, u64) {
     // Days from 0000-03-01 to 1970-01-01.
     let days = days + 719_468;
     let era = days / 146_097;

@@ -9,6 +9,7 @@
 //! second however many lines there are, and without load there are none.
 
 use std::cell::Cell;
+use std::fmt;
 use std::io;
 use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -30,11 +31,17 @@ const SHARD_BYTES_KEPT: usize = 512 * 1024;
 const LINGER: Duration = Duration::from_millis(50);
 
 /// Where batches go.
-pub(super) trait Sink: Send + 'static {
+pub(super) trait Sink: fmt::Debug + Send + 'static {
     /// Writes some of the bytes; like `std::io::Write::write`.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
-    /// Opens the target again by its name.
-    fn reopen(&mut self) -> io::Result<()>;
+    /// Whether nothing comes of what is written.
+    fn discards(&self) -> bool {
+        false
+    }
+    /// Opens the target again by its name, if it has one.
+    fn reopen(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Shared by the log's handles and its writer.
@@ -47,6 +54,8 @@ pub(super) struct Queue {
     asleep: AtomicBool,
     dropped: AtomicU64,
     requests: Mutex<Requests>,
+    /// Where lines are to go from now on.
+    next: Mutex<Option<Box<dyn Sink>>>,
     flushed: Condvar,
 }
 
@@ -90,6 +99,11 @@ impl Queue {
 
     pub(super) fn stop(&self) {
         lock(&self.requests).stop = true;
+    }
+
+    /// Has the writer go on with another sink, once all that was queued before is written.
+    pub(super) fn hand_over(&self, sink: Box<dyn Sink>) {
+        *lock(&self.next) = Some(sink);
     }
 
     pub(super) fn ask_reopen(&self) {
@@ -146,9 +160,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The thread that writes.
-pub(super) struct Writer<S> {
+pub(super) struct Writer {
     queue: Arc<Queue>,
-    sink: S,
+    sink: Box<dyn Sink>,
     /// Each swapped with its own shard, so that a shard has a buffer to fill that has grown already.
     batches: [Vec<u8>; SHARDS],
     /// The last thing written is part of a line, whose rest was lost.
@@ -157,8 +171,8 @@ pub(super) struct Writer<S> {
     failing: bool,
 }
 
-impl<S: Sink> Writer<S> {
-    pub(super) fn new(queue: Arc<Queue>, sink: S) -> Self {
+impl Writer {
+    pub(super) fn new(queue: Arc<Queue>, sink: Box<dyn Sink>) -> Self {
         Self {
             queue,
             sink,
@@ -173,7 +187,15 @@ impl<S: Sink> Writer<S> {
         loop {
             // Taken before the shards are: what was queued when somebody asked is in this round.
             let asked = *lock(&self.queue.requests);
+            let next = lock(&self.queue.next).take();
+            // What waits is older than the change, but where nothing was logged before it.
+            let (at_once, then) = match self.sink.discards() {
+                true => (next, None),
+                false => (None, next),
+            };
+            self.go_on_with(at_once);
             let wrote = self.write_pending();
+            self.go_on_with(then);
             if asked.reopen {
                 self.reopen();
             }
@@ -191,6 +213,12 @@ impl<S: Sink> Writer<S> {
                 thread::park();
             }
             self.queue.asleep.store(false, Ordering::Relaxed);
+        }
+    }
+
+    fn go_on_with(&mut self, sink: Option<Box<dyn Sink>>) {
+        if let Some(sink) = sink {
+            (self.sink, self.torn, self.failing) = (sink, false, false);
         }
     }
 
@@ -231,14 +259,14 @@ impl<S: Sink> Writer<S> {
     /// Writes the batch; what cannot be written is counted and forgotten, for the next batch waits.
     fn write_batch(&mut self, batch: &[u8]) {
         let closed = if self.torn {
-            write_all(&mut self.sink, b"\n")
+            write_all(&mut *self.sink, b"\n")
         } else {
             Ok(())
         };
         let result = match closed {
             Ok(()) => {
                 self.torn = false;
-                write_all(&mut self.sink, batch)
+                write_all(&mut *self.sink, batch)
             }
             Err((_, error)) => Err((0, error)),
         };
@@ -265,7 +293,7 @@ impl<S: Sink> Writer<S> {
 }
 
 /// Writes everything, or tells how much was written before it failed.
-fn write_all(sink: &mut impl Sink, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
+fn write_all(sink: &mut dyn Sink, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
     let mut written = 0;
     while written < bytes.len() {
         match sink.write(&bytes[written..]) {

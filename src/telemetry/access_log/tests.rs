@@ -1,6 +1,8 @@
 #![allow(clippy::disallowed_methods, reason = "tests read the clock")]
 
 use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Instant, UNIX_EPOCH};
 
@@ -9,13 +11,18 @@ use serde_json::Value;
 
 use super::*;
 
+mod targets;
+
 const SOON: Duration = Duration::from_secs(20);
 
-fn entry<'a>() -> Entry<'a> {
+pub(super) fn entry<'a>() -> Entry<'a> {
     Entry {
         at: UNIX_EPOCH + Duration::from_millis(1_785_229_503_042),
         listener: "edge",
-        client: Some(IpAddr::from([192, 0, 2, 7])),
+        client: Some(SocketAddr::from(([192, 0, 2, 7], 50_000))),
+        local: Some(SocketAddr::from(([192, 0, 2, 1], 443))),
+        tls: Some("1.3"),
+        host: Some("tools.example.com"),
         http_version: "HTTP/1.1",
         method: "POST",
         path: "/mcp?token=secret",
@@ -24,15 +31,26 @@ fn entry<'a>() -> Entry<'a> {
         era: Some("session"),
         pool: Some("weather"),
         server: Some("w1"),
+        server_address: Some(SocketAddr::from(([10, 0, 0, 1], 9001))),
         session: Some(SessionTag::of("3fa85f64-5717-4562-b3fc-2c963f66afa6")),
         status: 200,
-        duration: Duration::from_micros(12_005),
-        first_byte: Some(Duration::from_micros(900)),
+        rpc_code: Some(-32602),
+        times: Times {
+            duration: Duration::from_micros(12_005),
+            queue: Duration::from_millis(2),
+            asked: Some(Duration::from_micros(2_100)),
+            connect: Some(Duration::from_micros(400)),
+            header: Some(Duration::from_micros(7_000)),
+            first_byte: Some(Duration::from_micros(9_900)),
+        },
+        retries: 1,
         request_bytes: 120,
         response_bytes: 4096,
         request_id: "a1b2c3",
+        termination: *b"--",
         end_reason: "complete",
         user_agent: Some(b"client/1.0"),
+        headers: &[],
     }
 }
 
@@ -49,6 +67,7 @@ fn json(entry: &Entry<'_>) -> Value {
 }
 
 /// A sink that hands every batch to the test and fails or stalls when told to.
+#[derive(Debug)]
 struct Scripted {
     out: Sender<Vec<u8>>,
     /// One answer per write; when there is none left, everything is taken.
@@ -71,10 +90,6 @@ impl Sink for Scripted {
         let _ = self.out.send(bytes[..taken].to_vec());
         Ok(taken)
     }
-
-    fn reopen(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 fn scripted(
@@ -86,26 +101,26 @@ fn scripted(
     for answer in answers {
         script.send(answer).unwrap();
     }
-    (
-        AccessLog::onto(Scripted {
-            out,
-            answers: rest,
-            gate,
-        })
-        .unwrap(),
-        written,
-    )
+    let log = AccessLog::default();
+    let sink = Scripted {
+        out,
+        answers: rest,
+        gate,
+    };
+    log.onto(Box::new(sink), true).unwrap();
+    (log, written)
 }
 
 #[test]
 fn a_line_holds_the_fields_in_order() {
     let expected = concat!(
         r#"{"timestamp":"2026-07-28T09:05:03.042Z","listener":"edge","client":"192.0.2.7","#,
-        r#""http_version":"HTTP/1.1","method":"POST","path":"/mcp","mcp_method":"tools/call","#,
+        r#""tls":"1.3","http_version":"HTTP/1.1","host":"tools.example.com","method":"POST","path":"/mcp","mcp_method":"tools/call","#,
         r#""tool_name":"get_tide","era":"session","pool":"weather","server":"w1","#,
-        r#""session":"TAG","status":200,"duration_ms":12.005,"first_byte_ms":0.900,"#,
-        r#""request_bytes":120,"response_bytes":4096,"request_id":"a1b2c3","#,
-        r#""end_reason":"complete","user_agent":"client/1.0"}"#,
+        r#""server_address":"10.0.0.1:9001","session":"TAG","status":200,"rpc_code":-32602,"#,
+        r#""duration_ms":12.005,"queue_ms":2.000,"connect_ms":0.400,"header_ms":7.000,"#,
+        r#""first_byte_ms":9.900,"retries":1,"request_bytes":120,"response_bytes":4096,"request_id":"a1b2c3","#,
+        r#""termination":"--","end_reason":"complete","user_agent":"client/1.0"}"#,
         "\n"
     );
     let tag = format!(
@@ -125,7 +140,11 @@ fn absent_values_are_left_out() {
         pool: None,
         server: None,
         session: None,
-        first_byte: None,
+        tls: None,
+        host: None,
+        server_address: None,
+        rpc_code: None,
+        times: Times::default(),
         request_id: "",
         user_agent: Some(b""),
         ..entry()
@@ -145,6 +164,9 @@ fn absent_values_are_left_out() {
         "path",
         "status",
         "duration_ms",
+        "queue_ms",
+        "retries",
+        "termination",
         "request_bytes",
         "response_bytes",
         "end_reason",
@@ -162,10 +184,13 @@ fn the_tag_of_a_session_is_the_same_everywhere_and_short() {
     assert_eq!(SessionTag::of("session-1").bits(), 0x9DC2_C14A);
     assert_ne!(SessionTag::of("a"), SessionTag::of("b"));
     let json = json(&Entry {
-        session: Some(SessionTag(0xA)),
+        session: Some(SessionTag::of("a")),
         ..entry()
     });
-    assert_eq!(json["session"], "0000000a");
+    assert_eq!(
+        json["session"],
+        format!("{:08x}", SessionTag::of("a").bits())
+    );
 }
 
 #[test]
@@ -173,7 +198,8 @@ fn the_longest_line_keeps_its_bound() {
     let nasty = "\u{1}".repeat(4096);
     let worst = Entry {
         listener: &nasty,
-        client: Some(IpAddr::from([0xFFFF_u16; 8])),
+        client: Some(SocketAddr::from(([0xFFFF_u16; 8], 1))),
+        host: Some(&nasty),
         method: &nasty,
         path: &nasty,
         mcp_method: Some(&nasty),
@@ -181,8 +207,16 @@ fn the_longest_line_keeps_its_bound() {
         pool: Some(&nasty),
         server: Some(&nasty),
         status: u16::MAX,
-        duration: Duration::MAX,
-        first_byte: Some(Duration::MAX),
+        rpc_code: Some(i64::MIN),
+        times: Times {
+            duration: Duration::MAX,
+            queue: Duration::MAX,
+            asked: None,
+            connect: Some(Duration::MAX),
+            header: Some(Duration::MAX),
+            first_byte: Some(Duration::MAX),
+        },
+        retries: u32::MAX,
         request_bytes: u64::MAX,
         response_bytes: u64::MAX,
         request_id: &nasty,
@@ -210,7 +244,7 @@ proptest! {
             mcp_method: Some(&method),
             user_agent: Some(&agent),
             status,
-            duration,
+            times: Times { duration, ..Times::default() },
             response_bytes: bytes,
             ..entry()
         };
@@ -237,9 +271,9 @@ proptest! {
 
 #[test]
 fn a_log_that_is_off_takes_everything() {
-    let log = AccessLog::start(Target::Off).unwrap();
+    let log = AccessLog::start(&LogTarget::Off).unwrap();
     assert!(!log.is_on());
-    log.log(&entry());
+    log.log(&LogFormat::Json, &entry());
     log.reopen();
     assert!(log.flush(Duration::ZERO));
     assert_eq!(log.dropped(), 0);
@@ -249,7 +283,7 @@ fn a_log_that_is_off_takes_everything() {
 fn a_file_that_cannot_be_opened_is_said_at_the_start() {
     let directory = tempfile::tempdir().unwrap();
     let missing = directory.path().join("missing/access.log");
-    assert!(AccessLog::start(Target::File(missing)).is_err());
+    assert!(AccessLog::start(&LogTarget::File(missing)).is_err());
 }
 
 #[test]
@@ -260,7 +294,7 @@ fn lines_are_dropped_and_counted_when_the_writer_stalls() {
     // The first shard's buffer may be in the stalled writer's hands, the next one fills up.
     let enough = 3 * queue::SHARD_BYTES_MAX / line_bytes;
     for _ in 0..enough {
-        log.log(&entry());
+        log.log(&LogFormat::Json, &entry());
     }
     let dropped = log.dropped();
     assert!(dropped > 0);
@@ -274,7 +308,7 @@ fn lines_are_dropped_and_counted_when_the_writer_stalls() {
     let bytes: usize = written.try_iter().map(|batch| batch.len()).sum();
     assert_eq!(bytes, (enough - dropped as usize) * line_bytes);
     // And the log works again.
-    log.log(&entry());
+    log.log(&LogFormat::Json, &entry());
     assert!(log.flush(SOON));
     assert_eq!(
         written.try_iter().map(|batch| batch.len()).sum::<usize>(),
@@ -293,7 +327,7 @@ fn a_torn_line_does_not_spoil_the_next() {
     ];
     let (log, written) = scripted(None, answers);
     for _ in 0..3 {
-        log.log(&entry());
+        log.log(&LogFormat::Json, &entry());
         assert!(log.flush(SOON));
     }
     // The first line broke off, the second could not be written, the third is whole.
@@ -309,38 +343,53 @@ fn lines_follow_the_file_name_after_rotation() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("access.log");
     let rotated = directory.path().join("access.log.1");
-    let log = AccessLog::start(Target::File(path.clone())).unwrap();
-    log.log(&Entry {
-        request_id: "before",
-        ..entry()
-    });
+    let log = AccessLog::start(&LogTarget::File(path.clone())).unwrap();
+    log.log(
+        &LogFormat::Json,
+        &Entry {
+            request_id: "before",
+            ..entry()
+        },
+    );
     assert!(log.flush(SOON));
     fs::rename(&path, &rotated).unwrap();
-    log.log(&Entry {
-        request_id: "between",
-        ..entry()
-    });
+    log.log(
+        &LogFormat::Json,
+        &Entry {
+            request_id: "between",
+            ..entry()
+        },
+    );
     log.reopen();
     assert!(log.flush(SOON));
-    log.log(&Entry {
-        request_id: "after",
-        ..entry()
-    });
+    log.log(
+        &LogFormat::Json,
+        &Entry {
+            request_id: "after",
+            ..entry()
+        },
+    );
     assert!(log.flush(SOON));
     assert_eq!(request_ids(&rotated), ["before", "between"]);
     assert_eq!(request_ids(&path), ["after"]);
 
     fs::remove_file(&path).unwrap();
     log.reopen();
-    log.log(&Entry {
-        request_id: "again",
-        ..entry()
-    });
+    log.log(
+        &LogFormat::Json,
+        &Entry {
+            request_id: "again",
+            ..entry()
+        },
+    );
     assert!(log.flush(SOON));
-    log.log(&Entry {
-        request_id: "and again",
-        ..entry()
-    });
+    log.log(
+        &LogFormat::Json,
+        &Entry {
+            request_id: "and again",
+            ..entry()
+        },
+    );
     assert!(log.flush(SOON));
     // The first of the two may have been queued before the file was opened again.
     assert_eq!(
@@ -355,14 +404,17 @@ fn a_file_that_cannot_be_reopened_leaves_the_old_one_in_use() {
     let inside = directory.path().join("logs");
     let moved = directory.path().join("moved");
     fs::create_dir(&inside).unwrap();
-    let log = AccessLog::start(Target::File(inside.join("access.log"))).unwrap();
+    let log = AccessLog::start(&LogTarget::File(inside.join("access.log"))).unwrap();
     fs::rename(&inside, &moved).unwrap();
     log.reopen();
     assert!(log.flush(SOON));
-    log.log(&Entry {
-        request_id: "still",
-        ..entry()
-    });
+    log.log(
+        &LogFormat::Json,
+        &Entry {
+            request_id: "still",
+            ..entry()
+        },
+    );
     assert!(log.flush(SOON));
     assert_eq!(request_ids(&moved.join("access.log")), ["still"]);
 }
@@ -383,17 +435,20 @@ fn lines_of_many_threads_stay_whole_and_in_order() {
     const LINES: usize = 400;
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("access.log");
-    let log = AccessLog::start(Target::File(path.clone())).unwrap();
+    let log = AccessLog::start(&LogTarget::File(path.clone())).unwrap();
     thread::scope(|scope| {
         for thread in 0..THREADS {
             let log = log.clone();
             scope.spawn(move || {
                 for n in 0..LINES {
                     let id = format!("{thread}/{n}");
-                    log.log(&Entry {
-                        request_id: &id,
-                        ..entry()
-                    });
+                    log.log(
+                        &LogFormat::Json,
+                        &Entry {
+                            request_id: &id,
+                            ..entry()
+                        },
+                    );
                 }
             });
         }
@@ -414,9 +469,9 @@ fn lines_of_many_threads_stay_whole_and_in_order() {
 fn the_last_handle_leaves_nothing_unwritten() {
     let (log, written) = scripted(None, Vec::new());
     let clone = log.clone();
-    log.log(&entry());
+    log.log(&LogFormat::Json, &entry());
     drop(log);
-    clone.log(&entry());
+    clone.log(&LogFormat::Json, &entry());
     drop(clone);
     // The channel ends when the writer has left.
     let mut bytes = 0;
@@ -433,11 +488,11 @@ fn a_sleeping_writer_is_woken_by_a_line() {
     // Several rounds, since a lost wake-up would be rare; no flush, which would wake it as well.
     for _ in 0..10 {
         let deadline = Instant::now() + SOON;
-        while !log.0.as_ref().unwrap().queue.writer_is_asleep() {
+        while !log.0.queue.writer_is_asleep() {
             assert!(Instant::now() < deadline, "the writer never rests");
             thread::yield_now();
         }
-        log.log(&entry());
+        log.log(&LogFormat::Json, &entry());
         assert!(written.recv_timeout(SOON).is_ok());
     }
 }

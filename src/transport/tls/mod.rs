@@ -60,6 +60,14 @@ impl Tls {
         Peer::of(self.certificate()?)
     }
 
+    /// The version that has been agreed on, for the log.
+    pub fn version(&self) -> &'static str {
+        match self.stream.get_ref().1.protocol_version() {
+            Some(rustls::ProtocolVersion::TLSv1_3) => "1.3",
+            _ => "1.2",
+        }
+    }
+
     /// The socket below.
     pub fn socket(&self) -> &TcpStream {
         &self.stream.get_ref().0.stream

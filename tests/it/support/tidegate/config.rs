@@ -106,6 +106,7 @@ pub(crate) struct Builder {
     pools: String,
     health: String,
     admin: String,
+    log: String,
     more_ports: usize,
     whole: Option<Whole>,
     pub(super) handed: Arc<Vec<TcpListener>>,
@@ -135,6 +136,7 @@ impl Builder {
             pools: String::new(),
             health: "{ check: none }".into(),
             admin: String::new(),
+            log: "{ access: @/access.log, level: debug }".into(),
             more_ports: 0,
             whole: None,
             arguments: Vec::new(),
@@ -205,6 +207,12 @@ impl Builder {
         self
     }
 
+    /// Sets where logs go and what they say, as a YAML map on one line; `@` is the program's directory.
+    pub(crate) fn log(mut self, yaml: &str) -> Self {
+        self.log = yaml.into();
+        self
+    }
+
     /// Reserves more ports, for further listeners: [`Places::more`].
     pub(crate) fn more_ports(mut self, count: usize) -> Self {
         self.more_ports = count;
@@ -264,7 +272,7 @@ impl Builder {
     }
 
     fn render_to(&self, text: &mut String, places: &Places) -> fmt::Result {
-        let (dir, state) = (places.dir().display(), places.state_dir());
+        let state = places.state_dir();
         writeln!(text, "listeners:\n  - bind: {}", places.listen)?;
         text.push_str(&self.listener);
         writeln!(text, "routes:")?;
@@ -286,7 +294,8 @@ impl Builder {
         let admin = &self.admin;
         writeln!(text, "admin: {{ bind: \"{}\"{admin} }}", places.admin)?;
         writeln!(text, "state_dir: {}", state.display())?;
-        writeln!(text, "log: {{ access: {dir}/access.log, level: debug }}")?;
+        let log = self.log.replace('@', &places.dir().display().to_string());
+        writeln!(text, "log: {log}")?;
         text.push_str(&self.top);
         Ok(())
     }
