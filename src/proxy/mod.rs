@@ -29,6 +29,7 @@
 //! HTTP+SSE takes its own turn in [`legacy_sse`]; WebSockets in [`tunnel`]; routes of plain HTTP
 //! in [`plain`]. They pass the same intake and the same finish.
 
+mod affinity;
 pub mod ask;
 pub mod body;
 pub mod call;

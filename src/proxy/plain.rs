@@ -16,6 +16,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session, http_proxy};
 
+use super::affinity::wanted;
 use super::ctx::{Ctx, End};
 use super::decide::hash_key;
 use super::fault::Fault;
@@ -28,12 +29,12 @@ use super::outcome;
 use super::state::{PoolState, Shared};
 use super::termination::Step;
 use super::waiting;
-use crate::pool::{Admin, CallPermit, Endpoint, HealthState, Need, Outcome, PickContext};
+use crate::pool::{CallPermit, Endpoint, Need, Outcome, PickContext};
+use crate::transport::ConnInfo;
 use crate::transport::dial::peer;
 use crate::transport::fields::{Name, Names, is_nominated};
 use crate::transport::proxy_protocol::Header;
 use crate::transport::sessions::PingoraHead;
-use crate::transport::{ConnInfo, Headers};
 
 /// Endpoints tried for one request when connections fail.
 const ATTEMPTS_MAX: usize = 3;
@@ -408,33 +409,6 @@ fn is_of(error: &Error, kind: ErrorKind) -> bool {
     cause.is_some_and(|cause| cause.kind() == kind)
 }
 
-/// The endpoint that the client's cookie names, if it may still be used.
-fn wanted(pool: &PoolState, head: &PingoraHead) -> Option<Arc<Endpoint>> {
-    let name = pool.config.affinity_cookie.as_deref()?;
-    let id = cookie(head, name).and_then(|value| u64::from_str_radix(&value, 16).ok())?;
-    let endpoint = pool.pool.find(id)?;
-    let usable = endpoint.health() != HealthState::Down && endpoint.admin() != Admin::Maint;
-    usable.then(|| Arc::clone(endpoint))
-}
-
-fn cookie(head: &impl Headers, name: &str) -> Option<String> {
-    let mut found = None;
-    head.each(&mut |field, value| {
-        if field.is("cookie")
-            && let Ok(text) = std::str::from_utf8(value)
-        {
-            for pair in text.split(';') {
-                if let Some((key, value)) = pair.trim().split_once('=')
-                    && key == name
-                {
-                    found.get_or_insert_with(|| value.to_owned());
-                }
-            }
-        }
-    });
-    found
-}
-
 /// Leaves behind what belongs to the endpoint's connection (RFC 9110 section 7.6.1), which Pingora
 /// does for requests only. Framing is Pingora's, and an upgrade keeps the words that make it one.
 fn strip_hop_by_hop(response: &mut ResponseHeader) {
@@ -483,20 +457,4 @@ async fn refuse(session: &mut Session, plain: &mut PlainCtx, fault: Fault) -> Re
         .write_response_body(Some(Bytes::from(text)), true)
         .await?;
     Ok(true)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::transport::RequestHead;
-    use crate::transport::h1::head::Head;
-
-    #[test]
-    fn a_cookie_is_found_among_others() {
-        let text = b"GET / HTTP/1.1\r\nHost: h\r\nCookie: a=1; TIDEGATE=00ff; b=2\r\n\r\n";
-        let head = Head::parse(text, 10).unwrap();
-        assert_eq!(cookie(&head, "TIDEGATE").as_deref(), Some("00ff"));
-        assert_eq!(cookie(&head, "TIDE"), None);
-        assert_eq!(head.path(), "/");
-    }
 }
