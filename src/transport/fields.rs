@@ -264,9 +264,14 @@ impl Names {
         Self(self.0 | others.0)
     }
 
-    /// Is it one of them?
+    /// Is it one of them, or would a server take it for one? Many write names as variables of an
+    /// environment, where `-` and `_` are one.
     pub fn has(self, name: Name<'_>) -> bool {
-        name.known.is_some_and(|known| self.0 & known.bit() != 0)
+        let known = match name.known {
+            Some(known) => Some(known),
+            None => with_hyphens(name.text),
+        };
+        known.is_some_and(|known| self.0 & known.bit() != 0)
     }
 }
 
@@ -355,11 +360,24 @@ impl<'a> Stays<'a> {
     pub(super) fn has(&self, name: Name<'_>) -> bool {
         let stays = match name.known {
             Some(known) => self.known & known.bit() != 0,
-            None if self.others => self.edits.set.iter().any(|(set, _)| name.is(set)),
-            None => false,
+            None => {
+                let is_set = || self.edits.set.iter().any(|(set, _)| name.is(set));
+                (self.others && is_set()) || self.edits.drop.has(name)
+            }
         };
         stays || (self.nominates && is_nominated(self.from, name.text))
     }
+}
+
+/// The known name that this one is with hyphens in the place of its underscores, if it has any.
+fn with_hyphens(name: &[u8]) -> Option<Known> {
+    memchr::memchr(b'_', name)?;
+    let mut room = [0; 24];
+    let hyphened = room.get_mut(..name.len())?;
+    for (to, from) in hyphened.iter_mut().zip(name) {
+        *to = if *from == b'_' { b'-' } else { *from };
+    }
+    Known::find(hyphened)
 }
 
 /// Does this token of `Connection` name a field that would otherwise be sent on?
@@ -408,6 +426,30 @@ mod tests {
         ] {
             assert_eq!(Known::find(name.as_bytes()), None, "{name}");
         }
+    }
+
+    #[test]
+    fn a_name_with_underscores_is_left_out_like_the_one_with_hyphens() {
+        let names = Names::of(&[X_FORWARDED_FOR, ORIGIN]);
+        for name in [
+            "x-forwarded-for",
+            "X_Forwarded_For",
+            "x_forwarded-for",
+            "Origin",
+        ] {
+            assert!(names.has(Name::new(name.as_bytes())), "{name}");
+        }
+        for name in [
+            "x_forwarded_host",
+            "x_",
+            "_",
+            "x__forwarded_for",
+            "user_agent",
+        ] {
+            assert!(!names.has(Name::new(name.as_bytes())), "{name}");
+        }
+        let long = "x_".repeat(100);
+        assert!(!names.has(Name::new(long.as_bytes())));
     }
 
     #[test]

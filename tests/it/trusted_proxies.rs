@@ -63,6 +63,14 @@ impl Servers {
 /// What a request said of its client, by name; each at most once.
 fn told(request: &Request) -> Value {
     let mut all = serde_json::Map::new();
+    for (name, _) in &request.headers.0 {
+        // Servers that write names as variables take the one for the other.
+        let hyphened = name.to_ascii_lowercase().replace('_', "-");
+        assert!(
+            !name.contains('_') || !TOLD.contains(&hyphened.as_str()),
+            "{name} is passed on"
+        );
+    }
     for name in TOLD {
         let values: Vec<&str> = request.headers.all(name).collect();
         assert!(
@@ -87,6 +95,8 @@ fn liar(client: Client) -> Client {
         .with_header("X-Forwarded-Prefix", "/evil")
         .with_header("X-Forwarded-Ssl", "on")
         .with_header("X-Real-IP", "198.51.100.4")
+        .with_header("X_Forwarded_For", "198.51.100.6")
+        .with_header("x_real-ip", "198.51.100.6")
         .with_header("Forwarded", "for=198.51.100.5;proto=https")
 }
 
