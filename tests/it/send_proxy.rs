@@ -117,7 +117,7 @@ async fn a_client_that_nobody_speaks_for_is_told_with_its_port() {
 
 #[tokio::test]
 async fn checks_speak_for_nobody() {
-    for check in ["mcp", "http", "tcp"] {
+    for check in ["mcp", "http, path: /plain", "tcp"] {
         let a = Endpoint::start("a").await;
         let door = Door::taking_off(a.address()).await;
         let gate = build(&door, "send_proxy: v2")

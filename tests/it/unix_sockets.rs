@@ -227,7 +227,7 @@ fn in_front_of_socket(check: &str) -> Builder {
 
 #[tokio::test]
 async fn an_endpoint_may_be_on_a_unix_socket() {
-    for check in ["mcp", "http", "tcp", "none"] {
+    for check in ["mcp", "http, path: /plain", "tcp", "none"] {
         let a = Endpoint::named("a").websocket().start().await;
         let gate = in_front_of_socket(check).start().await;
         let path = gate.places().dir().join("a.sock");
