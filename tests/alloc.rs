@@ -81,9 +81,11 @@ fn request(fields: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-fn stateless_call() -> Vec<u8> {
+fn stateless_call(fields: &str) -> Vec<u8> {
     request(
-        "MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\nMcp-Name: echo\r\n",
+        &format!(
+            "MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\nMcp-Name: echo\r\n{fields}"
+        ),
         r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":{"text":"hi"},"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}"#,
     )
 }
@@ -106,6 +108,8 @@ fn session_call(id: &str) -> Vec<u8> {
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     Stateless,
+    /// The same, come through proxies.
+    Proxied,
     Session,
 }
 
@@ -120,7 +124,10 @@ fn client(gate: SocketAddr, kind: Kind, turn: &Notify, go: &std::sync::mpsc::Rec
         answer
     };
     let call = match kind {
-        Kind::Stateless => stateless_call(),
+        Kind::Stateless => stateless_call(""),
+        Kind::Proxied => stateless_call(
+            "X-Forwarded-For: 198.51.100.1, 2001:db8::9, 10.0.0.2\r\nX-Forwarded-Proto: https\r\n",
+        ),
         Kind::Session => {
             let opened = ask(&initialize());
             let id = opened
@@ -163,7 +170,7 @@ fn allocations_under(kind: Kind, access: &str, balance: &str, route: &str, endpo
         word => word.to_owned(),
     };
     let text = format!(
-        "listeners: [{{ bind: 127.0.0.1:0 }}]\nroutes: [{{ path: /mcp, pool: a{route} }}]\npools: {{ a: {{ endpoints: [{{ address: \"{server}\"{endpoint} }}], balance: {balance} }} }}\nlog: {{ access: {access} }}\nstate_dir: {}\n",
+        "listeners: [{{ bind: 127.0.0.1:0 }}]\nroutes: [{{ path: /mcp, pool: a{route} }}]\npools: {{ a: {{ endpoints: [{{ address: \"{server}\"{endpoint} }}], balance: {balance} }} }}\ntrusted_proxies: [127.0.0.1, 10.0.0.0/8]\nlog: {{ access: {access} }}\nstate_dir: {}\n",
         state.path().display()
     );
     let config = tidegate::config::parse("test", &text).unwrap();
@@ -219,6 +226,12 @@ fn a_call_under_limits_allocates_nothing() {
         let counted = allocations_under(kind, "off", "least_load", rate, ", max_in_flight: 8");
         assert_eq!(counted, 0, "{kind:?}");
     }
+}
+
+#[test]
+fn a_call_through_proxies_allocates_nothing() {
+    let balance = "least_load, client_headers: both";
+    assert_eq!(allocations_in(Kind::Proxied, "file", balance), 0);
 }
 
 #[test]

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 
 use http::HeaderName;
 
-use super::model::{HashOn, HostPort, HostRule, PathRule};
+use super::host_port::HostPort;
+use super::model::{HashOn, HostRule, PathRule};
 use super::problem::quoted;
 
 /// Longest name of a pool, listener, endpoint or cookie. Names of endpoints travel inside of every
@@ -17,6 +18,9 @@ const NAME_MAX: usize = 64;
 
 /// Longest path of a route or check in bytes.
 const PATH_MAX: usize = 1024;
+
+/// Longest path of a unix socket: Linux's own limit, without the final NUL.
+const SOCKET_PATH_MAX: usize = 107;
 
 /// Longest path of a file: Linux's own limit, without the final NUL.
 const FILE_PATH_MAX: usize = 4095;
@@ -27,11 +31,6 @@ pub(super) fn bind(text: &str) -> Result<SocketAddr, String> {
         return Ok(address);
     }
     let shown = quoted(text);
-    if text.starts_with("unix:") {
-        return Err(format!(
-            "{shown}: unix sockets are not part of this version; write an IP address and port"
-        ));
-    }
     let port = text.strip_prefix("*:").or_else(|| text.strip_prefix(':'));
     if let Some(port) = port
         .or(Some(text))
@@ -61,8 +60,12 @@ pub(super) enum Scheme {
     Https,
 }
 
-/// The address of an endpoint: `host:port`, `[v6]:port`, `http://host:port` or `https://host:port`.
+/// The address of an endpoint: `host:port`, `[v6]:port`, `http://host:port`, `https://host:port` or
+/// `unix:/path`.
 pub(super) fn endpoint(text: &str) -> Result<(HostPort, Scheme), String> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return Ok((HostPort::socket(&socket_path(path)?), Scheme::Unsaid));
+    }
     let shown = quoted(text);
     let (scheme, rest) = match text.split_once("://") {
         None => (Scheme::Unsaid, text),
@@ -74,11 +77,6 @@ pub(super) fn endpoint(text: &str) -> Result<(HostPort, Scheme), String> {
             ));
         }
     };
-    if text.starts_with("unix:") {
-        return Err(format!(
-            "{shown}: unix sockets are not part of this version; write host:port"
-        ));
-    }
     if let Some(at) = rest.find(['/', '?', '#']) {
         let bare = quoted(&rest[..at]);
         return Err(format!(
@@ -328,6 +326,11 @@ fn name(text: &str, marks: &str) -> Result<String, String> {
     }
 }
 
+/// The name of an endpoint that is a unix socket: that and its path.
+pub(super) fn socket_name(text: &str) -> Result<String, String> {
+    name(text, "._-:/")
+}
+
 /// The name of a cookie: a token (RFC 6265, section 4.1.1).
 pub(super) fn cookie_name(text: &str) -> Result<String, String> {
     let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
@@ -338,6 +341,30 @@ pub(super) fn cookie_name(text: &str) -> Result<String, String> {
     Err(format!(
         "{shown} is not the name of a cookie: 1 to {NAME_MAX} letters, digits, `-` and `_`"
     ))
+}
+
+/// The path of a unix socket, which the system wants shorter than others (unix(7)).
+pub(super) fn socket_path(text: &str) -> Result<PathBuf, String> {
+    let path = file_path(text)?;
+    if text.len() > SOCKET_PATH_MAX {
+        let shown = quoted(text);
+        return Err(format!(
+            "{shown} is longer than {SOCKET_PATH_MAX} bytes, which is the most for a unix socket"
+        ));
+    }
+    Ok(path)
+}
+
+/// The permissions of a file in octal, as `chmod` takes them.
+pub(super) fn mode(text: &str) -> Result<u32, String> {
+    let digits = (3..=4).contains(&text.len()) && text.bytes().all(|b| matches!(b, b'0'..=b'7'));
+    let mode = u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|mode| digits && *mode <= 0o777);
+    mode.ok_or_else(|| {
+        let shown = quoted(text);
+        format!("{shown} is not a mode; write three octal digits behind a 0, such as 0660")
+    })
 }
 
 /// An absolute path in the file system.

@@ -9,6 +9,7 @@ use super::admin::AdminLevel;
 use super::log::{Level, MessageFormat};
 use super::log_format::Escape;
 use super::model::{Eras, OnEndpointLoss, PoolKind, State};
+use super::proxies::{ClientHeaders, ProxyHeader, SendProxy};
 
 /// A map with fixed keys.
 #[derive(Debug)]
@@ -188,6 +189,21 @@ pub(super) const CHECKS: Words<CheckChoice, 4> = [
     ("http", CheckChoice::Http),
     ("tcp", CheckChoice::Tcp),
     ("none", CheckChoice::None),
+];
+pub(super) const CLIENT_HEADERS: Words<ClientHeaders, 4> = [
+    ("x_forwarded", ClientHeaders::XForwarded),
+    ("forwarded", ClientHeaders::Forwarded),
+    ("both", ClientHeaders::Both),
+    ("off", ClientHeaders::Off),
+];
+pub(super) const SEND_PROXY: Words<Option<SendProxy>, 3> = [
+    ("off", None),
+    ("v1", Some(SendProxy::V1)),
+    ("v2", Some(SendProxy::V2)),
+];
+pub(super) const PROXY_HEADERS: Words<ProxyHeader, 2> = [
+    ("x_forwarded", ProxyHeader::XForwarded),
+    ("forwarded", ProxyHeader::Forwarded),
 ];
 pub(super) const ADMIN_LEVELS: Words<AdminLevel, 2> =
     [("read", AdminLevel::Read), ("operate", AdminLevel::Operate)];

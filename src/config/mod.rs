@@ -23,9 +23,11 @@ use std::path::Path;
 
 mod address;
 mod admin;
+mod bind;
 mod check;
 mod effective;
 mod fields;
+mod host_port;
 mod identity;
 mod keys;
 mod limit;
@@ -36,6 +38,7 @@ mod model;
 mod node;
 mod problem;
 mod protect;
+mod proxies;
 mod schema;
 mod secure;
 mod streams;
@@ -49,17 +52,20 @@ mod x509;
 mod tests;
 
 pub use admin::{Admin, AdminLevel, AdminSocket};
+pub use bind::Bind;
+pub use host_port::HostPort;
 pub use identity::Identity;
 pub use limit::{Queue, Rate, RouteRate, ToolLimit};
 pub use log::{AccessLog, Level, Log, LogTarget, MessageFormat, Share, Syslog, SyslogServer};
 pub use log_format::{Escape, HEADERS_MAX, LogFormat, Piece, TextFormat, Variable};
 pub use model::{
-    Balance, Check, Config, Endpoint, Eras, HashOn, Health, HostPort, HostRule, Limits, Listener,
+    Balance, Check, Config, Endpoint, Eras, HashOn, Health, HostRule, Limits, Listener,
     OnEndpointLoss, Origins, PathRule, Pool, PoolId, PoolKind, Route, Sessions, State, Timeouts,
     Transport, is_below,
 };
 pub use problem::{Problem, Problems, Severity};
 pub use protect::{Breaker, Ejection, Retries};
+pub use proxies::{ClientHeaders, Net, Proxies, ProxyHeader, SendProxy};
 pub use schema::schema;
 pub use secure::{Authorities, Certificate, ClientProof, EndpointTls, Proof, Tls, Trust};
 pub use streams::{Resume, Streams};

@@ -5,8 +5,6 @@
 //! lies within its bounds. What was written in the file, where, and how a default came about is
 //! unknown here; that is the business of `load` and `table`.
 
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,9 +13,12 @@ use http::HeaderName;
 
 use super::Problem;
 use super::admin::Admin;
+use super::bind::Bind;
+use super::host_port::HostPort;
 use super::limit::{Queue, RouteRate, ToolLimit};
 use super::log::{Log, Share};
 use super::protect::{Breaker, Ejection, Retries};
+use super::proxies::{ClientHeaders, Proxies, SendProxy};
 use super::secure::{EndpointTls, Tls};
 use super::streams::Streams;
 
@@ -36,6 +37,8 @@ pub struct Config {
     pub streams: Streams,
     /// What one client may send at most, and how slowly.
     pub limits: Limits,
+    /// Whose word is taken for who the client is.
+    pub proxies: Proxies,
     /// The admin address and socket.
     pub admin: Admin,
     /// Where the access log goes and how much else is logged.
@@ -82,14 +85,16 @@ pub struct PoolId(pub usize);
 pub struct Listener {
     /// Unique name for logs and metrics; the bind text unless given.
     pub name: String,
-    /// Address and port. Port 0 lets the system choose one.
-    pub bind: SocketAddr,
+    /// Where it accepts.
+    pub bind: Bind,
     /// Open connections at once (default 20000); one over it is closed at once.
     pub max_connections: usize,
     /// The same for one client; `None` is no limit of its own.
     pub max_connections_per_client: Option<u32>,
     /// TLS, if it is spoken here; then nothing else is.
     pub tls: Option<Tls>,
+    /// Connections begin with a header of the PROXY protocol (default false).
+    pub proxy_protocol: bool,
 }
 
 /// A rule from a request to a pool.
@@ -228,6 +233,10 @@ pub struct Pool {
     pub queue: Queue,
     /// How often its tools may be called, in file order. Empty on a plain HTTP pool.
     pub tools: Vec<ToolLimit>,
+    /// Which headers tell the endpoints who the client is (default `X-Forwarded-*`).
+    pub client_headers: ClientHeaders,
+    /// Connections to the endpoints begin with a header of the PROXY protocol (default: none).
+    pub send_proxy: Option<SendProxy>,
 }
 
 /// What the endpoints of a pool speak.
@@ -314,38 +323,6 @@ pub enum State {
     Drain,
     /// It gets nothing.
     Maint,
-}
-
-/// A host, by name or by address, and a port that is not 0.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct HostPort {
-    /// A DNS name in lower case or an IP address; IPv6 without brackets.
-    pub host: String,
-    /// The TCP port, never 0.
-    pub port: u16,
-}
-
-impl HostPort {
-    /// The address, when the host is one and needs no look-up.
-    pub fn ip(&self) -> Option<IpAddr> {
-        self.host.parse().ok()
-    }
-
-    /// Address and port, when the host needs no look-up.
-    pub fn socket_addr(&self) -> Option<SocketAddr> {
-        Some(SocketAddr::new(self.ip()?, self.port))
-    }
-}
-
-impl fmt::Display for HostPort {
-    /// `host:port`, with brackets around an IPv6 address: fit for a `Host` header.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
 }
 
 /// How the endpoints of a pool are watched.

@@ -12,7 +12,10 @@ mod tls;
 
 use super::keys::Kind::{self, Choice, Count, Duration, DurationOrOff, Flag, Text, Texts};
 use super::keys::Need::{Default, Optional, Required};
-use super::keys::{BALANCES, ERAS, LOSSES, POOL_KINDS, STATES, Section, TRANSPORTS, key, names};
+use super::keys::{
+    BALANCES, CLIENT_HEADERS, ERAS, LOSSES, POOL_KINDS, PROXY_HEADERS, SEND_PROXY, STATES, Section,
+    TRANSPORTS, key, names,
+};
 
 mod watch;
 
@@ -58,6 +61,19 @@ pub(super) static ROOT: Section = Section {
             Kind::Section(&limits::LIMITS),
             Optional,
             "What one client may send at most, and how slowly.",
+        ),
+        key(
+            "trusted_proxies",
+            Texts(1000),
+            Optional,
+            "Networks of proxies that are believed when they say who the client is, such as \
+             10.0.0.0/8 or \"2001:db8::/32\"; `unix` for our unix sockets. Unless set: nobody.",
+        ),
+        key(
+            "trusted_header",
+            Choice(&names(&PROXY_HEADERS)),
+            Default("x_forwarded"),
+            "Which headers of theirs say it: X-Forwarded-For, -Proto and -Host, or Forwarded.",
         ),
         key(
             "admin",
@@ -287,6 +303,20 @@ static POOL: Section = Section {
             Optional,
             "How often its tools may be called. Only with `kind: mcp`.",
         ),
+        key(
+            "client_headers",
+            Choice(&names(&CLIENT_HEADERS)),
+            Default("x_forwarded"),
+            "Which headers tell the endpoints who the client is: X-Forwarded-For, -Proto and -Host \
+             with X-Real-IP; Forwarded (RFC 7239); both; or none.",
+        ),
+        key(
+            "send_proxy",
+            Choice(&names(&SEND_PROXY)),
+            Default("off"),
+            "Begin connections to the endpoints with a header of the PROXY protocol of this version. They \
+             are then kept for requests of the same client alone.",
+        ),
     ],
 };
 
@@ -305,7 +335,7 @@ static ENDPOINT: Section = Section {
             Text,
             Required("address: 10.0.0.1:8080"),
             "host:port, \"[v6]:port\", http://host:port, or https://host:port for TLS; names are \
-             resolved by DNS.",
+             resolved by DNS. Or a unix socket: unix:/run/app.sock.",
         ),
         key(
             "weight",

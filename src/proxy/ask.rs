@@ -15,6 +15,7 @@ use crate::pool::Endpoint;
 use crate::pool::lateness::Failure;
 use crate::transport::dial::{Dialer, Target, Up};
 use crate::transport::fields::Names;
+use crate::transport::proxy_protocol::Header;
 use crate::transport::{Edits, Error, Length, Outgoing, Upstream};
 
 /// Bound on the answer to a probe; a longer one is cut off and counts as read.
@@ -134,7 +135,8 @@ pub async fn ask(
     address: SocketAddr,
     question: Question<'_>,
 ) -> Result<Answer, NotWell> {
-    let dialed = pool.target(endpoint.id(), address);
+    let client = question.from.map_or(Header::Itself, Kept::client);
+    let dialed = pool.target(endpoint.id(), address, client);
     let (target, authority) = dialed.ok_or_else(|| NotWell::from("unknown endpoint".to_owned()))?;
     // On a connection of its own: what a question finds must not depend on an older one.
     let target = Target {
@@ -205,7 +207,7 @@ pub async fn send(up: &mut Up, authority: &str, question: Question<'_>) -> Resul
         },
         length: body.map_or(Length::None, |body| Length::Exact(body.len() as u64)),
     };
-    up.send_head(&out).await?;
+    up.put_head(&out)?;
     if let Some(body) = body {
         up.send_body(body).await?;
     }

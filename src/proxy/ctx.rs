@@ -1,9 +1,11 @@
 //! Everything known about one request, in the order it is learned.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::fault::Fault;
+use super::forwarded;
 use super::limits::Holds;
 use super::sampling;
 use super::state::Snapshot;
@@ -132,6 +134,8 @@ pub struct Ctx {
     pub started: Instant,
     /// The rules it runs under, kept to its end.
     pub snapshot: Arc<Snapshot>,
+    /// Who asks, as far as that is known and believed.
+    pub client: Option<IpAddr>,
     /// A random id for the log, 16 hex digits.
     pub request_id: u64,
     /// The caller, as far as authenticated; bound into session ids.
@@ -201,10 +205,16 @@ impl Ctx {
         self.principal = PrincipalHash::of(principal.to_string().as_bytes());
     }
 
-    /// Begins with what the head alone tells.
-    pub fn begin(snapshot: Arc<Snapshot>, head: &impl RequestHead, now: Instant) -> Self {
+    /// Begins with what the head and the connection alone tell.
+    pub fn begin(
+        snapshot: Arc<Snapshot>,
+        head: &impl RequestHead,
+        info: &ConnInfo,
+        now: Instant,
+    ) -> Self {
         Self {
             started: now,
+            client: forwarded::client(&snapshot.config.proxies, head, info),
             snapshot,
             request_id: fastrand::u64(..),
             principal: PrincipalHash::ANONYMOUS,

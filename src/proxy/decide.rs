@@ -6,6 +6,7 @@
 //! endpoint is gone is never shown to another endpoint, which might take it for nothing and
 //! answer as if all were well.
 
+use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -24,8 +25,8 @@ use crate::mcp::HttpMethod;
 use crate::pool::{Endpoint, Fact, Need};
 use crate::session::{Claims, IdKind, Key, NameHash, NewSession, Pulse, Reason, Revision, Touched};
 use crate::telemetry::{self, Limit, RefusedId, SessionTag};
+use crate::transport::RequestHead;
 use crate::transport::fields::{MCP_PROTOCOL_VERSION, MCP_SESSION_ID};
-use crate::transport::{ConnInfo, RequestHead};
 
 /// Where a call goes.
 pub enum Aim {
@@ -68,7 +69,6 @@ pub fn decide(
     pool: &Arc<PoolState>,
     call: &Call,
     head: &dyn RequestHead,
-    info: &ConnInfo,
     ctx: &mut Ctx,
     now: Instant,
 ) -> Result<Aim, Fault> {
@@ -79,7 +79,7 @@ pub fn decide(
             }
             Ok(Aim::Any {
                 need: Need::StatelessEra,
-                key: hash_key(pool, head, info),
+                key: hash_key(pool, head, ctx.client),
             })
         }
         Rules::Handshake => {
@@ -89,10 +89,10 @@ pub fn decide(
             room(&worker.shared, pool, ctx)?;
             Ok(Aim::Any {
                 need: Need::SessionEra,
-                key: hash_key(pool, head, info),
+                key: hash_key(pool, head, ctx.client),
             })
         }
-        Rules::Session => within_session(worker, pool, call, head, info, ctx, now),
+        Rules::Session => within_session(worker, pool, call, head, ctx, now),
     }
 }
 
@@ -101,7 +101,6 @@ fn within_session(
     pool: &Arc<PoolState>,
     call: &Call,
     head: &dyn RequestHead,
-    info: &ConnInfo,
     ctx: &mut Ctx,
     now: Instant,
 ) -> Result<Aim, Fault> {
@@ -127,7 +126,7 @@ fn within_session(
     match pool.issues_sessions() {
         Fact::No => Ok(Aim::Any {
             need: Need::SessionEra,
-            key: hash_key(pool, head, info),
+            key: hash_key(pool, head, ctx.client),
         }),
         // With every server down nothing is known, and the client is not to blame.
         Fact::Unknown if !pool.is_usable() => Err(Fault::NoEndpoint),
@@ -296,9 +295,9 @@ fn room(shared: &Shared, pool: &PoolState, ctx: &Ctx) -> Result<(), Fault> {
 
 /// What the consistent hash goes by, if the pool balances so: the client's address without its
 /// port, or a header's value.
-pub fn hash_key(pool: &PoolState, head: &dyn RequestHead, info: &ConnInfo) -> Option<u64> {
+pub fn hash_key(pool: &PoolState, head: &dyn RequestHead, client: Option<IpAddr>) -> Option<u64> {
     match pool.hash_on()? {
-        HashOn::ClientIp => Some(NameHash::of(&info.client.ip().to_string()).get()),
+        HashOn::ClientIp => client.map(|client| NameHash::of(&client.to_string()).get()),
         HashOn::Header(name) => head
             .get(name.as_str())
             .map(|value| NameHash::of(&String::from_utf8_lossy(value)).get()),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::ctx::{Ctx, End, Noted};
 use super::fault::Fault;
+use super::forwarded;
 use super::sampling;
 use super::state::Shared;
 use super::termination;
@@ -52,7 +53,7 @@ pub fn refused(shared: &Shared, info: &ConnInfo, fault: Fault) {
         return;
     }
     let (head, now) = (Head::default(), Instant::now());
-    let mut ctx = Ctx::begin(shared.snapshot.load_full(), &head, now);
+    let mut ctx = Ctx::begin(shared.snapshot.load_full(), &head, info, now);
     let row = fault.row();
     ctx.fault = Some(fault);
     ctx.rpc_code = Some(row.code);
@@ -74,8 +75,8 @@ fn log(shared: &Shared, ctx: &Ctx, info: &ConnInfo, head: &dyn RequestHead, dura
     let entry = Entry {
         at: SystemTime::now(),
         listener: &info.listener,
-        client: Some(canonical(info.client)),
-        local: Some(canonical(info.local)),
+        client: forwarded::address(ctx.client, info),
+        local: Some(canonical(info.local)).filter(is_somewhere),
         tls: info.tls,
         http_version: ctx.http,
         host: noted.map_or_else(|| head.authority(), |noted| noted.host.as_deref()),
@@ -89,7 +90,9 @@ fn log(shared: &Shared, ctx: &Ctx, info: &ConnInfo, head: &dyn RequestHead, dura
         }),
         pool: ctx.pool.map(|pool| ctx.snapshot.pool(pool).pool.name()),
         server: endpoint.map(|endpoint| endpoint.name()),
-        server_address: endpoint.and_then(|endpoint| endpoint.address()),
+        server_address: endpoint
+            .and_then(|endpoint| endpoint.address())
+            .filter(is_somewhere),
         session: ctx.session,
         status: ctx.status,
         rpc_code: ctx.rpc_code,
@@ -117,6 +120,11 @@ fn log(shared: &Shared, ctx: &Ctx, info: &ConnInfo, head: &dyn RequestHead, dura
         headers,
     };
     shared.log.log(format, &entry);
+}
+
+/// A unix socket has an address that is none.
+fn is_somewhere(address: &SocketAddr) -> bool {
+    !address.ip().is_unspecified()
 }
 
 /// The request headers that a format asks for.

@@ -12,6 +12,7 @@ use super::call::{Call, Rules};
 use super::ctx::Ctx;
 use super::decide::Aim;
 use super::fault::Fault;
+use super::forwarded::{self, Set, Told};
 use super::hedge;
 use super::outcome::{self, Timed};
 use super::retry::{self, Stage};
@@ -19,6 +20,7 @@ use super::state::PoolState;
 use super::termination::Step;
 use super::waiting;
 use super::watch::Watch;
+use crate::config::Config;
 use crate::mcp::{Class, HttpMethod, Retry};
 use crate::pool::{CallPermit, Endpoint};
 use crate::session::IdKind;
@@ -212,7 +214,8 @@ async fn attempt<D: Downstream>(
         stage: Stage::Connect,
     };
     let address = endpoint.address().ok_or_else(|| before(Fault::Connect))?;
-    let dialed = pool.target(endpoint.id(), address);
+    let client = forwarded::announced(ctx.client, down.info());
+    let dialed = pool.target(endpoint.id(), address, client);
     let (mut target, authority) = dialed.ok_or_else(|| before(Fault::Connect))?;
     target.reuse = lane == Lane::Any;
     let dialing = worker.dialer.open(target, Some(down.alarm()));
@@ -230,7 +233,17 @@ async fn attempt<D: Downstream>(
         fault,
         stage: Stage::Sent { reused },
     };
-    match send(down, call, aim, authority, &mut up).await {
+    match send(
+        down,
+        &ctx.snapshot.config,
+        pool,
+        call,
+        aim,
+        authority,
+        &mut up,
+    )
+    .await
+    {
         Ok(()) => ctx.step = Step::Header,
         Err(Sending::Client(fault)) => {
             return Err(Failed {
@@ -262,8 +275,10 @@ async fn attempt<D: Downstream>(
         // Boxed, because every exchange would otherwise hold the room for it.
         Some(after) => {
             let times = (after, limit);
-            let first = hedge::first_head(worker, down, pool, call, aim, &mut up, endpoint, times);
-            Box::pin(first).await
+            let config = &ctx.snapshot.config;
+            let first = (&mut up, endpoint);
+            let asked = hedge::first_head(worker, down, config, pool, call, aim, first, times);
+            Box::pin(asked).await
         }
     };
     if let Ok(None) = waited {
@@ -297,14 +312,14 @@ pub(super) enum Sending {
 
 pub(super) async fn send<D: Downstream>(
     down: &mut D,
+    config: &Config,
+    pool: &PoolState,
     call: &mut Call,
     aim: &Aim,
     authority: &str,
     up: &mut Up,
 ) -> Result<(), Sending> {
-    send_head(down.head(), call, aim, authority, up)
-        .await
-        .map_err(|_| Sending::Server)?;
+    put_head(down, config, pool, call, aim, authority, up).map_err(|_| Sending::Server)?;
     for chunk in &call.body.chunks {
         up.send_body(chunk).await.map_err(|_| Sending::Server)?;
     }
@@ -332,16 +347,26 @@ fn check_whole(call: &Call) -> Result<(), Fault> {
     }
 }
 
-async fn send_head(
-    head: &dyn RequestHead,
+/// Not async, so that nothing of what is put together here is held while the request waits.
+fn put_head<D: Downstream>(
+    down: &D,
+    config: &Config,
+    pool: &PoolState,
     call: &Call,
     aim: &Aim,
     authority: &str,
     up: &mut Up,
 ) -> Result<(), Error> {
+    let head = down.head();
+    let told = Told::of(
+        &config.proxies,
+        pool.config.client_headers,
+        head,
+        down.info(),
+    );
     // The events of a stream are read on their way, so they must not come compressed; and the
     // server is asked by us, not by the page that the client may be.
-    let drop = match call.rules {
+    let left = match call.rules {
         Rules::Handshake => const { Names::of(&[ORIGIN, ACCEPT_ENCODING, MCP_SESSION_ID]) },
         Rules::Session if call.afresh => {
             const { Names::of(&[ORIGIN, ACCEPT_ENCODING, LAST_EVENT_ID]) }
@@ -362,19 +387,21 @@ async fn send_head(
             IdKind::Sse => (None, bound.claims.server_id.as_str()),
         },
     };
-    let id = id.map(|id| (MCP_SESSION_ID.as_str(), id));
+    let mut set = Set::new();
+    set.extend(id.map(|id| (MCP_SESSION_ID.as_str(), id)));
+    told.set(&mut set);
     let out = Outgoing {
         head,
         method: head.method(),
         target,
         authority,
         edits: Edits {
-            set: id.as_slice(),
-            drop,
+            set: &set,
+            drop: left.and(told.drop()),
         },
         length: call.body.outgoing_length(),
     };
-    up.send_head(&out).await
+    up.put_head(&out)
 }
 
 pub(super) async fn await_head<D: Downstream>(

@@ -14,8 +14,10 @@ use super::call::Call;
 use super::decide::Aim;
 use super::fault::Fault;
 use super::forward::{await_head, of_read, send};
+use super::forwarded;
 use super::state::PoolState;
 use super::watch::{Stop, Watch};
+use crate::config::Config;
 use crate::mcp::method;
 use crate::pool::{CallPermit, Endpoint, PickContext, Priority};
 use crate::telemetry::{self, RetryOutcome};
@@ -36,13 +38,14 @@ pub fn after(pool: &PoolState, call: &Call, aim: &Aim) -> Option<Duration> {
 pub async fn first_head<D: Downstream>(
     worker: &Worker,
     down: &mut D,
+    config: &Config,
     pool: &Arc<PoolState>,
     call: &mut Call,
     aim: &Aim,
-    up: &mut Up,
-    endpoint: &Arc<Endpoint>,
+    first: (&mut Up, &Arc<Endpoint>),
     times: (Duration, Duration),
 ) -> Result<Option<CallPermit>, Fault> {
+    let (up, endpoint) = first;
     let (after, limit) = times;
     let phases = &worker.shared.phases;
     {
@@ -56,7 +59,8 @@ pub async fn first_head<D: Downstream>(
         }
     }
     let left = limit.saturating_sub(after);
-    let Some((mut other, permit)) = second(worker, down, pool, call, aim, endpoint).await else {
+    let Some((mut other, permit)) = second(worker, down, config, pool, call, aim, endpoint).await
+    else {
         return await_head(worker, down, up, endpoint, left)
             .await
             .map(|()| None);
@@ -108,6 +112,7 @@ pub async fn first_head<D: Downstream>(
 async fn second<D: Downstream>(
     worker: &Worker,
     down: &mut D,
+    config: &Config,
     pool: &Arc<PoolState>,
     call: &mut Call,
     aim: &Aim,
@@ -133,8 +138,12 @@ async fn second<D: Downstream>(
     }
     let mut permit = pool.pool.enter(&endpoint, now).ok()?;
     permit.hold(place);
-    let (target, authority) = pool.target(endpoint.id(), endpoint.address()?)?;
+    let client = forwarded::client(&config.proxies, down.head(), down.info());
+    let client = forwarded::announced(client, down.info());
+    let (target, authority) = pool.target(endpoint.id(), endpoint.address()?, client)?;
     let mut up = worker.dialer.open(target, Some(down.alarm())).await.ok()?;
-    send(down, call, aim, authority, &mut up).await.ok()?;
+    send(down, config, pool, call, aim, authority, &mut up)
+        .await
+        .ok()?;
     Some((up, permit))
 }

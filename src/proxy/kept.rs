@@ -5,8 +5,12 @@
 //! most requests only the revision and the credentials are left. A stream may last for hours and
 //! there may be tens of thousands of them.
 
-use crate::transport::fields::Name;
-use crate::transport::{Headers, Http, RequestHead};
+use super::forwarded::{Set, Told, announced, client};
+use super::state::PoolState;
+use crate::config::Config;
+use crate::transport::fields::{Name, Names};
+use crate::transport::proxy_protocol::Header;
+use crate::transport::{ConnInfo, Headers, Http, RequestHead};
 
 /// Fields that are not kept: they are of this one exchange, written anew, or of no use.
 const LEFT: &[&str] = &[
@@ -28,12 +32,42 @@ const LEFT: &[&str] = &[
 ];
 
 /// Fields of a head, as lines.
-#[derive(Debug, Clone, Default)]
-pub struct Kept(Box<[u8]>);
+#[derive(Debug, Clone)]
+pub struct Kept {
+    lines: Box<[u8]>,
+    client: Header,
+}
+
+impl Default for Kept {
+    /// Nobody's.
+    fn default() -> Self {
+        Self {
+            lines: Box::default(),
+            client: Header::Itself,
+        }
+    }
+}
 
 impl Kept {
-    /// What has to be kept of `head`.
-    pub fn of(head: &(impl RequestHead + ?Sized)) -> Self {
+    /// What has to be kept of `head` for the endpoints of a pool, and who its client is.
+    pub fn of(config: &Config, pool: &PoolState, head: &dyn RequestHead, info: &ConnInfo) -> Self {
+        let how = pool.config.client_headers;
+        let told = Told::of(&config.proxies, how, head, info);
+        let mut set = Set::new();
+        told.set(&mut set);
+        let client = client(&config.proxies, head, info);
+        Self {
+            client: announced(client, info),
+            ..Self::fields_of(head, told.drop(), &set)
+        }
+    }
+
+    /// For whom an endpoint is asked with these fields.
+    pub fn client(&self) -> Header {
+        self.client
+    }
+
+    fn fields_of(head: &dyn RequestHead, drop: Names, set: &Set<'_>) -> Self {
         let nominated = head.get("connection").map(<[u8]>::to_vec);
         let is_nominated = |name: Name<'_>| {
             nominated.as_deref().is_some_and(|list| {
@@ -42,20 +76,29 @@ impl Kept {
             })
         };
         let mut lines = Vec::new();
+        let mut keep = |name: &[u8], value: &[u8]| {
+            lines.extend_from_slice(name);
+            lines.push(b':');
+            lines.extend_from_slice(value);
+            lines.push(b'\n');
+        };
         head.each(&mut |name, value| {
-            let left = LEFT.iter().any(|other| name.is(other));
+            let left = drop.has(name) || LEFT.iter().any(|other| name.is(other));
             if !left && !name.is_hop_by_hop() && !name.begins("sec-") && !is_nominated(name) {
-                lines.extend_from_slice(name.as_bytes());
-                lines.push(b':');
-                lines.extend_from_slice(value);
-                lines.push(b'\n');
+                keep(name.as_bytes(), value);
             }
         });
-        Self(lines.into_boxed_slice())
+        for (name, value) in set {
+            keep(name.as_bytes(), value);
+        }
+        Self {
+            lines: lines.into_boxed_slice(),
+            ..Self::default()
+        }
     }
 
     fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.0.split(|byte| *byte == b'\n').filter_map(|line| {
+        self.lines.split(|byte| *byte == b'\n').filter_map(|line| {
             let colon = line.iter().position(|byte| *byte == b':')?;
             Some((&line[..colon], &line[colon + 1..]))
         })
@@ -99,6 +142,7 @@ impl RequestHead for Kept {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::fields::X_FORWARDED_FOR;
     use crate::transport::h1::head::Head;
 
     #[test]
@@ -106,8 +150,11 @@ mod tests {
         let text = "GET /mcp HTTP/1.1\r\nHost: h\r\nAccept: text/event-stream\r\nUser-Agent: u\r\n\
                     Mcp-Session-Id: s\r\nAuthorization: Bearer a:b\r\nX-Api-Key: k\r\nX-Hop: 1\r\n\
                     Connection: keep-alive, x-hop\r\nSec-Fetch-Mode: cors\r\n\
-                    MCP-Protocol-Version: 2025-11-25\r\nCookie: a=1\r\nCookie: b=2\r\n\r\n";
-        let kept = Kept::of(&Head::parse(text.as_bytes(), 100).unwrap());
+                    MCP-Protocol-Version: 2025-11-25\r\nCookie: a=1\r\nCookie: b=2\r\n\
+                    X-Forwarded-For: 1.1.1.1\r\n\r\n";
+        let head = Head::parse(text.as_bytes(), 100).unwrap();
+        let set = Set::from_slice(&[("x-forwarded-for", b"192.0.2.1")]);
+        let kept = Kept::fields_of(&head, Names::of(&[X_FORWARDED_FOR]), &set);
         assert_eq!(kept.get("authorization"), Some(&b"Bearer a:b"[..]));
         assert_eq!(kept.get("mcp-protocol-version"), Some(&b"2025-11-25"[..]));
         assert_eq!(kept.count("cookie"), 2);
@@ -124,7 +171,8 @@ mod tests {
                 "x-api-key",
                 "mcp-protocol-version",
                 "cookie",
-                "cookie"
+                "cookie",
+                "x-forwarded-for"
             ]
         );
     }
@@ -132,7 +180,8 @@ mod tests {
     #[test]
     fn of_an_ordinary_stream_nearly_nothing_is_kept() {
         let text = "GET /mcp HTTP/1.1\r\nHost: h\r\nAccept: text/event-stream\r\n\r\n";
-        let kept = Kept::of(&Head::parse(text.as_bytes(), 100).unwrap());
-        assert!(kept.0.is_empty());
+        let head = Head::parse(text.as_bytes(), 100).unwrap();
+        let kept = Kept::fields_of(&head, Names::NONE, &Set::new());
+        assert!(kept.lines.is_empty());
     }
 }

@@ -54,7 +54,7 @@ pub async fn serve<D: Downstream>(
     let sealed = sealed_id(down.head());
     match (method.as_str(), sealed) {
         ("GET", _) => {
-            limits::admit(&ctx.snapshot, route, down.info(), 1, ctx.started)?;
+            limits::admit(&ctx.snapshot, route, ctx.client, 1, ctx.started)?;
             open(worker, down, ctx, flight, pool).await
         }
         ("POST", Some(sealed)) => post(worker, down, ctx, flight, pool, route, &sealed).await,
@@ -81,11 +81,11 @@ async fn open<D: Downstream>(
 ) -> Result<Next, Fault> {
     let aim = Aim::Any {
         need: Need::Any,
-        key: decide::hash_key(pool, down.head(), down.info()),
+        key: decide::hash_key(pool, down.head(), ctx.client),
     };
     let mut call = Call::new(HttpMethod::Get);
-    limits::reserve_session(&worker.shared, ctx, down.info())?;
-    limits::reserve_stream(&worker.shared, ctx, down.info())?;
+    limits::reserve_session(&worker.shared, ctx)?;
+    limits::reserve_stream(&worker.shared, ctx)?;
     let mut reply = forward(worker, down, ctx, pool, &mut call, &aim).await?;
     if !is_event_stream(reply.up.head()) {
         return relay(worker, down, ctx, pool, &call, &aim, reply, flight).await;
@@ -314,7 +314,6 @@ async fn post<D: Downstream>(
         snapshot.config.routes[route.0].pool,
         ctx,
         &call,
-        down.info(),
     )?;
     let bound = decide::open(worker, pool, sealed.as_bytes(), IdKind::Sse, ctx)?;
     decide::alive(&bound)?;

@@ -9,6 +9,7 @@
 //! Numbers at once are held by the exchange ([`Holds`] in its [`Ctx`]) and given back with it, however
 //! it ends; those of sessions go into the table with the session.
 
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -26,7 +27,6 @@ use crate::pool::Place;
 use crate::route::RouteId;
 use crate::session::Key;
 use crate::telemetry::{Limit, limit_hit};
-use crate::transport::ConnInfo;
 
 /// The limits of a configuration, ready to be asked.
 pub struct Limits {
@@ -171,9 +171,9 @@ fn seconds(wait: std::time::Duration) -> u32 {
     u32::try_from(whole).unwrap_or(u32::MAX)
 }
 
-/// The client behind a connection.
-pub fn client(info: &ConnInfo) -> Client {
-    Client::at(info.client.ip())
+/// Who asks, as limits count it; all whose address is not known are one.
+fn client(address: Option<IpAddr>) -> Client {
+    Client::at(address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)))
 }
 
 /// Lets a request of a route pass that counts as so many, or says when it may come again.
@@ -183,7 +183,7 @@ pub fn client(info: &ConnInfo) -> Client {
 pub fn admit(
     snapshot: &Snapshot,
     route: RouteId,
-    info: &ConnInfo,
+    address: Option<IpAddr>,
     requests: u32,
     now: Instant,
 ) -> Result<(), Fault> {
@@ -191,7 +191,7 @@ pub fn admit(
     let Some(rates) = limits.routes.get(route.0).and_then(Option::as_ref) else {
         return Ok(());
     };
-    let taken = limits.take(rates, client(info), requests, now);
+    let taken = limits.take(rates, client(address), requests, now);
     taken.map_err(|short| {
         let capped = match short.of_all {
             true => Capped::RateTotal,
@@ -211,7 +211,6 @@ pub fn admit_call(
     pool: PoolId,
     ctx: &mut Ctx,
     call: &Call,
-    info: &ConnInfo,
 ) -> Result<(), Fault> {
     let limits = &snapshot.limits;
     let tools = &limits.tools[pool.0];
@@ -221,7 +220,7 @@ pub fn admit_call(
     let message = call.body.peek.message();
     // An array is as many requests as it holds.
     let requests = u32::try_from(message.batch.len()).map_or(1, |items| items.max(1));
-    admit(snapshot, route, info, requests, ctx.started)?;
+    admit(snapshot, route, ctx.client, requests, ctx.started)?;
     if tools.is_empty() {
         return Ok(());
     }
@@ -231,12 +230,12 @@ pub fn admit_call(
             method == Some("tools/call")
         });
         for name in calls.filter_map(|item| item.name.as_deref()) {
-            admit_tool(limits, tools, ctx, name, info)?;
+            admit_tool(limits, tools, ctx, name)?;
         }
         return Ok(());
     }
     match ctx.tool.clone() {
-        Some(name) => admit_tool(limits, tools, ctx, &name, info),
+        Some(name) => admit_tool(limits, tools, ctx, &name),
         None => Ok(()),
     }
 }
@@ -245,13 +244,7 @@ fn always_passes(call: &Call) -> bool {
     call.http == HttpMethod::Delete || call.is("server/discover") || call.is("ping")
 }
 
-fn admit_tool(
-    limits: &Limits,
-    tools: &[Tool],
-    ctx: &mut Ctx,
-    name: &str,
-    info: &ConnInfo,
-) -> Result<(), Fault> {
+fn admit_tool(limits: &Limits, tools: &[Tool], ctx: &mut Ctx, name: &str) -> Result<(), Fault> {
     let Some(tool) = tools.iter().find(|tool| tool.name.matches(name)) else {
         return Ok(());
     };
@@ -264,7 +257,7 @@ fn admit_tool(
         None => None,
     };
     limits
-        .take(&tool.rates, client(info), 1, ctx.started)
+        .take(&tool.rates, client(ctx.client), 1, ctx.started)
         .map_err(|short| Fault::Limited(Capped::ToolRate, short.seconds))?;
     if let Some(place) = place {
         ctx.holds().tools.push(place);
@@ -294,11 +287,14 @@ impl Default for Having {
 ///
 /// # Errors
 /// [`Fault::Limited`] if the client has as many as it may.
-pub fn reserve_session(shared: &Shared, ctx: &mut Ctx, info: &ConnInfo) -> Result<(), Fault> {
+pub fn reserve_session(shared: &Shared, ctx: &mut Ctx) -> Result<(), Fault> {
     let Some(max) = ctx.snapshot.config.sessions.max_per_client else {
         return Ok(());
     };
-    let counted = shared.having.sessions.enter(client(info).number(), max);
+    let counted = shared
+        .having
+        .sessions
+        .enter(client(ctx.client).number(), max);
     let counted = counted.ok_or(Fault::Limited(Capped::SessionsPerClient, 0))?;
     ctx.holds().session = Some(counted);
     Ok(())
@@ -318,11 +314,14 @@ pub fn end_call(ctx: &mut Ctx) {
 ///
 /// # Errors
 /// [`Fault::Limited`] if the client has as many as it may.
-pub fn reserve_stream(shared: &Shared, ctx: &mut Ctx, info: &ConnInfo) -> Result<(), Fault> {
+pub fn reserve_stream(shared: &Shared, ctx: &mut Ctx) -> Result<(), Fault> {
     let Some(max) = ctx.snapshot.config.streams.max_per_client else {
         return Ok(());
     };
-    let counted = shared.having.streams.enter(client(info).number(), max);
+    let counted = shared
+        .having
+        .streams
+        .enter(client(ctx.client).number(), max);
     let counted = counted.ok_or(Fault::Limited(Capped::StreamsPerClient, 0))?;
     ctx.holds().streams.push(counted);
     Ok(())

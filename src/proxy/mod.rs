@@ -8,6 +8,7 @@
 //! | step | module |
 //! |---|---|
 //! | sizes, route, host, origin | [`intake`] |
+//! | who the client is | [`forwarded`] |
 //! | as much of the body as it takes | [`body`] |
 //! | era, method, id | [`call`] |
 //! | rates, and numbers at once | [`limits`] |
@@ -28,6 +29,7 @@
 //! HTTP+SSE takes its own turn in [`legacy_sse`]; WebSockets in [`tunnel`]; routes of plain HTTP
 //! in [`plain`]. They pass the same intake and the same finish.
 
+mod affinity;
 pub mod ask;
 pub mod body;
 pub mod call;
@@ -38,6 +40,7 @@ pub mod fault;
 pub mod finish;
 pub mod flight;
 pub mod forward;
+pub mod forwarded;
 pub mod hedge;
 pub mod intake;
 pub mod kept;
@@ -83,6 +86,7 @@ use fault::Fault;
 use flight::InFlight;
 use forward::Reply;
 use intake::Admitted;
+use kept::Kept;
 use memo::Memo;
 use state::{PoolState, Shared};
 use streaming::{Begun, Streaming};
@@ -122,7 +126,7 @@ pub enum Served<D> {
 /// Serves one exchange of the MCP lane, whatever comes of it.
 pub async fn serve<D: Downstream>(worker: &Worker, mut down: D) -> Served<D> {
     let snapshot = worker.shared.snapshot.load_full();
-    let mut ctx = Ctx::begin(snapshot, down.head(), Instant::now());
+    let mut ctx = Ctx::begin(snapshot, down.head(), down.info(), Instant::now());
     ctx.comes_on(down.info());
     let mut flight = worker.shared.flight.enter();
     match exchange(worker, &mut down, &mut ctx, &mut flight).await {
@@ -173,7 +177,7 @@ async fn mcp<D: Downstream>(
     let mut call = Call::new(HttpMethod::Post);
     let looked_at = call.understand(down, ctx, &snapshot.config.limits).await;
     // What could not be understood counts as well.
-    let admitted = limits::admit_call(&snapshot, id, route.pool, ctx, &call, down.info());
+    let admitted = limits::admit_call(&snapshot, id, route.pool, ctx, &call);
     match looked_at {
         Ok(()) => {}
         Err(Fault::ClientGone) => return Err(Fault::ClientGone),
@@ -198,12 +202,12 @@ async fn understood<D: Downstream>(
     call: &mut Call,
 ) -> Result<Next, Fault> {
     let now = ctx.started;
-    let mut aim = decide::decide(worker, pool, call, down.head(), down.info(), ctx, now)?;
-    reserve(worker, down, ctx, call, &aim)?;
+    let mut aim = decide::decide(worker, pool, call, down.head(), ctx, now)?;
+    reserve(worker, ctx, call, &aim)?;
     if let Aim::Bound(bound) = &mut aim
         && bound.lost
     {
-        found_again(worker, down, pool, call, bound).await?;
+        found_again(worker, down, ctx, pool, call, bound).await?;
     }
     if call.is("server/discover") {
         let discovered = discover::serve(worker, down, ctx, pool, call, &aim, flight);
@@ -238,23 +242,17 @@ async fn understood<D: Downstream>(
 }
 
 /// Counts what the call is about to open: a session, a standing stream.
-fn reserve<D: Downstream>(
-    worker: &Worker,
-    down: &D,
-    ctx: &mut Ctx,
-    call: &Call,
-    aim: &Aim,
-) -> Result<(), Fault> {
+fn reserve(worker: &Worker, ctx: &mut Ctx, call: &Call, aim: &Aim) -> Result<(), Fault> {
     let shared = &worker.shared;
     if call.rules == Rules::Handshake {
-        return limits::reserve_session(shared, ctx, down.info());
+        return limits::reserve_session(shared, ctx);
     }
     let is_get = call.http == HttpMethod::Get;
     if is_get && let Aim::Bound(bound) = aim {
         limits::reserve_session_stream(shared, ctx, bound.key)?;
     }
     match is_get || call.is("subscriptions/listen") {
-        true => limits::reserve_stream(shared, ctx, down.info()),
+        true => limits::reserve_stream(shared, ctx),
         false => Ok(()),
     }
 }
@@ -289,7 +287,7 @@ async fn send<D: Downstream>(
         return Ok(reply);
     }
     drop(reply);
-    found_again(worker, down, pool, call, bound).await?;
+    found_again(worker, down, ctx, pool, call, bound).await?;
     forward::forward(worker, down, ctx, pool, call, aim).await
 }
 
@@ -309,7 +307,7 @@ async fn once_decided<D: Downstream>(
         if let Aim::Bound(bound) = aim
             && bound.endpoint.health() == HealthState::Down
         {
-            found_again(worker, down, pool, call, bound).await?;
+            found_again(worker, down, ctx, pool, call, bound).await?;
         }
         let sent = forward::forward(worker, down, ctx, pool, call, aim).await;
         let undecided = matches!(&*aim, Aim::Bound(bound) if is_undecided(&sent, call, bound));
@@ -334,6 +332,7 @@ fn is_undecided(sent: &Result<Reply, Fault>, call: &Call, bound: &Bound) -> bool
 async fn found_again<D: Downstream>(
     worker: &Worker,
     down: &mut D,
+    ctx: &Ctx,
     pool: &Arc<PoolState>,
     call: &Call,
     bound: &mut Bound,
@@ -345,7 +344,7 @@ async fn found_again<D: Downstream>(
         }
         return Err(Fault::SessionUnknown);
     }
-    let head = down.head();
+    let kept = Kept::of(&ctx.snapshot.config, pool, down.head(), down.info());
     // Boxed: no other exchange should hold the room for it.
-    Box::pin(recovery::recover_for(worker, pool, head, bound)).await
+    Box::pin(recovery::recover_for(worker, pool, kept, bound)).await
 }

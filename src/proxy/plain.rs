@@ -8,30 +8,33 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use pingora::http::ResponseHeader;
+use http::{HeaderName, HeaderValue};
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
 use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session, http_proxy};
 
+use super::affinity::wanted;
 use super::ctx::{Ctx, End};
+use super::decide::hash_key;
 use super::fault::Fault;
 use super::finish;
 use super::flight::InFlight;
+use super::forwarded::{Set, Told, announced};
 use super::intake::{self, Admitted};
 use super::limits;
 use super::outcome;
 use super::state::{PoolState, Shared};
 use super::termination::Step;
 use super::waiting;
-use crate::config::HashOn;
-use crate::pool::{Admin, CallPermit, Endpoint, HealthState, Need, Outcome, PickContext};
-use crate::session::NameHash;
+use crate::pool::{CallPermit, Endpoint, Need, Outcome, PickContext};
+use crate::transport::ConnInfo;
 use crate::transport::dial::peer;
-use crate::transport::fields::{Name, is_nominated};
+use crate::transport::fields::{Name, Names, is_nominated};
+use crate::transport::proxy_protocol::Header;
 use crate::transport::sessions::PingoraHead;
-use crate::transport::{ConnInfo, Headers};
 
 /// Endpoints tried for one request when connections fail.
 const ATTEMPTS_MAX: usize = 3;
@@ -51,6 +54,10 @@ pub struct PlainCtx {
     ctx: Option<Ctx>,
     info: Option<Arc<ConnInfo>>,
     pool: Option<Arc<PoolState>>,
+    /// What the endpoint is told of the client.
+    told: Vec<(&'static str, HeaderValue)>,
+    /// What of the client's own words stays behind.
+    left: Names,
     permit: Option<CallPermit>,
     tried: Vec<u64>,
     /// The endpoint's id, when the client has no affinity cookie for it yet.
@@ -81,6 +88,8 @@ impl ProxyHttp for Plain {
             ctx: None,
             info: None,
             pool: None,
+            told: Vec::new(),
+            left: Names::NONE,
             permit: None,
             tried: Vec::new(),
             set_cookie: None,
@@ -97,16 +106,20 @@ impl ProxyHttp for Plain {
         let head = PingoraHead::new(session.req_header());
         let nobody = |_| Error::new(ErrorType::InternalError);
         let info = CONNECTION.try_with(Arc::clone).map_err(nobody)?;
-        let mut ctx = Ctx::begin(Arc::clone(&snapshot), &head, Instant::now());
+        let mut ctx = Ctx::begin(Arc::clone(&snapshot), &head, &info, Instant::now());
         let admitted = intake::admit(&snapshot.config, &head, &info);
         let limited = match admitted {
-            Ok(Admitted::Route(route)) => limits::admit(&snapshot, route, &info, 1, ctx.started),
+            Ok(Admitted::Route(route)) => {
+                limits::admit(&snapshot, route, ctx.client, 1, ctx.started)
+            }
             Ok(Admitted::Builtin(_)) | Err(_) => Ok(()),
         };
         if let Ok(Admitted::Route(route)) = admitted {
             let id = snapshot.config.routes[route.0].pool;
             let pool = snapshot.pool(id);
             (ctx.route, ctx.pool) = (Some(route), Some(id));
+            let how = pool.config.client_headers;
+            plain.tell(&Told::of(&snapshot.config.proxies, how, &head, &info));
             plain.pool = Some(Arc::clone(pool));
         }
         plain.info = Some(info);
@@ -126,8 +139,13 @@ impl ProxyHttp for Plain {
         let unavailable = || Error::new(ErrorType::HTTPStatus(503));
         let pool = plain.pool.clone().ok_or_else(unavailable)?;
         let head = PingoraHead::new(session.req_header());
-        let key = key(&pool, &head, plain.info.as_deref());
+        let client = plain.ctx.as_ref().and_then(|ctx| ctx.client);
+        let key = hash_key(&pool, &head, client);
         let wanted = wanted(&pool, &head);
+        let on_behalf = plain
+            .info
+            .as_ref()
+            .map_or(Header::Itself, |info| announced(client, info));
         let since = Instant::now();
         if let Some(ctx) = &mut plain.ctx {
             ctx.step = Step::Queue;
@@ -140,7 +158,7 @@ impl ProxyHttp for Plain {
         let endpoint = permit.endpoint();
         let address = endpoint.address().ok_or_else(unavailable)?;
         let (target, _) = pool
-            .target(endpoint.id(), address)
+            .target(endpoint.id(), address, on_behalf)
             .ok_or_else(unavailable)?;
         if let Some(ctx) = &mut plain.ctx {
             ctx.endpoint = Some(endpoint.id());
@@ -150,6 +168,27 @@ impl ProxyHttp for Plain {
         peer.options.read_timeout = Some(pool.config.timeouts.header);
         plain.permit = Some(permit);
         Ok(Box::new(peer))
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _: &mut Session,
+        request: &mut RequestHeader,
+        plain: &mut PlainCtx,
+    ) -> Result<()> {
+        let left: Vec<HeaderName> = request
+            .headers
+            .keys()
+            .filter(|name| plain.left.has(Name::new(name.as_str().as_bytes())))
+            .cloned()
+            .collect();
+        for name in left {
+            request.remove_header(&name);
+        }
+        for (name, value) in &plain.told {
+            request.insert_header(*name, value)?;
+        }
+        Ok(())
     }
 
     fn fail_to_connect(
@@ -300,6 +339,17 @@ impl ProxyHttp for Plain {
 }
 
 impl PlainCtx {
+    fn tell(&mut self, told: &Told<'_>) {
+        let mut set = Set::new();
+        told.set(&mut set);
+        let value = |value| HeaderValue::from_bytes(value).ok();
+        self.told = set
+            .iter()
+            .filter_map(|(name, text)| Some((*name, value(text)?)))
+            .collect();
+        self.left = told.drop();
+    }
+
     /// The error for a request that gets no endpoint.
     fn gives_up(&mut self, fault: Fault) -> Box<Error> {
         if fault == Fault::NoEndpoint && !self.tried.is_empty() {
@@ -359,33 +409,6 @@ fn is_of(error: &Error, kind: ErrorKind) -> bool {
     cause.is_some_and(|cause| cause.kind() == kind)
 }
 
-/// The endpoint that the client's cookie names, if it may still be used.
-fn wanted(pool: &PoolState, head: &PingoraHead) -> Option<Arc<Endpoint>> {
-    let name = pool.config.affinity_cookie.as_deref()?;
-    let id = cookie(head, name).and_then(|value| u64::from_str_radix(&value, 16).ok())?;
-    let endpoint = pool.pool.find(id)?;
-    let usable = endpoint.health() != HealthState::Down && endpoint.admin() != Admin::Maint;
-    usable.then(|| Arc::clone(endpoint))
-}
-
-fn cookie(head: &impl Headers, name: &str) -> Option<String> {
-    let mut found = None;
-    head.each(&mut |field, value| {
-        if field.is("cookie")
-            && let Ok(text) = std::str::from_utf8(value)
-        {
-            for pair in text.split(';') {
-                if let Some((key, value)) = pair.trim().split_once('=')
-                    && key == name
-                {
-                    found.get_or_insert_with(|| value.to_owned());
-                }
-            }
-        }
-    });
-    found
-}
-
 /// Leaves behind what belongs to the endpoint's connection (RFC 9110 section 7.6.1), which Pingora
 /// does for requests only. Framing is Pingora's, and an upgrade keeps the words that make it one.
 fn strip_hop_by_hop(response: &mut ResponseHeader) {
@@ -393,7 +416,7 @@ fn strip_hop_by_hop(response: &mut ResponseHeader) {
         return;
     }
     let stays = |name: &str| matches!(name, "content-length" | "transfer-encoding");
-    let left: Vec<http::HeaderName> = response
+    let left: Vec<HeaderName> = response
         .headers
         .keys()
         .filter(|name| !stays(name.as_str()))
@@ -405,15 +428,6 @@ fn strip_hop_by_hop(response: &mut ResponseHeader) {
         .collect();
     for name in left {
         response.remove_header(&name);
-    }
-}
-
-fn key(pool: &PoolState, head: &PingoraHead, info: Option<&ConnInfo>) -> Option<u64> {
-    match pool.hash_on()? {
-        HashOn::ClientIp => info.map(|info| NameHash::of(&info.client.ip().to_string()).get()),
-        HashOn::Header(name) => head
-            .get(name.as_str())
-            .map(|v| NameHash::of(&String::from_utf8_lossy(v)).get()),
     }
 }
 
@@ -443,20 +457,4 @@ async fn refuse(session: &mut Session, plain: &mut PlainCtx, fault: Fault) -> Re
         .write_response_body(Some(Bytes::from(text)), true)
         .await?;
     Ok(true)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::transport::RequestHead;
-    use crate::transport::h1::head::Head;
-
-    #[test]
-    fn a_cookie_is_found_among_others() {
-        let text = b"GET / HTTP/1.1\r\nHost: h\r\nCookie: a=1; TIDEGATE=00ff; b=2\r\n\r\n";
-        let head = Head::parse(text, 10).unwrap();
-        assert_eq!(cookie(&head, "TIDEGATE").as_deref(), Some("00ff"));
-        assert_eq!(cookie(&head, "TIDE"), None);
-        assert_eq!(head.path(), "/");
-    }
 }

@@ -369,7 +369,7 @@ async fn stream<D: Downstream>(
             patience,
             dialer: Arc::clone(&worker.dialer),
             pool: Arc::clone(pool),
-            kept: Kept::of(down.head()),
+            kept: Kept::of(&ctx.snapshot.config, pool, down.head(), down.info()),
             what,
         })
     });

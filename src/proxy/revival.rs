@@ -226,7 +226,9 @@ impl Revival {
         endpoint: &Arc<Endpoint>,
         question: Question<'_>,
     ) -> Option<Reply> {
-        let (target, authority) = self.pool.target(endpoint.id(), endpoint.address()?)?;
+        let (target, authority) =
+            self.pool
+                .target(endpoint.id(), endpoint.address()?, self.kept.client())?;
         let now = shared.moment(Instant::now());
         let permit = self.pool.pool.enter(endpoint, now).ok()?;
         let mut up = self.dialer.open(target, None).await.ok()?;

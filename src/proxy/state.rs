@@ -4,7 +4,9 @@
 //! rest of [`Shared`] outlives a snapshot: the session table, the log, the known tool names.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +19,7 @@ use crate::pool::{self, Admin, Allowance, Budget, Endpoint, Fact, HealthState, M
 use crate::session::{Keyring, NameHash, Table};
 use crate::telemetry::{AccessLog, Limit, SessionTag, ToolNames};
 use crate::transport::dial::Target;
+use crate::transport::proxy_protocol::{Header, Version};
 use crate::transport::tls;
 
 pub use super::phases::{Phase, PhaseSender, Phases, phases};
@@ -74,7 +77,7 @@ pub struct PoolState {
 /// What dialing an endpoint needs beside its address at the moment.
 #[derive(Debug, Clone)]
 pub struct DialFacts {
-    /// The authority to send: the address as configured.
+    /// The authority to send: the address as configured, or `localhost` for a unix socket.
     pub authority: String,
     /// Keeps the connections of endpoints apart: a hash of the names of pool and endpoint.
     pub group: u64,
@@ -82,6 +85,19 @@ pub struct DialFacts {
     pub http2: bool,
     /// How TLS is spoken, if it is.
     pub tls: Option<tls::Client>,
+    /// The file of its unix socket, if that is where it is.
+    pub unix: Option<Box<Path>>,
+    /// Which header of the PROXY protocol connections begin with, if any.
+    pub announces: Option<Announces>,
+}
+
+/// How an endpoint is told for whom a connection is made.
+#[derive(Debug, Clone)]
+pub struct Announces {
+    /// The version of the header.
+    pub version: Version,
+    /// Keeps the connections of different clients apart, by a hash that no client can foresee.
+    pub by_client: RandomState,
 }
 
 /// Bound on a remembered `server/discover` result.
@@ -93,14 +109,33 @@ impl PoolState {
         &self.pool.endpoints()[self.config.endpoints.len()..]
     }
 
-    /// How an endpoint of this pool is dialed at `address`, and the authority to ask it by.
-    pub fn target(&self, endpoint: u64, address: SocketAddr) -> Option<(Target<'_>, &str)> {
+    /// How an endpoint of this pool is dialed at `address` on behalf of `client`, and the authority to
+    /// ask it by.
+    pub fn target(
+        &self,
+        endpoint: u64,
+        address: SocketAddr,
+        client: Header,
+    ) -> Option<(Target<'_>, &str)> {
         let facts = self.dial.get(&endpoint)?;
+        // Kept for the client, whichever of its connections a request comes on.
+        let of_client = facts.announces.as_ref().map_or(0, |announces| {
+            let client = match client {
+                Header::For { source, .. } => Some(source.ip()),
+                Header::Itself => None,
+            };
+            announces.by_client.hash_one(client)
+        });
         let target = Target {
             address,
-            group: facts.group,
+            group: facts.group ^ of_client,
             http2: facts.http2,
             tls: facts.tls.as_ref(),
+            unix: facts.unix.as_deref(),
+            announce: facts
+                .announces
+                .as_ref()
+                .map(|announces| (announces.version, client)),
             connect_timeout: self.config.timeouts.connect,
             write_timeout: Some(self.config.timeouts.write),
             idle: self.config.keep_alive,
@@ -114,6 +149,17 @@ impl PoolState {
         self.dial
             .get(&endpoint)
             .map_or("", |facts| &facts.authority)
+    }
+
+    /// Where an endpoint is, as configured; empty if it is not of this pool.
+    pub fn place(&self, endpoint: u64) -> String {
+        match self.dial.get(&endpoint) {
+            None => String::new(),
+            Some(facts) => match &facts.unix {
+                Some(path) => format!("unix:{}", path.display()),
+                None => facts.authority.clone(),
+            },
+        }
     }
 
     /// Whether the pool's servers issue session ids: `Yes` if any does, `No` if all that are

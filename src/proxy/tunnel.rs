@@ -13,6 +13,7 @@ use super::ctx::{Ctx, End};
 use super::decide;
 use super::fault::Fault;
 use super::finish;
+use super::forwarded::{Set, Told, announced};
 use super::intake::{self, Admitted};
 use super::limits;
 use super::local;
@@ -25,6 +26,7 @@ use crate::mcp::Retry;
 use crate::pool::{Endpoint, Need, PickContext, SessionGuard};
 use crate::telemetry::{OpenStream, StreamKind};
 use crate::transport::fields::{LAST_EVENT_ID, MCP_SESSION_ID, Names, ORIGIN};
+use crate::transport::proxy_protocol::Header;
 use crate::transport::tunnel::{Answer, TunnelEnd, carry, connect};
 use crate::transport::wire::Wire;
 use crate::transport::{ConnInfo, Edits, Error, Length, Outgoing, RequestHead};
@@ -35,7 +37,7 @@ where
     C: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let snapshot = worker.shared.snapshot.load_full();
-    let mut ctx = Ctx::begin(snapshot, head, Instant::now());
+    let mut ctx = Ctx::begin(snapshot, head, info, Instant::now());
     ctx.comes_on(info);
     let mut flight = worker.shared.flight.enter();
     let mut phases = worker.shared.phases.clone();
@@ -137,16 +139,19 @@ async fn open(
     let id = snapshot.config.routes[route.0].pool;
     let pool = snapshot.pool(id);
     (ctx.route, ctx.pool) = (Some(route), Some(id));
-    limits::admit(&snapshot, route, info, 1, ctx.started)?;
-    limits::reserve_session(&worker.shared, ctx, info)?;
-    limits::reserve_stream(&worker.shared, ctx, info)?;
+    limits::admit(&snapshot, route, ctx.client, 1, ctx.started)?;
+    limits::reserve_session(&worker.shared, ctx)?;
+    limits::reserve_stream(&worker.shared, ctx)?;
+    let config = &snapshot.config;
+    let told = Told::of(&config.proxies, pool.config.client_headers, head, info);
+    let client = announced(ctx.client, info);
     let mut tried = Vec::new();
     let mut attempts = 0;
     let mut last = None;
     loop {
         let now = worker.shared.moment(Instant::now());
         let context = PickContext {
-            key: decide::hash_key(pool, head, info),
+            key: decide::hash_key(pool, head, ctx.client),
             exclude: &tried,
             need: Need::Any,
             now,
@@ -167,7 +172,15 @@ async fn open(
         ctx.endpoint = Some(endpoint.id());
         ctx.asks(Instant::now());
         let session = endpoint.session();
-        let error = match handshake(pool, head, endpoint.id(), endpoint.address()).await {
+        let error = match handshake(
+            pool,
+            head,
+            (&told, client),
+            endpoint.id(),
+            endpoint.address(),
+        )
+        .await
+        {
             Ok((server, answer)) => {
                 ctx.timers.connect = Some(answer.connect);
                 ctx.replied(Instant::now());
@@ -213,21 +226,24 @@ async fn open(
 async fn handshake(
     pool: &PoolState,
     head: &impl RequestHead,
+    (told, client): (&Told<'_>, Header),
     endpoint: u64,
     address: Option<std::net::SocketAddr>,
 ) -> Result<(Wire, Answer), Error> {
     let address = address.ok_or_else(|| Error::Connect("no address".to_owned()))?;
-    let dialed = pool.target(endpoint, address);
+    let dialed = pool.target(endpoint, address, client);
     let (target, authority) =
         dialed.ok_or_else(|| Error::Connect("unknown endpoint".to_owned()))?;
+    let mut set = Set::new();
+    told.set(&mut set);
     let out = Outgoing {
         head,
         method: "GET",
         target: head.target(),
         authority,
         edits: Edits {
-            set: &[],
-            drop: Names::of(&[ORIGIN, MCP_SESSION_ID, LAST_EVENT_ID]),
+            set: &set,
+            drop: const { Names::of(&[ORIGIN, MCP_SESSION_ID, LAST_EVENT_ID]) }.and(told.drop()),
         },
         length: Length::None,
     };

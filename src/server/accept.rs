@@ -1,18 +1,19 @@
 //! Taking connections from a listening socket, and handing them to who serves them.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::connection::{self, Handler, Surroundings};
 use super::listeners::{Bound, Gate};
 use super::share::Share;
-use crate::transport::ConnInfo;
+use crate::transport::{ConnInfo, Lasting};
 
 /// Pause after an accept that failed for want of files or memory.
 pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -31,10 +32,11 @@ pub(super) async fn accept<H: Handler>(
         gate,
         mut share,
         tls,
+        proxy_protocol,
     } = bound;
     // Declared before the listener, and so counted until that is closed.
     let _door = around.door();
-    let listener = match TcpListener::from_std(socket) {
+    let listener = match socket.listen() {
         Ok(listener) => listener,
         Err(error) => {
             log::error!(listener = &*name; "cannot accept: {error}");
@@ -51,11 +53,11 @@ pub(super) async fn accept<H: Handler>(
                 Err(_) => break,
                 Ok(()) => {
                     let socket = listener.into_std().ok()?;
-                    return Some(Bound { socket, name, gate, share, tls });
+                    return Some(Bound { socket, name, gate, share, tls, proxy_protocol });
                 }
             },
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
+                Ok(stream) => {
                     if let Some(stream) = stays(stream, &share) {
                         admit(stream, &name, &gate, &share, &around);
                     }
@@ -75,13 +77,10 @@ pub(super) async fn accept<H: Handler>(
     // A socket closed with connections in its queue resets them. Those that come while it is being
     // closed it resets as well; no system call closes it to newcomers alone.
     let listener = listener.into_std().ok()?;
-    while let Ok((stream, _)) = listener.accept() {
-        if stream.set_nonblocking(true).is_ok()
-            && let Ok(stream) = TcpStream::from_std(stream)
-        {
-            admit(stream, &name, &gate, &share, &around);
-        }
+    while let Ok(stream) = listener.accept() {
+        admit(stream, &name, &gate, &share, &around);
     }
+    drop(listener);
     // Nor are those lost that another thread has just handed on.
     share.inbox.close();
     while let Some(handed) = share.inbox.recv().await {
@@ -126,12 +125,19 @@ fn admit<H: Handler>(
     share: &Share,
     around: &Arc<Surroundings<H>>,
 ) {
-    let (Ok(client), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else {
+    let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+    let (client, local) = match (gate.by_file, stream.peer_addr(), stream.local_addr()) {
+        (true, _, _) => (nowhere, nowhere),
+        (false, Ok(client), Ok(local)) => (client, local),
+        (false, _, _) => return,
+    };
+    let Some(mut place) = gate.enter(share) else {
         return;
     };
-    let Some(place) = gate.enter(client.ip(), share) else {
+    // Where a proxy announces its clients it is not known yet whose connection this is.
+    if !around.proxy_protocol && !place.is_for((!gate.by_file).then(|| client.ip())) {
         return;
-    };
+    }
     let _ = stream.set_nodelay(true);
     let info = ConnInfo {
         client,

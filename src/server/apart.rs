@@ -68,6 +68,7 @@ impl<H: Handler> ServiceWithDependents for Apart<H> {
             let around = Arc::new(Surroundings {
                 handler: Arc::new(handler),
                 tls: None,
+                proxy_protocol: false,
                 bounds: self.bounds,
                 wheel: Arc::clone(&wheel),
                 phases: self.phases.clone(),

@@ -18,6 +18,7 @@ use crate::proxy::ask::{NotWell, Question, ask};
 use crate::proxy::state::PoolState;
 use crate::telemetry::ToolNames;
 use crate::transport::dial::{Dialer, Target, connect};
+use crate::transport::proxy_protocol::Header;
 
 /// A check, and how it is ended.
 pub(super) enum Checker {
@@ -62,10 +63,11 @@ pub(super) fn check_for(
         };
         Some(Checker::Stock(Box::new(check)))
     };
+    let is_ours = facts.tls.is_some() || facts.unix.is_some() || facts.announces.is_some();
     match &health.check {
         Check::None => None,
-        Check::Tcp if facts.tls.is_some() => secure(None),
-        Check::Http { path } if facts.tls.is_some() => secure(Some(path)),
+        Check::Tcp if is_ours => secure(None),
+        Check::Http { path } if is_ours => secure(Some(path)),
         Check::Tcp => {
             let mut check = TcpHealthCheck::new();
             check.peer_template.options.connection_timeout = Some(health.timeout);
@@ -96,7 +98,7 @@ pub(super) fn check_for(
     }
 }
 
-/// The checks `tcp` and `http` of an endpoint that speaks TLS, by the rules that calls go by: with
+/// The checks `tcp` and `http` of an endpoint that speaks TLS, is a unix socket or is announced to, by the rules that calls go by: with
 /// Pingora's own a certificate could be good for the one and not for the other.
 struct TlsCheck {
     pool: Arc<PoolState>,
@@ -109,7 +111,9 @@ struct TlsCheck {
 impl TlsCheck {
     async fn run(&self, address: SocketAddr) -> Result<(), NotWell> {
         let Some(path) = &self.path else {
-            let dialed = self.pool.target(self.endpoint.id(), address);
+            let dialed = self
+                .pool
+                .target(self.endpoint.id(), address, Header::Itself);
             let (target, _) = dialed.ok_or_else(|| "unknown endpoint".to_owned())?;
             let target = Target {
                 connect_timeout: self.pool.config.health.timeout,

@@ -8,6 +8,7 @@
 //! served the request ends. When the stream is over, a new task goes on with the connection.
 
 use std::future::{Future, poll_fn};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -16,11 +17,12 @@ use std::time::{Duration, Instant};
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
+use super::announce::announced;
 pub use super::bounds::Bounds;
 use super::handshake::{Shaken, shake};
 use super::http2;
+use super::linger::linger;
 use super::way::Way;
 use crate::proxy::fault::Fault;
 use crate::proxy::flight::{Counted, Flight};
@@ -41,11 +43,6 @@ use crate::transport::{ConnInfo, Downstream, Error, RequestHead};
 const H2_PREFACE_HEAD: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 /// How long a connection without a request so far may hold up a drain.
 pub(super) const LAST_CALL: Duration = Duration::from_secs(1);
-/// How much of an unread body is read away, and for how long, so that closing does not turn into
-/// a reset that destroys the answer on its way.
-const LINGER_BYTES: usize = 1024 * 1024;
-const LINGER_TIME: Duration = Duration::from_secs(2);
-
 /// Who carries an exchange, decided by its head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
@@ -76,6 +73,12 @@ pub trait Handler: Send + Sync + 'static {
     /// Whether upgrades to WebSocket of the own lane are served; else they are plain requests.
     fn tunnels(&self) -> bool {
         false
+    }
+
+    /// May whoever has connected from this address say who the client is? `None`: from a unix socket.
+    fn believes(&self, peer: Option<IpAddr>) -> bool {
+        let _ = peer;
+        true
     }
 
     /// Is told of what never became an exchange.
@@ -109,6 +112,8 @@ pub struct Surroundings<H> {
     pub handler: Arc<H>,
     /// Where TLS is spoken.
     pub tls: Option<Acceptor>,
+    /// Connections begin with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
     /// Bounds.
     pub bounds: Bounds,
     /// Time limits of everything on this thread.
@@ -149,12 +154,20 @@ impl<H> Surroundings<H> {
 /// Serves a connection to its end. `door` has been counted since before it was accepted.
 pub async fn serve<H: Handler>(
     stream: TcpStream,
-    info: ConnInfo,
+    mut info: ConnInfo,
     around: Arc<Surroundings<H>>,
     door: Option<Counted>,
 ) {
     let alarm = around.wheel.alarm();
     alarm.after(around.bounds.head_timeout);
+    if around.proxy_protocol {
+        // Boxed, because every connection would otherwise hold the room for it.
+        let announced = Box::pin(announced(&stream, info, &alarm, &around));
+        info = match announced.await {
+            Some(info) => info,
+            None => return,
+        };
+    }
     if around.tls.is_some() {
         // Boxed, because every connection would otherwise hold the room for a handshake.
         return Box::pin(serve_tls(stream, info, alarm, around, door)).await;
@@ -465,22 +478,4 @@ impl<H: Handler> Line<H> {
             Box::pin(linger(self.down)).await;
         }
     }
-}
-
-/// Closes our side and reads the other away for a while.
-async fn linger(mut down: H1Down) {
-    let conn = down.conn();
-    let reading = async {
-        conn.shutdown().await;
-        let mut left = LINGER_BYTES;
-        while left > 0 {
-            let read = poll_fn(|context| conn.poll_fill(context, BUFFER_BYTES)).await;
-            match read {
-                Ok(read) if read > 0 => left = left.saturating_sub(read),
-                _ => return,
-            }
-            drop(conn.take_ahead());
-        }
-    };
-    let _ = timeout(LINGER_TIME, reading).await;
 }

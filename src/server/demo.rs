@@ -61,10 +61,11 @@ pub fn run(hello: impl FnOnce(&[(String, SocketAddr)])) -> Result<(), DemoError>
 fn copy(name: &str) -> io::Result<Bound> {
     let listener = config::Listener {
         name: name.to_owned(),
-        bind: SocketAddr::from(([127, 0, 0, 1], 0)),
+        bind: config::Bind::at(SocketAddr::from(([127, 0, 0, 1], 0))),
         max_connections: CONNECTIONS_MAX,
         max_connections_per_client: None,
         tls: None,
+        proxy_protocol: false,
     };
     let (_, mut bound) = bind(&listener, 1, &mut Inherited::default())?;
     bound.pop().ok_or_else(|| io::Error::other("no socket"))

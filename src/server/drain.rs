@@ -11,7 +11,6 @@
 
 use std::fs;
 use std::future::pending;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +23,7 @@ use tokio::time::{Instant, sleep};
 
 use super::notify;
 use super::reload::{Reloader, UpgradeAnswer};
+use super::socket::Accepting;
 use super::upgrade::{Program, UpgradeError};
 use crate::pool::Parting;
 use crate::proxy::state::{Phase, PhaseSender, Shared};
@@ -101,7 +101,7 @@ pub(super) struct Replacement {
     /// Has the sockets of the listeners, and reloads.
     pub reloader: Arc<Reloader>,
     /// The admin address's.
-    pub admin: Mutex<Option<TcpListener>>,
+    pub admin: Mutex<Option<Accepting>>,
     /// Closes the admin address here.
     pub replaced: watch::Sender<bool>,
 }
@@ -117,7 +117,7 @@ impl Replacement {
             .sockets()
             .await
             .map_err(UpgradeError::Sockets)?;
-        let admin = self.admin.lock().await.as_ref().map(TcpListener::try_clone);
+        let admin = self.admin.lock().await.as_ref().map(Accepting::try_clone);
         sockets.extend(admin.transpose().map_err(UpgradeError::Sockets)?);
         self.program.replace(sockets).await
     }

@@ -3,16 +3,18 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::net::{SocketAddr, TcpListener};
 
 use listenfd::ListenFd;
+
+use super::socket::Accepting;
+use crate::config::Bind;
 
 /// Names the file to which a process that replaces another one says that it serves.
 pub(super) const READY_FD: &str = "TIDEGATE_READY_FD";
 
 /// What was handed over and is not taken yet.
 #[derive(Default)]
-pub(super) struct Inherited(Vec<TcpListener>);
+pub(super) struct Inherited(Vec<Accepting>);
 
 impl Inherited {
     /// What this process was started with. To be called once, before there are threads.
@@ -20,10 +22,17 @@ impl Inherited {
         let mut handed = ListenFd::from_env();
         let mut sockets = Vec::with_capacity(handed.len());
         for at in 0..handed.len() {
-            let socket = handed.take_tcp_listener(at).and_then(|socket| {
+            let ip = handed.take_tcp_listener(at);
+            let socket = match ip {
+                Ok(socket) => Ok(socket.map(Accepting::Ip)),
+                Err(_) => handed
+                    .take_unix_listener(at)
+                    .map(|socket| socket.map(Accepting::Unix)),
+            };
+            let socket = socket.and_then(|socket| {
                 if let Some(socket) = &socket {
                     // systemd makes them block.
-                    socket.set_nonblocking(true)?;
+                    socket.set_nonblocking()?;
                 }
                 Ok(socket)
             });
@@ -35,18 +44,14 @@ impl Inherited {
         Self(sockets)
     }
 
-    /// Takes those that listen on this address: as many as are wanted, or none if there is none. Fewer
+    /// Takes those that listen there: as many as are wanted, or none if there is none. Fewer
     /// are shared.
     ///
     /// # Errors
     /// The operating system's.
-    pub(super) fn at(
-        &mut self,
-        address: SocketAddr,
-        wanted: usize,
-    ) -> io::Result<Vec<TcpListener>> {
-        let is_there = |socket: &mut TcpListener| socket.local_addr().is_ok_and(|at| at == address);
-        let mut sockets: Vec<TcpListener> = self.0.extract_if(.., is_there).collect();
+    pub(super) fn at(&mut self, bind: &Bind, wanted: usize) -> io::Result<Vec<Accepting>> {
+        let is_there = |socket: &mut Accepting| socket.is_at(bind);
+        let mut sockets: Vec<Accepting> = self.0.extract_if(.., is_there).collect();
         let handed = sockets.len();
         // What waits in a queue that nobody takes from is lost, so every one of them is accepted from.
         for at in handed..wanted {
@@ -60,9 +65,7 @@ impl Inherited {
     /// Says which sockets are of no use.
     pub(super) fn tell_unused(&self) {
         for socket in &self.0 {
-            if let Ok(address) = socket.local_addr() {
-                log::warn!("a socket on {address} was handed over, and there is no such listener");
-            }
+            log::warn!("a socket on {socket} was handed over, and there is no such listener");
         }
     }
 }

@@ -61,6 +61,7 @@ impl Inproc {
         let around = Arc::new(Surroundings {
             handler: Arc::new(handler),
             tls: None,
+            proxy_protocol: false,
             bounds,
             wheel: Wheel::new(Instant::now()),
             phases,

@@ -2,7 +2,8 @@
 //! spreads connections and no thread waits for another.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
@@ -10,7 +11,9 @@ use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use super::inherited::Inherited;
 use super::share::{Counting, Share, shares};
-use crate::config::{ClientProof, Listener, Tls};
+use super::socket::Accepting;
+use super::unix;
+use crate::config::{Bind, ClientProof, Listener, Tls};
 use crate::limit::{Client, Counted, Counts};
 use crate::telemetry::{ActiveConnection, Limit, limit_hit};
 use crate::transport::Lasting;
@@ -29,7 +32,7 @@ pub(super) struct ListenerId(pub u64);
 /// One listener's socket on one thread.
 pub(super) struct Bound {
     /// The socket, not blocking.
-    pub socket: TcpListener,
+    pub socket: Accepting,
     /// The listener's name.
     pub name: Arc<str>,
     /// Counts connections over all threads.
@@ -38,6 +41,8 @@ pub(super) struct Bound {
     pub share: Share,
     /// Where TLS is spoken; the same rules on all threads.
     pub tls: Option<Acceptor>,
+    /// Connections begin with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
 }
 
 /// What speaks TLS for a listener, if that is to be spoken. `before` is what has spoken it so far.
@@ -90,9 +95,10 @@ pub(super) fn bind(
     let gate = Arc::new(Gate::new(listener));
     let name: Arc<str> = Arc::from(listener.name.as_str());
     let tls = acceptor(listener, None)?;
-    let sockets = match inherited.at(listener.bind, threads)? {
-        none if none.is_empty() => sockets(listener.bind, threads)?,
-        inherited => inherited,
+    let sockets = match (inherited.at(&listener.bind, threads)?, &listener.bind) {
+        (inherited, _) if !inherited.is_empty() => inherited,
+        (_, Bind::Ip { address, only_v6 }) => on_ip(*address, *only_v6, threads)?,
+        (_, Bind::Unix { path, mode }) => on_unix(path, *mode, threads)?,
     };
     let shares = shares(sockets.len());
     let bound = sockets.into_iter().zip(shares);
@@ -102,35 +108,59 @@ pub(super) fn bind(
         gate: Arc::clone(&gate),
         share,
         tls: tls.clone(),
+        proxy_protocol: listener.proxy_protocol,
     });
     let bound = bound.collect();
     Ok((gate, bound))
 }
 
-/// A socket for each thread, all on one address.
-fn sockets(mut address: SocketAddr, threads: usize) -> io::Result<Vec<TcpListener>> {
+/// A socket for each thread, on one address.
+fn on_ip(address: SocketAddr, only_v6: bool, threads: usize) -> io::Result<Vec<Accepting>> {
     if address.port() != 0 {
-        drop(socket(address, false)?);
+        drop(socket(address, only_v6, false)?);
     }
+    let mut address = address;
     let mut sockets = Vec::with_capacity(threads);
     for _ in 0..threads {
-        let socket = socket(address, true)?;
+        let socket = socket(address, only_v6, true)?;
         // With port 0 the first socket gets a port and the others share it.
         address = socket.local_addr()?;
-        sockets.push(socket);
+        sockets.push(Accepting::Ip(socket));
     }
     Ok(sockets)
 }
 
-/// A listening socket. Without `shared` it can only be had if nobody else listens there.
-pub(super) fn socket(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+/// One socket that all threads accept on: there is no SO_REUSEPORT for files.
+fn on_unix(path: &Path, mode: u32, threads: usize) -> io::Result<Vec<Accepting>> {
+    let socket = unix::listen(path, mode)?;
+    let mut sockets = Vec::with_capacity(threads);
+    for _ in 1..threads {
+        sockets.push(Accepting::Unix(socket.try_clone()?));
+    }
+    sockets.push(Accepting::Unix(socket));
+    Ok(sockets)
+}
+
+/// Gives the file of a listener that is open the permissions of this configuration.
+pub(super) fn permit(listener: &Listener) {
+    if let Bind::Unix { path, mode } = &listener.bind
+        && let Err(error) = unix::permit(path, *mode)
+    {
+        let path = path.display();
+        log::error!(listener = &*listener.name; "cannot set the mode of {path}: {error}");
+    }
+}
+
+/// A listening socket. Without `shared` it can only be had if nobody else listens there. One of IPv6
+/// takes IPv4 as well, unless `only_v6`.
+pub(super) fn socket(address: SocketAddr, only_v6: bool, shared: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
         Some(Protocol::TCP),
     )?;
     if address.is_ipv6() {
-        socket.set_only_v6(false)?;
+        socket.set_only_v6(only_v6)?;
     }
     socket.set_reuse_address(true)?;
     if shared {
@@ -155,12 +185,14 @@ pub(super) struct Gate {
     counts: Arc<Counts>,
     /// How many one may have; 0 is any number.
     per_client: AtomicU32,
+    /// Connections come by a file, and have no addresses.
+    pub(super) by_file: bool,
 }
 
 /// One connection's place.
 pub(super) struct Place {
     gate: Arc<Gate>,
-    _of_client: Option<Counted>,
+    of_client: Option<Counted>,
     _share: Counting,
     _active: ActiveConnection,
 }
@@ -172,6 +204,7 @@ impl Gate {
             max: AtomicUsize::new(0),
             counts: Counts::new(),
             per_client: AtomicU32::new(0),
+            by_file: matches!(listener.bind, Bind::Unix { .. }),
         };
         gate.limit(listener);
         gate
@@ -185,19 +218,9 @@ impl Gate {
         self.per_client.store(per_client, Ordering::Relaxed);
     }
 
-    /// A place for one more connection from `client`, if there is one. Refusals are counted.
-    pub(super) fn enter(self: &Arc<Self>, client: IpAddr, share: &Share) -> Option<Place> {
-        let of_client = match self.per_client.load(Ordering::Relaxed) {
-            0 => None,
-            max => {
-                let counted = self.counts.enter(Client::at(client).number(), max);
-                if counted.is_none() {
-                    limit_hit(Limit::ConnectionsPerClient);
-                    return None;
-                }
-                counted
-            }
-        };
+    /// A place for one more connection, if there is one. Whose it is, is told by [`Place::is_for`].
+    /// Refusals are counted.
+    pub(super) fn enter(self: &Arc<Self>, share: &Share) -> Option<Place> {
         if self.open.fetch_add(1, Ordering::Relaxed) >= self.max.load(Ordering::Relaxed) {
             self.open.fetch_sub(1, Ordering::Relaxed);
             limit_hit(Limit::Connections);
@@ -205,14 +228,27 @@ impl Gate {
         }
         Some(Place {
             gate: Arc::clone(self),
-            _of_client: of_client,
+            of_client: None,
             _share: share.count(),
             _active: ActiveConnection::enter(),
         })
     }
 }
 
-impl Lasting for Place {}
+impl Lasting for Place {
+    fn is_for(&mut self, client: Option<IpAddr>) -> bool {
+        let max = self.gate.per_client.load(Ordering::Relaxed);
+        if max == 0 {
+            return true;
+        }
+        let client = Client::at(client.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)));
+        self.of_client = self.gate.counts.enter(client.number(), max);
+        if self.of_client.is_none() {
+            limit_hit(Limit::ConnectionsPerClient);
+        }
+        self.of_client.is_some()
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
@@ -227,10 +263,11 @@ mod tests {
     fn listener(bind: SocketAddr) -> Listener {
         Listener {
             name: "t".into(),
-            bind,
+            bind: Bind::at(bind),
             max_connections: 1,
             max_connections_per_client: None,
             tls: None,
+            proxy_protocol: false,
         }
     }
 
@@ -262,28 +299,33 @@ mod tests {
         }))
     }
 
-    const ONE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
-    const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+    const ONE: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)));
+    const OTHER: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2)));
+
+    fn enter(gate: &Arc<Gate>, share: &Share, client: Option<IpAddr>) -> Option<Place> {
+        let mut place = gate.enter(share)?;
+        place.is_for(client).then_some(place)
+    }
 
     #[test]
     fn a_full_listener_has_no_place() {
         let gate = gate(1, None);
         let share = shares(1).remove(0);
-        let place = gate.enter(ONE, &share);
-        assert!(place.is_some() && gate.enter(OTHER, &share).is_none());
+        let place = enter(&gate, &share, ONE);
+        assert!(place.is_some() && enter(&gate, &share, OTHER).is_none());
         drop(place);
-        assert!(gate.enter(OTHER, &share).is_some());
+        assert!(enter(&gate, &share, OTHER).is_some());
     }
 
     #[test]
     fn a_client_that_has_its_share_leaves_room_for_others() {
         let gate = gate(2, Some(1));
         let share = shares(1).remove(0);
-        let one = gate.enter(ONE, &share);
-        assert!(one.is_some() && gate.enter(ONE, &share).is_none());
-        let other = gate.enter(OTHER, &share);
+        let one = enter(&gate, &share, ONE);
+        assert!(one.is_some() && enter(&gate, &share, ONE).is_none());
+        let other = enter(&gate, &share, OTHER);
         assert!(other.is_some());
         drop(one);
-        assert!(gate.enter(ONE, &share).is_some());
+        assert!(enter(&gate, &share, ONE).is_some());
     }
 }

@@ -6,6 +6,7 @@
 
 mod accept;
 pub mod admin;
+mod announce;
 mod apart;
 mod bounds;
 mod calm;
@@ -17,6 +18,7 @@ mod handshake;
 mod http2;
 mod inherited;
 pub mod inproc;
+mod linger;
 mod listeners;
 mod names;
 mod notify;
@@ -27,8 +29,10 @@ mod pulse;
 mod readiness;
 pub mod reload;
 mod share;
+mod socket;
 mod state;
 mod tasks;
+mod unix;
 pub mod upgrade;
 mod watchers;
 mod way;
@@ -36,7 +40,6 @@ pub mod withdraw;
 mod worker;
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::available_parallelism;
@@ -85,8 +88,8 @@ pub enum StartError {
     /// A listener's address could not be had.
     #[error("cannot listen on {address} ({what}): {error}")]
     Bind {
-        /// The address.
-        address: SocketAddr,
+        /// The address, or the file of a unix socket.
+        address: String,
         /// The listener's name, or `admin.bind`.
         what: String,
         /// The reason.
@@ -275,14 +278,15 @@ fn bind_admin(config: &Config, inherited: &mut Inherited) -> Result<Option<Bound
     };
     let listener = config::Listener {
         name: "admin".to_owned(),
-        bind: address,
+        bind: config::Bind::at(address),
         max_connections: ADMIN_CONNECTIONS_MAX,
         max_connections_per_client: None,
         tls: None,
+        proxy_protocol: false,
     };
     let (_, bound) =
         listeners::bind(&listener, 1, inherited).map_err(|error| StartError::Bind {
-            address,
+            address: address.to_string(),
             what: "admin.bind; give another address or \"off\"".to_owned(),
             error,
         })?;

@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::TcpListener;
 use std::sync::Arc;
 
 use super::connection::Bounds;
 use super::inherited::Inherited;
 use super::listeners::{self, Bound, Gate, ListenerId};
-use super::worker::{Entrance, Entrances};
+use super::socket::Accepting;
+use super::worker::{Entrance, Entrances, Manner};
 use super::{StartError, bounds};
 use crate::config::{Config, Listener};
 use crate::transport::tls::Acceptor;
@@ -28,7 +28,7 @@ struct Open {
     gate: Arc<Gate>,
     tls: Option<Acceptor>,
     /// Handles to its sockets, for a process that replaces this one.
-    sockets: Arc<Vec<TcpListener>>,
+    sockets: Arc<Vec<Accepting>>,
 }
 
 /// What is to be open. Its new listeners are bound, and nobody accepts on them yet.
@@ -86,9 +86,9 @@ impl Opened {
         for listener in &config.listeners {
             let known = free
                 .iter()
-                .position(|open| open.config.bind == listener.bind);
+                .position(|open| open.config.bind.is_same(&listener.bind));
             let failed = |error| StartError::Bind {
-                address: listener.bind,
+                address: listener.bind.to_string(),
                 what: format!("listener {}", listener.name),
                 error,
             };
@@ -137,9 +137,9 @@ impl Opened {
     ///
     /// # Errors
     /// The operating system's, most likely for want of files.
-    pub(super) fn sockets(&self) -> io::Result<Vec<TcpListener>> {
+    pub(super) fn sockets(&self) -> io::Result<Vec<Accepting>> {
         let sockets = self.listeners.iter().flat_map(|open| open.sockets.iter());
-        sockets.map(TcpListener::try_clone).collect()
+        sockets.map(Accepting::try_clone).collect()
     }
 
     /// Lets go of the handles: a socket is closed with its last one, and must be when nobody accepts
@@ -159,6 +159,7 @@ impl Opened {
         let mut new = plan.new;
         for open in &plan.listeners {
             open.gate.limit(&open.config);
+            listeners::permit(&open.config);
             match new.remove(&open.id) {
                 // A process that had more threads has handed over more sockets.
                 Some(bound) => bound.into_iter().enumerate().for_each(|(at, bound)| {
@@ -166,9 +167,12 @@ impl Opened {
                     thread.all.push(Entrance::New(open.id, bound));
                 }),
                 None => entrances.iter_mut().for_each(|thread| {
-                    let name = Arc::from(open.config.name.as_str());
-                    let stays = Entrance::Stays(open.id, name, open.tls.clone());
-                    thread.all.push(stays);
+                    let manner = Manner {
+                        name: Arc::from(open.config.name.as_str()),
+                        tls: open.tls.clone(),
+                        proxy_protocol: open.config.proxy_protocol,
+                    };
+                    thread.all.push(Entrance::Stays(open.id, manner));
                 }),
             }
         }

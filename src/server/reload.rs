@@ -7,7 +7,6 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,6 +17,7 @@ use super::inherited::Inherited;
 use super::notify;
 use super::opened::Opened;
 use super::operator::Operator;
+use super::socket::Accepting;
 use super::watchers::place;
 use super::withdraw::{Terms, withdraw};
 use super::worker::Entrances;
@@ -147,7 +147,7 @@ impl Reloader {
     ///
     /// # Errors
     /// The operating system's.
-    pub(super) async fn sockets(&self) -> io::Result<Vec<TcpListener>> {
+    pub(super) async fn sockets(&self) -> io::Result<Vec<Accepting>> {
         self.state.lock().await.opened.sockets()
     }
 

@@ -1,19 +1,21 @@
 //! From a checked configuration to the state that requests run on.
 
 use std::collections::HashMap;
+use std::hash::RandomState;
 use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 
-use crate::config::{self, Check, Config, Eras};
+use crate::config::{self, Check, Config, Eras, SendProxy};
 use crate::pool::{
     self, Admin, Budget, ENDPOINTS_MAX, Endpoint, EndpointSpec, HealthState, PoolError, Protection,
     breaker, ejection,
 };
 use crate::proxy::limits::Limits;
-use crate::proxy::state::{DialFacts, PoolState, Snapshot};
+use crate::proxy::state::{Announces, DialFacts, PoolState, Snapshot};
 use crate::session::NameHash;
+use crate::transport::proxy_protocol::Version;
 use crate::transport::tls;
 
 /// Why a configuration cannot be used that was found right.
@@ -179,14 +181,25 @@ fn facts<'a>(
         endpoint: endpoint.name.clone(),
         why,
     })?;
-    let group = NameHash::of(&format!("{}/{}", pool.name, endpoint.name)).get();
+    let unix = endpoint.address.unix();
+    let place = unix.map_or_else(String::new, |path| path.display().to_string());
+    let group = NameHash::of(&format!("{}/{}{place}", pool.name, endpoint.name)).get();
+    let announces = pool.send_proxy.map(|version| Announces {
+        version: match version {
+            SendProxy::V1 => Version::V1,
+            SendProxy::V2 => Version::V2,
+        },
+        by_client: RandomState::new(),
+    });
     // Connections that were made by other rules are not to be used by these.
     let by_rules = tls.as_ref().map_or(0, |tls| spread(tls.rules().id()));
     Ok(DialFacts {
-        authority: endpoint.address.to_string(),
+        authority: endpoint.address.authority(),
         group: group ^ by_rules,
         http2: endpoint.http2,
         tls,
+        unix: unix.map(Into::into),
+        announces,
     })
 }
 

@@ -6,7 +6,6 @@
 
 use std::ffi::OsString;
 use std::io::{self, Read as _};
-use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
@@ -17,6 +16,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::inherited::READY_FD;
+use super::socket::Accepting;
 
 /// How long a new process may take until it serves.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -65,7 +65,7 @@ impl Program {
     ///
     /// # Errors
     /// It does not serve, and runs no more.
-    pub(super) async fn replace(&self, sockets: Vec<TcpListener>) -> Result<u32, UpgradeError> {
+    pub(super) async fn replace(&self, sockets: Vec<Accepting>) -> Result<u32, UpgradeError> {
         let path = self.path.clone().ok_or(UpgradeError::NoProgram)?;
         let failed = |error| UpgradeError::Start(path.clone(), error);
         let (mut word, said) = io::pipe().map_err(failed)?;

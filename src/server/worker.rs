@@ -1,6 +1,7 @@
 //! A worker: one thread with its own sockets, its own connections to endpoints, and every
 //! connection it accepted, from the first byte to the last.
 
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::accept::accept;
+use super::announce;
 use super::connection::{Bounds, Handler, Lane, Served, Surroundings};
 use super::listeners::{Bound, ListenerId};
 use super::way::Way;
@@ -78,6 +80,11 @@ impl Handler for Gateway {
         true
     }
 
+    fn believes(&self, peer: Option<IpAddr>) -> bool {
+        let snapshot = self.worker.shared.snapshot.load();
+        announce::believes(&snapshot.config.proxies, peer)
+    }
+
     fn refused(&self, info: &ConnInfo, fault: Fault) {
         proxy::finish::refused(&self.worker.shared, info, fault);
     }
@@ -111,12 +118,23 @@ pub(super) struct Entrances {
     pub all: Vec<Entrance>,
 }
 
+/// What may change about a way in while it is open.
+#[derive(Clone)]
+pub(super) struct Manner {
+    /// The listener's name.
+    pub name: Arc<str>,
+    /// Where TLS is spoken.
+    pub tls: Option<Acceptor>,
+    /// Connections begin with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
+}
+
 /// One way in on one thread.
 pub(super) enum Entrance {
     /// A new one.
     New(ListenerId, Bound),
     /// One that stays, with what changes about it for those that come from now on.
-    Stays(ListenerId, Arc<str>, Option<Acceptor>),
+    Stays(ListenerId, Manner),
 }
 
 /// One thread of the process: a Pingora service with a runtime of its own.
@@ -223,15 +241,19 @@ impl Doors {
                     let way = self.way();
                     self.accept(id, way, bound, entrances.bounds);
                 }
-                Entrance::Stays(id, name, tls) => {
+                Entrance::Stays(id, manner) => {
                     for door in before.extract_if(.., |door| door.id == id) {
                         let _ = door.stop.send(());
                         // None if the process has begun to leave meanwhile.
                         let Ok(Some(bound)) = door.accepting.await else {
                             continue;
                         };
-                        let (name, tls) = (Arc::clone(&name), tls.clone());
-                        let bound = Bound { name, tls, ..bound };
+                        let bound = Bound {
+                            name: Arc::clone(&manner.name),
+                            tls: manner.tls.clone(),
+                            proxy_protocol: manner.proxy_protocol,
+                            ..bound
+                        };
                         self.accept(id, door.way, bound, entrances.bounds);
                     }
                 }
@@ -267,6 +289,7 @@ impl Doors {
         let around = Arc::new(Surroundings {
             handler: Arc::new(handler),
             tls: bound.tls.clone(),
+            proxy_protocol: bound.proxy_protocol,
             bounds,
             wheel: Arc::clone(&self.wheel),
             phases: self.shared.phases.clone(),

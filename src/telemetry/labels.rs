@@ -35,6 +35,10 @@ macro_rules! closed_set {
     };
 }
 
+mod doors;
+
+pub use doors::{HandshakeFailure, HeaderFailure};
+
 closed_set! {
     /// How a tool call ended, in the two words that dashboards know.
     pub enum ToolOutcome {
@@ -218,20 +222,6 @@ closed_set! {
         Success = "success",
         /// No endpoint took it, or the client has to begin anew.
         Failed = "failed",
-    }
-}
-
-closed_set! {
-    /// Why a TLS handshake with a client came to nothing.
-    pub enum HandshakeFailure {
-        /// The client spoke HTTP without TLS.
-        Plain = "plain_http",
-        /// The client closed the connection, as a check of the port alone does.
-        Closed = "closed",
-        /// It was not done in time.
-        Timeout = "timeout",
-        /// No version or cipher in common, or no TLS at all.
-        Protocol = "protocol",
     }
 }
 

@@ -20,6 +20,7 @@
 //! **Requests and streams.** See [`RequestRecord`] for what counts as the duration of a request.
 
 mod collect;
+mod doors;
 mod process;
 mod record;
 mod scrape;
@@ -34,12 +35,13 @@ use once_cell::sync::Lazy;
 use prometheus::{Gauge, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
 use self::collect::{counter, counters, float_gauge, gauge, gauges, histograms, one_each};
+pub use self::doors::{handshake_failed, proxy_header_failed};
 pub use self::record::{RequestRecord, flush, gather, record_request};
 use self::scrape::RateWindow;
 pub use self::scrape::{CONTENT_TYPE, EndpointView, render};
 use super::labels::{
-    HandshakeFailure, Limit, RecoveryOutcome, RefusedId, Resumed, RetryOutcome, SessionEnd,
-    StreamEnd, StreamKind, ToolOutcome,
+    HandshakeFailure, HeaderFailure, Limit, RecoveryOutcome, RefusedId, Resumed, RetryOutcome,
+    SessionEnd, StreamEnd, StreamKind, ToolOutcome,
 };
 
 /// The type of a family, as the exposition names it.
@@ -132,6 +134,8 @@ table! {
         "Sessions that were begun again after their endpoint was lost.";
     HANDSHAKES_FAILED = Counter "tidegate_tls_handshakes_failed_total" ["reason"]
         "TLS handshakes with clients that came to nothing.";
+    PROXY_HEADERS_FAILED = Counter "tidegate_proxy_headers_failed_total" ["reason"]
+        "Connections closed because their header of the PROXY protocol came to nothing.";
     RETRIES = Counter "tidegate_retries_total" ["pool", "outcome"]
         "Times a call failed in a way that made a second attempt worth considering.";
     LABEL_OVERFLOW = Counter "tidegate_label_overflow_total" []
@@ -209,6 +213,7 @@ pub(crate) struct Metrics {
     limits_hit: Vec<IntCounter>,
     recoveries: IntCounterVec,
     handshakes_failed: Vec<IntCounter>,
+    proxy_headers_failed: Vec<IntCounter>,
     retries: IntCounterVec,
     calls_waiting: IntGaugeVec,
     label_overflow: IntCounter,
@@ -302,6 +307,11 @@ impl Metrics {
                 &HANDSHAKES_FAILED,
                 HandshakeFailure::ALL.iter().map(|why| why.as_str()),
             ),
+            proxy_headers_failed: one_each(
+                &registry,
+                &PROXY_HEADERS_FAILED,
+                HeaderFailure::ALL.iter().map(|why| why.as_str()),
+            ),
             retries,
             calls_waiting,
             label_overflow: counter(&registry, &LABEL_OVERFLOW),
@@ -374,11 +384,6 @@ pub fn session_recovered(pool: &str, success: bool) {
         .recoveries
         .with_label_values(&[pool, outcome.as_str()])
         .inc();
-}
-
-/// Counts a TLS handshake that came to nothing.
-pub fn handshake_failed(why: HandshakeFailure) {
-    METRICS.handshakes_failed[why as usize].inc();
 }
 
 /// Counts what came of a call for which a second attempt was considered. `pool` is a name from the

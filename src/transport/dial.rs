@@ -8,18 +8,26 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
+use pingora::ErrorType;
+use pingora::connectors::l4::Connect;
+use pingora::protocols::l4::stream::Stream;
 use pingora::upstreams::peer::HttpPeer;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::buffer::Piece;
 use super::h1::conn::Conn;
 use super::h1::up::H1Up;
+use super::proxy_protocol::{Header, Version};
 use super::sessions::SessionUp;
 use super::timer::Alarm;
 use super::tls;
@@ -58,6 +66,11 @@ pub struct Target<'a> {
     pub http2: bool,
     /// How TLS is spoken, if it is.
     pub tls: Option<&'a tls::Client>,
+    /// The file of the endpoint's unix socket, if that is where it is.
+    pub unix: Option<&'a Path>,
+    /// What a new connection begins with: for whom it is made. `group` must then keep the connections
+    /// of different clients apart.
+    pub announce: Option<(Version, Header)>,
     /// Bound on making the connection.
     pub connect_timeout: Duration,
     /// Bound on a write that makes no progress.
@@ -256,7 +269,7 @@ impl Dialer {
 /// [`Error::Refused`], [`Error::Connect`] or [`Error::ConnectTimeout`].
 pub async fn connect(target: &Target<'_>, http2: bool) -> Result<Wire, Error> {
     let connecting = async {
-        let stream = reach(target.address).await?;
+        let stream = announced(target.address, target.unix, target.announce).await?;
         match target.tls {
             None => Ok(Wire::Tcp(stream)),
             // Boxed, because every exchange would otherwise hold the room for a handshake.
@@ -268,13 +281,36 @@ pub async fn connect(target: &Target<'_>, http2: bool) -> Result<Wire, Error> {
         .map_err(|_| Error::ConnectTimeout)?
 }
 
-async fn reach(address: SocketAddr) -> Result<TcpStream, Error> {
-    let stream = TcpStream::connect(address)
-        .await
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::ConnectionRefused => Error::Refused,
-            _ => Error::Connect(error.to_string()),
-        })?;
+/// A connection to an endpoint that begins with the header it is to begin with.
+async fn announced(
+    address: SocketAddr,
+    unix: Option<&Path>,
+    announce: Option<(Version, Header)>,
+) -> Result<TcpStream, Error> {
+    let failed = |error: io::Error| match error.kind() {
+        // A file that is not there is a server that has not started.
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Error::Refused,
+        _ => Error::Connect(error.to_string()),
+    };
+    let mut stream = match unix {
+        None => reach(address).await.map_err(failed)?,
+        // A stream of bytes behind a file descriptor is read, written and waited for in one way.
+        Some(path) => {
+            let stream = UnixStream::connect(path).await.map_err(failed)?;
+            let file = OwnedFd::from(stream.into_std().map_err(failed)?);
+            TcpStream::from_std(file.into()).map_err(failed)?
+        }
+    };
+    if let Some((version, header)) = announce {
+        let mut bytes = Vec::new();
+        header.write(version, &mut bytes);
+        stream.write_all(&bytes).await.map_err(failed)?;
+    }
+    Ok(stream)
+}
+
+async fn reach(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
     let socket = SockRef::from(&stream);
     let _ = socket.set_tcp_nodelay(true);
     let keepalive = TcpKeepalive::new()
@@ -286,8 +322,17 @@ async fn reach(address: SocketAddr) -> Result<TcpStream, Error> {
 
 /// Pingora's description of an endpoint, for an exchange that may need HTTP/1.1 (`upgrades`).
 pub fn peer(target: &Target<'_>, upgrades: bool) -> HttpPeer {
-    let mut peer = HttpPeer::new(target.address, false, String::new());
+    let socket = target.unix.and_then(Path::to_str);
+    let socket = socket.and_then(|path| HttpPeer::new_uds(path, false, String::new()).ok());
+    let mut peer = socket.unwrap_or_else(|| HttpPeer::new(target.address, false, String::new()));
     peer.group_key = target.group;
+    if let Some(announce) = target.announce {
+        peer.options.custom_l4 = Some(Arc::new(Announcing {
+            address: target.address,
+            unix: target.unix.map(Path::to_owned),
+            announce,
+        }));
+    }
     peer.options.connection_timeout = Some(target.connect_timeout);
     peer.options.write_timeout = target.write_timeout;
     peer.options.idle_timeout = Some(target.idle);
@@ -304,6 +349,31 @@ pub fn peer(target: &Target<'_>, upgrades: bool) -> HttpPeer {
     peer
 }
 
+/// How Pingora makes a connection that is to begin with a header of the PROXY protocol.
+#[derive(Debug)]
+struct Announcing {
+    address: SocketAddr,
+    unix: Option<PathBuf>,
+    announce: (Version, Header),
+}
+
+#[async_trait]
+impl Connect for Announcing {
+    async fn connect(
+        &self,
+        _: &pingora::protocols::l4::socket::SocketAddr,
+    ) -> pingora::Result<Stream> {
+        let announced = announced(self.address, self.unix.as_deref(), Some(self.announce)).await;
+        announced.map(Stream::from).map_err(|error| {
+            let kind = match error {
+                Error::Refused => ErrorType::ConnectRefused,
+                _ => ErrorType::ConnectError,
+            };
+            pingora::Error::explain(kind, error.to_string())
+        })
+    }
+}
+
 /// An exchange with an endpoint, whichever HTTP it speaks.
 pub enum Up {
     /// Our own HTTP/1.1.
@@ -313,10 +383,13 @@ pub enum Up {
 }
 
 impl Upstream for Up {
-    async fn send_head(&mut self, out: &Outgoing<'_>) -> Result<(), Error> {
+    fn put_head(&mut self, out: &Outgoing<'_>) -> Result<(), Error> {
         match self {
-            Self::H1(up) => up.send_head(out).await,
-            Self::H2(up) => up.send_head(out).await,
+            Self::H1(up) => {
+                up.put_head(out);
+                Ok(())
+            }
+            Self::H2(up) => up.put_head(out),
         }
     }
 

@@ -11,7 +11,7 @@ use super::{Edits, Headers};
 pub struct Known(u8);
 
 /// The names, in lower case, grouped by length and in order of it.
-const NAMES: [&str; 28] = [
+const NAMES: [&str; 36] = [
     "te",
     "etag",
     "host",
@@ -22,6 +22,8 @@ const NAMES: [&str; 28] = [
     "trailer",
     "upgrade",
     "mcp-name",
+    "forwarded",
+    "x-real-ip",
     "connection",
     "keep-alive",
     "mcp-method",
@@ -33,11 +35,17 @@ const NAMES: [&str; 28] = [
     "http2-settings",
     "mcp-session-id",
     "accept-encoding",
+    "x-forwarded-for",
+    "x-forwarded-ssl",
     "content-encoding",
     "proxy-connection",
+    "x-forwarded-host",
+    "x-forwarded-port",
     "transfer-encoding",
     "x-accel-buffering",
+    "x-forwarded-proto",
     "proxy-authenticate",
+    "x-forwarded-prefix",
     "proxy-authorization",
     "mcp-protocol-version",
 ];
@@ -56,6 +64,8 @@ pub const CONTENT_TYPE: Known = Known::of("content-type");
 pub const ETAG: Known = Known::of("etag");
 /// `Expect`.
 pub const EXPECT: Known = Known::of("expect");
+/// `Forwarded` (RFC 7239).
+pub const FORWARDED: Known = Known::of("forwarded");
 /// `Host`.
 pub const HOST: Known = Known::of("host");
 /// `Last-Event-ID`.
@@ -77,12 +87,27 @@ pub const UPGRADE: Known = Known::of("upgrade");
 /// `User-Agent`.
 pub const USER_AGENT: Known = Known::of("user-agent");
 
+/// `X-Forwarded-For`.
+pub const X_FORWARDED_FOR: Known = Known::of("x-forwarded-for");
+/// `X-Forwarded-Host`.
+pub const X_FORWARDED_HOST: Known = Known::of("x-forwarded-host");
+/// `X-Forwarded-Port`.
+pub const X_FORWARDED_PORT: Known = Known::of("x-forwarded-port");
+/// `X-Forwarded-Prefix`.
+pub const X_FORWARDED_PREFIX: Known = Known::of("x-forwarded-prefix");
+/// `X-Forwarded-Proto`.
+pub const X_FORWARDED_PROTO: Known = Known::of("x-forwarded-proto");
+/// `X-Forwarded-Ssl`.
+pub const X_FORWARDED_SSL: Known = Known::of("x-forwarded-ssl");
+/// `X-Real-IP`.
+pub const X_REAL_IP: Known = Known::of("x-real-ip");
+
 /// How many names there are.
 pub const KNOWN: usize = NAMES.len();
 
 /// Fields that belong to one connection and are never sent on (RFC 9110 section 7.6.1), and the
 /// framing fields that the transport writes itself.
-const HOP_BY_HOP: u32 = mask(&[
+const HOP_BY_HOP: u64 = mask(&[
     "connection",
     "keep-alive",
     "proxy-connection",
@@ -97,7 +122,7 @@ const HOP_BY_HOP: u32 = mask(&[
     "expect",
 ]);
 
-const fn mask(names: &[&str]) -> u32 {
+const fn mask(names: &[&str]) -> u64 {
     let mut mask = 0;
     let mut at = 0;
     while at < names.len() {
@@ -210,14 +235,14 @@ impl Known {
     }
 
     /// Its bit in a set of known names.
-    pub const fn bit(self) -> u32 {
+    pub const fn bit(self) -> u64 {
         1 << self.0
     }
 }
 
 /// Fields to leave out of a head.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Names(u32);
+pub struct Names(u64);
 
 impl Names {
     /// No field.
@@ -232,6 +257,21 @@ impl Names {
             at += 1;
         }
         Self(mask)
+    }
+
+    /// These fields and those.
+    pub const fn and(self, others: Self) -> Self {
+        Self(self.0 | others.0)
+    }
+
+    /// Is it one of them, or would a server take it for one? Many write names as variables of an
+    /// environment, where `-` and `_` are one.
+    pub fn has(self, name: Name<'_>) -> bool {
+        let known = match name.known {
+            Some(known) => Some(known),
+            None => with_hyphens(name.text),
+        };
+        known.is_some_and(|known| self.0 & known.bit() != 0)
     }
 }
 
@@ -285,7 +325,7 @@ impl<'a> Name<'a> {
 pub(super) struct Stays<'a> {
     from: &'a dyn Headers,
     edits: Edits<'a>,
-    known: u32,
+    known: u64,
     /// The edits set fields that have no number.
     others: bool,
     /// `Connection` names fields of its own.
@@ -320,11 +360,24 @@ impl<'a> Stays<'a> {
     pub(super) fn has(&self, name: Name<'_>) -> bool {
         let stays = match name.known {
             Some(known) => self.known & known.bit() != 0,
-            None if self.others => self.edits.set.iter().any(|(set, _)| name.is(set)),
-            None => false,
+            None => {
+                let is_set = || self.edits.set.iter().any(|(set, _)| name.is(set));
+                (self.others && is_set()) || self.edits.drop.has(name)
+            }
         };
         stays || (self.nominates && is_nominated(self.from, name.text))
     }
+}
+
+/// The known name that this one is with hyphens in the place of its underscores, if it has any.
+fn with_hyphens(name: &[u8]) -> Option<Known> {
+    memchr::memchr(b'_', name)?;
+    let mut room = [0; 24];
+    let hyphened = room.get_mut(..name.len())?;
+    for (to, from) in hyphened.iter_mut().zip(name) {
+        *to = if *from == b'_' { b'-' } else { *from };
+    }
+    Known::find(hyphened)
 }
 
 /// Does this token of `Connection` name a field that would otherwise be sent on?
@@ -353,7 +406,7 @@ mod tests {
 
     #[test]
     fn every_known_name_is_found_and_no_other() {
-        const { assert!(KNOWN <= 32, "a name has a bit") };
+        const { assert!(KNOWN <= 64, "a name has a bit") };
         assert!(NAMES.iter().all(|name| (2..=24).contains(&name.len())));
         assert!(NAMES.windows(2).all(|two| two[0].len() <= two[1].len()));
         for (at, name) in NAMES.iter().enumerate() {
@@ -373,6 +426,30 @@ mod tests {
         ] {
             assert_eq!(Known::find(name.as_bytes()), None, "{name}");
         }
+    }
+
+    #[test]
+    fn a_name_with_underscores_is_left_out_like_the_one_with_hyphens() {
+        let names = Names::of(&[X_FORWARDED_FOR, ORIGIN]);
+        for name in [
+            "x-forwarded-for",
+            "X_Forwarded_For",
+            "x_forwarded-for",
+            "Origin",
+        ] {
+            assert!(names.has(Name::new(name.as_bytes())), "{name}");
+        }
+        for name in [
+            "x_forwarded_host",
+            "x_",
+            "_",
+            "x__forwarded_for",
+            "user_agent",
+        ] {
+            assert!(!names.has(Name::new(name.as_bytes())), "{name}");
+        }
+        let long = "x_".repeat(100);
+        assert!(!names.has(Name::new(long.as_bytes())));
     }
 
     #[test]

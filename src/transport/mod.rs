@@ -14,6 +14,7 @@ pub mod fields;
 pub mod h1;
 pub mod layer;
 pub mod patience;
+pub mod proxy_protocol;
 pub mod sessions;
 pub mod single;
 pub mod timer;
@@ -23,7 +24,7 @@ pub mod wire;
 
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -63,7 +64,8 @@ pub enum Error {
 
 /// How a byte arrives here: the facts about a connection that policy and logs need.
 pub struct ConnInfo {
-    /// The client's address as the socket tells it.
+    /// The client's address as the socket tells it, or the proxy that it belongs to; unspecified
+    /// where there is none, as on a unix socket.
     pub client: SocketAddr,
     /// Our own address on this connection; tells loopback connections from others.
     pub local: SocketAddr,
@@ -81,6 +83,13 @@ pub trait Lasting: Send + Sync {
     /// Who the client has proved to be.
     fn peer(&self) -> Option<&Peer> {
         None
+    }
+
+    /// Counts the connection as one of this client's, unless that has as many as it may. Refusals are
+    /// counted.
+    fn is_for(&mut self, client: Option<IpAddr>) -> bool {
+        let _ = client;
+        true
     }
 }
 
@@ -109,6 +118,14 @@ struct Proved {
 impl Lasting for Proved {
     fn peer(&self) -> Option<&Peer> {
         Some(&self.peer)
+    }
+}
+
+impl ConnInfo {
+    /// The client's address in its usual form, if it has one.
+    pub fn peer(&self) -> Option<IpAddr> {
+        let address = self.client.ip().to_canonical();
+        (!address.is_unspecified()).then_some(address)
     }
 }
 
@@ -283,9 +300,9 @@ pub trait Downstream: Send + 'static {
 /// The endpoint's side of one exchange. Dropping it unfinished cancels: the connection is closed,
 /// or the HTTP/2 stream reset.
 pub trait Upstream: Send {
-    /// Writes the request head. It goes out with the first piece of the body, or with
+    /// Takes the request head, which goes out with the first piece of the body, or with
     /// [`Self::finish`].
-    fn send_head(&mut self, out: &Outgoing<'_>) -> impl Future<Output = Result<(), Error>> + Send;
+    fn put_head(&mut self, out: &Outgoing<'_>) -> Result<(), Error>;
     /// Sends a piece of the request body.
     fn send_body(&mut self, data: &[u8]) -> impl Future<Output = Result<(), Error>> + Send;
     /// Ends the request.

@@ -11,7 +11,7 @@ use crate::support::{
 };
 
 /// Has the process replaced, and waits until the other one serves. Its id.
-async fn upgrade(gate: &mut Tidegate) -> u32 {
+pub(crate) async fn upgrade(gate: &mut Tidegate) -> u32 {
     let said = |gate: &Tidegate| -> Vec<u32> {
         let stderr = gate.stderr();
         let words = stderr.split_whitespace().collect::<Vec<_>>();

@@ -1,8 +1,8 @@
 //! The admin address and the admin socket.
 
-use super::overlap;
 use crate::config::address;
 use crate::config::admin::{Admin, AdminLevel, AdminSocket};
+use crate::config::bind::Bind;
 use crate::config::fields::{Fields, is_off};
 use crate::config::keys::ADMIN_LEVELS;
 use crate::config::model::Listener;
@@ -44,7 +44,7 @@ pub(super) fn admin(
         fields.error(fields.place_of("level"), message);
     }
     for (at, listener) in listeners {
-        if !overlap(bind, listener.bind) {
+        if !listener.bind.overlaps(&Bind::at(bind)) {
             continue;
         }
         if fields.written("bind").is_some() {

@@ -7,8 +7,8 @@ use rustls::pki_types::ServerName;
 use super::pem;
 use crate::config::address::Scheme;
 use crate::config::fields::Fields;
+use crate::config::host_port::HostPort;
 use crate::config::keys::VERIFY;
-use crate::config::model::HostPort;
 use crate::config::node::Span;
 use crate::config::secure::{Authorities, EndpointTls, Proof, Trust};
 

@@ -4,7 +4,6 @@
 //! everything. A part that could not be read is left out of the result, or has some value of its
 //! type, which is safe because a result with any problem is thrown away by the caller.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,16 +11,18 @@ use std::time::Duration;
 mod admin;
 mod endpoint_tls;
 mod limits;
+mod listeners;
 mod log;
 mod pem;
 mod pools;
+mod proxies;
 mod routes;
 mod tls;
 
 use super::address;
-use super::fields::{Fields, Item};
-use super::model::{Config, Limits, Listener, Sessions};
-use super::node::{Node, Span};
+use super::fields::Fields;
+use super::model::{Config, Limits, Sessions};
+use super::node::Node;
 use super::problem::{Report, quoted};
 use super::streams::{Resume, Streams};
 use super::table;
@@ -29,7 +30,7 @@ use super::table;
 /// Reads the tree of a file. What is wrong goes into the report, and then the answer means nothing.
 pub(super) fn config(root: &Node, report: &Report<'_>) -> Config {
     let fields = Fields::open(&table::ROOT, root, root.span, report);
-    let listeners = listeners(&fields, report);
+    let listeners = listeners::listeners(&fields, report);
     let heads = pools::heads(&fields);
     let routes = routes::routes(&fields, &heads, report);
     let pools = pools::pools(&heads, &routes, report);
@@ -46,6 +47,7 @@ pub(super) fn config(root: &Node, report: &Report<'_>) -> Config {
         sessions: sessions(&fields.section("sessions")),
         streams: streams(&fields.section("streams")),
         limits: limits(&fields.section("limits")),
+        proxies: proxies::proxies(&fields, report),
         admin,
         log: log::log(&fields.section("log")),
         state_dir: state_dir.and_then(|word| fields.parsed(word, address::file_path)),
@@ -55,71 +57,6 @@ pub(super) fn config(root: &Node, report: &Report<'_>) -> Config {
         effective: serde_json::Value::Null,
         warnings: Vec::new(),
     }
-}
-
-/// The listeners, each with the place of its address.
-fn listeners(root: &Fields<'_>, report: &Report<'_>) -> Vec<(Span, Listener)> {
-    let mut listeners: Vec<(Span, Listener)> = Vec::new();
-    for item in root.items("listeners") {
-        let Item::Fields(fields) = item else { continue };
-        let Some((at, listener)) = listener(&fields) else {
-            continue;
-        };
-        for (other_at, other) in &listeners {
-            if overlap(listener.bind, other.bind) {
-                let line = report.line(*other_at);
-                let message = format!(
-                    "{} is taken already: the listener on line {line} accepts on {}",
-                    listener.bind, other.bind
-                );
-                report.error(at, message);
-            } else if listener.name == other.name {
-                let line = report.line(*other_at);
-                let name = quoted(&listener.name);
-                let message = format!("the listener on line {line} is named {name} as well");
-                report.error(fields.place_of("name"), message);
-            }
-        }
-        listeners.push((at, listener));
-    }
-    listeners
-}
-
-fn listener(fields: &Fields<'_>) -> Option<(Span, Listener)> {
-    let max_connections = fields.count("max_connections").unwrap_or_default();
-    let max_connections_per_client = fields.count("max_connections_per_client");
-    let tls = fields.written("tls").map(|_| fields.section("tls"));
-    let tls = tls.map(|fields| tls::tls(&fields));
-    let name = fields.text("name");
-    let name = name.map(|word| fields.parsed(word, address::address_name));
-    let word = fields.text("bind")?;
-    let bind = fields.parsed(word, address::bind)?;
-    let name = match name {
-        Some(name) => name?,
-        None => word.text.to_owned(),
-    };
-    let listener = Listener {
-        name,
-        bind,
-        max_connections,
-        max_connections_per_client,
-        tls: tls.flatten(),
-    };
-    Some((word.span, listener))
-}
-
-/// Would one socket take what the other wants? A wildcard address takes every address of its
-/// family, and `[::]` takes IPv4 as well, which is the default of Linux. Port 0 is never the same.
-fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
-    let (ip_a, ip_b) = (a.ip().to_canonical(), b.ip().to_canonical());
-    let everything = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-    let any = |ip: IpAddr| ip.is_unspecified();
-    a.port() != 0
-        && a.port() == b.port()
-        && (ip_a == ip_b
-            || ip_a == everything
-            || ip_b == everything
-            || ip_a.is_ipv4() == ip_b.is_ipv4() && (any(ip_a) || any(ip_b)))
 }
 
 fn sessions(fields: &Fields<'_>) -> Sessions {

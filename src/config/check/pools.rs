@@ -4,12 +4,14 @@ use std::collections::HashMap;
 
 use super::super::address::{self, Scheme};
 use super::super::fields::{Fields, Item};
+use super::super::host_port::HostPort;
 use super::super::keys::{
-    BALANCES, BalanceChoice, CHECKS, CheckChoice, ERAS, LOSSES, POOL_KINDS, STATES,
+    BALANCES, BalanceChoice, CHECKS, CLIENT_HEADERS, CheckChoice, ERAS, LOSSES, POOL_KINDS,
+    SEND_PROXY, STATES,
 };
 use super::super::model::{
-    Balance, Check, Endpoint, Eras, HashOn, Health, HostPort, OnEndpointLoss, PathRule, Pool,
-    PoolId, PoolKind, Route, State, Timeouts, Transport,
+    Balance, Check, Endpoint, Eras, HashOn, Health, OnEndpointLoss, PathRule, Pool, PoolId,
+    PoolKind, Route, State, Timeouts, Transport,
 };
 use super::super::node::{Span, Word};
 use super::super::problem::{Report, quoted};
@@ -89,6 +91,10 @@ fn pool(head: &Head<'_>, routes: &[&Route], system: &System, report: &Report<'_>
         keep_alive: fields.duration("keep_alive"),
         queue: limits::queue(fields),
         tools: limits::tools(fields, *kind),
+        send_proxy: fields.choice("send_proxy", &SEND_PROXY).unwrap_or(None),
+        client_headers: fields
+            .choice("client_headers", &CLIENT_HEADERS)
+            .unwrap_or_default(),
     }
 }
 
@@ -230,7 +236,10 @@ fn full_endpoint(fields: &Fields<'_>, (said, system): (Option<&Said>, &System)) 
 fn default_name(fields: &Fields<'_>, address: &HostPort, span: Span) -> Option<String> {
     let text = address.to_string();
     let word = Word { text: &text, span };
-    fields.parsed(word, address::address_name)
+    match address.unix() {
+        Some(_) => fields.parsed(word, address::socket_name),
+        None => fields.parsed(word, address::address_name),
+    }
 }
 
 fn health(fields: &Fields<'_>, kind: PoolKind, routes: &[&Route]) -> Health {

@@ -20,8 +20,20 @@ pub(super) static LISTENER: Section = Section {
             "bind",
             Text,
             Required("bind: 0.0.0.0:8080"),
-            "IP address and port, such as 0.0.0.0:8080 or \"[::]:8080\"; port 0 lets the \
-             system choose.",
+            "IP address and port, such as 0.0.0.0:8080 or \"[::]:8080\", which takes IPv4 as well; \
+             port 0 lets the system choose. Or a unix socket, such as unix:/run/tidegate/edge.sock.",
+        ),
+        key(
+            "ipv6_only",
+            Kind::Flag,
+            Default("false"),
+            "An IPv6 address takes no IPv4 connections.",
+        ),
+        key(
+            "mode",
+            Text,
+            Optional,
+            "The permissions of a unix socket in octal. Unless set: 0660.",
         ),
         key(
             "max_connections",
@@ -41,6 +53,14 @@ pub(super) static LISTENER: Section = Section {
             Kind::Section(&TLS),
             Optional,
             "Speak TLS 1.2 and 1.3 here, and nothing else. Unless set: no TLS.",
+        ),
+        key(
+            "proxy_protocol",
+            Kind::Flag,
+            Default("false"),
+            "Connections begin with a header of the PROXY protocol, version 1 or 2, before any TLS; \
+             one that does not is closed. Believed of `trusted_proxies`, or, where there are none, of \
+             anybody.",
         ),
     ],
 };

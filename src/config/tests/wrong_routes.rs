@@ -45,8 +45,23 @@ fn listeners_are_checked() {
         ),
         (
             In::Listener,
-            "bind: «unix:/run/t.sock»",
-            "unix sockets are not part of this version",
+            "bind: «unix:run/t.sock»",
+            "write an absolute path",
+        ),
+        (
+            In::Listener,
+            "bind: unix:/run/t.sock\nmode: «0888»",
+            "such as 0660",
+        ),
+        (
+            In::Listener,
+            "bind: 0.0.0.0:80\n«mode»: 0600",
+            "`mode` needs a unix socket",
+        ),
+        (
+            In::Listener,
+            "bind: 0.0.0.0:80\nipv6_only: «true»",
+            "`ipv6_only` needs an IPv6 address",
         ),
         (
             In::Listener,

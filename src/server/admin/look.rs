@@ -117,8 +117,11 @@ pub(super) fn endpoint(operator: &Operator, found: &Found) -> view::Endpoint {
     let breaker = one.guard.breaker(now);
     view::Endpoint {
         name: one.name().to_owned(),
-        address: found.pool.authority(one.id()).to_owned(),
-        resolved: one.address().map(|address| address.to_string()),
+        address: found.pool.place(one.id()),
+        resolved: one
+            .address()
+            .filter(|address| !address.ip().is_unspecified())
+            .map(|address| address.to_string()),
         configured: config.is_some(),
         backup: one.is_backup(),
         state: state(found, breaker, one.guard.is_ejected(now)).to_owned(),

@@ -98,7 +98,12 @@ impl Handler for Admin {
 impl Admin {
     async fn answer<D: Downstream>(&self, down: &mut D) {
         let shared = &self.operator.shared;
-        let mut ctx = Ctx::begin(shared.snapshot.load_full(), down.head(), Instant::now());
+        let mut ctx = Ctx::begin(
+            shared.snapshot.load_full(),
+            down.head(),
+            down.info(),
+            Instant::now(),
+        );
         let path = down.head().path().to_owned();
         if let Some(path) = path.strip_prefix(API) {
             return self.operate(down, path).await;

@@ -63,6 +63,7 @@ impl Around {
         Arc::new(Surroundings {
             handler: Arc::new(handler),
             tls: None,
+            proxy_protocol: false,
             bounds: self.bounds,
             wheel: Arc::clone(&self.wheel),
             phases: self.phases.clone(),

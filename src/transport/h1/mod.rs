@@ -61,14 +61,25 @@ impl Field {
 }
 
 /// The fields of a head, and the bytes they lie in.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Fields {
     bytes: Buffer,
     list: Vec<Field>,
     /// For each known name one more than the place of its first field; 0 if there is none.
     first: [u16; KNOWN],
     /// A bit for each known name that stands more than once.
-    repeated: u32,
+    repeated: u64,
+}
+
+impl Default for Fields {
+    fn default() -> Self {
+        Self {
+            bytes: Buffer::default(),
+            list: Vec::new(),
+            first: [0; KNOWN],
+            repeated: 0,
+        }
+    }
 }
 
 impl Fields {
@@ -86,7 +97,7 @@ impl Fields {
         bytes: &[u8],
         list: &mut Vec<Field>,
         first: &mut [u16; KNOWN],
-        repeated: &mut u32,
+        repeated: &mut u64,
         parsed: &[httparse::Header<'_>],
     ) {
         let base = bytes.as_ptr().addr();

@@ -136,15 +136,11 @@ impl H1Up {
 
 /// What [`Up`](crate::transport::dial::Up) asks of it, as [`crate::transport::Upstream`] has it.
 impl H1Up {
-    pub(in crate::transport) async fn send_head(
-        &mut self,
-        out: &Outgoing<'_>,
-    ) -> Result<(), Error> {
+    pub(in crate::transport) fn put_head(&mut self, out: &Outgoing<'_>) {
         self.begun = true;
         self.chunked = out.length == Length::Unknown;
         self.head_request = out.method == "HEAD";
         write::request(self.conn.out(), out);
-        Ok(())
     }
 
     pub(in crate::transport) async fn send_body(&mut self, data: &[u8]) -> Result<(), Error> {

@@ -23,7 +23,9 @@ pub struct SessionUp {
     /// `https` under TLS, else `http`.
     scheme: &'static str,
     reused: bool,
-    /// The request head went out.
+    /// The request head, until it goes out.
+    head: Option<Box<RequestHeader>>,
+    /// There is a request head.
     begun: bool,
 }
 
@@ -79,12 +81,23 @@ impl SessionUp {
             session,
             scheme: if secure { "https" } else { "http" },
             reused,
+            head: None,
             begun: false,
         }
     }
 
     fn response(&self) -> Option<&ResponseHeader> {
         self.session.response_header()
+    }
+
+    async fn write_head(&mut self) -> Result<(), Error> {
+        match self.head.take() {
+            None => Ok(()),
+            Some(head) => {
+                let written = self.session.write_request_header(head).await;
+                written.map_err(wire_error)
+            }
+        }
     }
 
     fn request(&self, out: &Outgoing<'_>) -> Result<RequestHeader, Error> {
@@ -119,16 +132,14 @@ impl SessionUp {
 }
 
 impl Upstream for SessionUp {
-    async fn send_head(&mut self, out: &Outgoing<'_>) -> Result<(), Error> {
-        let head = self.request(out)?;
+    fn put_head(&mut self, out: &Outgoing<'_>) -> Result<(), Error> {
+        self.head = Some(Box::new(self.request(out)?));
         self.begun = true;
-        self.session
-            .write_request_header(Box::new(head))
-            .await
-            .map_err(wire_error)
+        Ok(())
     }
 
     async fn send_body(&mut self, data: &[u8]) -> Result<(), Error> {
+        self.write_head().await?;
         // Pingora would write an empty piece as the last one.
         if data.is_empty() {
             return Ok(());
@@ -140,6 +151,7 @@ impl Upstream for SessionUp {
     }
 
     async fn finish(&mut self) -> Result<(), Error> {
+        self.write_head().await?;
         self.session.finish_request_body().await.map_err(wire_error)
     }
 
