@@ -5,6 +5,7 @@
 //! JSON Schema is printed from them, and tests hold `conf/full.yaml` against them. Defaults and
 //! bounds are kept as an operator would write them.
 
+use super::edge::Scheme;
 use super::model::{Eras, Level, OnEndpointLoss, PoolKind, State};
 
 /// A map with fixed keys.
@@ -70,6 +71,8 @@ pub(super) enum Kind {
     Choice(&'static [&'static str]),
     /// A list of at most so many single values.
     Texts(usize),
+    /// A map of at most so many names of the operator's choice to single values.
+    Pairs(usize),
     /// A section of its own.
     Section(&'static Section),
     /// A section, or `off`.
@@ -101,7 +104,8 @@ impl Kind {
             | Self::Rate
             | Self::Size(..)
             | Self::Choice(_)
-            | Self::Texts(_) => None,
+            | Self::Texts(_)
+            | Self::Pairs(_) => None,
         }
     }
 }
@@ -166,6 +170,7 @@ pub(super) const ERAS: Words<Eras, 4> = [
     ("stateless", Eras::Stateless),
     ("both", Eras::Both),
 ];
+pub(super) const SCHEMES: Words<Scheme, 2> = [("http", Scheme::Http), ("https", Scheme::Https)];
 pub(super) const CHECKS: Words<CheckChoice, 4> = [
     ("mcp", CheckChoice::Mcp),
     ("http", CheckChoice::Http),

@@ -22,6 +22,7 @@ use std::path::Path;
 
 mod address;
 mod check;
+mod edge;
 mod fields;
 mod identity;
 mod keys;
@@ -35,11 +36,13 @@ mod schema;
 mod streams;
 mod suggest;
 mod table;
+mod template;
 mod units;
 
 #[cfg(test)]
 mod tests;
 
+pub use edge::{Action, Field, HeaderEdits, Redirect, Return, Scheme};
 pub use identity::Identity;
 pub use limit::{Queue, Rate, RouteRate, ToolLimit};
 pub use model::{
@@ -51,6 +54,7 @@ pub use problem::{Problem, Problems, Severity};
 pub use protect::{Breaker, Ejection, Retries};
 pub use schema::schema;
 pub use streams::{Resume, Streams};
+pub use template::{Part, Template, Variable};
 
 use problem::Report;
 

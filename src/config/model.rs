@@ -9,11 +9,13 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
 
 use super::Problem;
+use super::edge::{Action, HeaderEdits, Scheme};
 use super::identity::Identity;
 use super::limit::{Queue, RouteRate, ToolLimit};
 use super::protect::{Breaker, Ejection, Retries};
@@ -26,6 +28,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// Rules from a request to a pool, in file order; the first match wins. Never empty.
     pub routes: Vec<Route>,
+    /// Every route has a pool of kind mcp, so that no request needs another lane.
+    pub is_mcp_only: bool,
     /// The pools, in file order, with unique names. [`PoolId`] is an index into this list.
     pub pools: Vec<Pool>,
     /// Where session keys come from and how many sessions are kept.
@@ -105,14 +109,30 @@ pub struct Route {
     pub host: Option<HostRule>,
     /// Paths this route answers for.
     pub path: PathRule,
-    /// Where its requests go.
-    pub pool: PoolId,
+    /// Whether it takes only what came over TLS, or only what did not; `None` takes both.
+    pub scheme: Option<Scheme>,
+    /// What becomes of its requests.
+    pub action: Action,
     /// Which MCP transport clients speak here. Without meaning when the pool is plain HTTP.
     pub transport: Transport,
     /// Which values of the `Origin` header are let in.
     pub origins: Origins,
     /// How many requests it takes; `None` is any number.
     pub rate: Option<RouteRate>,
+    /// Changes to the heads of requests on their way to a server.
+    pub request: Option<Arc<HeaderEdits>>,
+    /// Changes to the heads of responses, whoever gives them.
+    pub response: Option<Arc<HeaderEdits>>,
+}
+
+impl Route {
+    /// Where its requests go, unless it answers them itself.
+    pub fn pool(&self) -> Option<PoolId> {
+        match self.action {
+            Action::Pool(pool) => Some(pool),
+            Action::Return(_) | Action::Redirect(_) => None,
+        }
+    }
 }
 
 /// Which hosts a route answers for. Names are lower case and hold no port.

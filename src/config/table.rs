@@ -3,6 +3,7 @@
 //! Names, bounds, defaults and meaning stand here once, in the order in which `conf/full.yaml`
 //! shows them. A bound is where a value stops being a setting and becomes a mistake.
 
+mod edge;
 mod limits;
 mod listeners;
 mod streams;
@@ -12,7 +13,7 @@ use super::keys::Kind::{
 };
 use super::keys::Need::{Default, Optional, Required};
 use super::keys::{
-    BALANCES, ERAS, LEVELS, LOSSES, POOL_KINDS, STATES, Section, TRANSPORTS, key, names,
+    BALANCES, ERAS, LEVELS, LOSSES, POOL_KINDS, SCHEMES, STATES, Section, TRANSPORTS, key, names,
 };
 
 mod watch;
@@ -123,10 +124,28 @@ static ROUTE: Section = Section {
              /mcp/x, not /mcpx; / takes everything.",
         ),
         key(
+            "scheme",
+            Choice(&names(&SCHEMES)),
+            Optional,
+            "Only requests that came over TLS, or only those that did not. Unless set: both.",
+        ),
+        key(
             "pool",
             Text,
-            Required("pool: NAME"),
-            "Name of the pool its requests go to.",
+            Optional,
+            "Name of the pool its requests go to. A route has either this or `return` or `redirect`.",
+        ),
+        key(
+            "return",
+            Kind::Section(&edge::RETURN),
+            Optional,
+            "An answer that is always the same, in place of a pool.",
+        ),
+        key(
+            "redirect",
+            Kind::Section(&edge::REDIRECT),
+            Optional,
+            "Where clients are sent, in place of a pool.",
         ),
         key(
             "transport",
@@ -148,6 +167,18 @@ static ROUTE: Section = Section {
             Kind::Section(&limits::RATE),
             Optional,
             "How many requests it takes. Unless set: any number.",
+        ),
+        key(
+            "request_headers",
+            Kind::Section(&edge::HEADERS),
+            Optional,
+            "Changes to requests on their way to a server. Only with `pool`.",
+        ),
+        key(
+            "response_headers",
+            Kind::Section(&edge::HEADERS),
+            Optional,
+            "Changes to responses, also to answers of Tidegate itself.",
         ),
     ],
 };

@@ -34,6 +34,7 @@ pub mod call;
 pub mod ctx;
 pub mod decide;
 pub mod discover;
+pub mod edge;
 pub mod fault;
 pub mod finish;
 pub mod flight;
@@ -67,7 +68,7 @@ pub mod watch;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::Transport;
+use crate::config::{PoolId, Transport};
 use crate::mcp::HttpMethod;
 use crate::pool::HealthState;
 use crate::route::RouteId;
@@ -81,6 +82,7 @@ use fault::Fault;
 use flight::InFlight;
 use forward::Reply;
 use intake::Admitted;
+use kept::Kept;
 use memo::Memo;
 use state::{PoolState, Shared};
 use streaming::{Begun, Streaming};
@@ -148,7 +150,21 @@ async fn exchange<D: Downstream>(
             local::builtin(&worker.shared, down, ctx, which).await;
             Ok(Next::Done)
         }
-        Admitted::Route(route) => mcp(worker, down, ctx, flight, route).await,
+        Admitted::Route(id) => {
+            let snapshot = Arc::clone(&ctx.snapshot);
+            let route = &snapshot.config.routes[id.0];
+            if let Some(dress) = edge::dress(&snapshot.config, route, ctx.request_id, down.info()) {
+                *down.dress_mut() = dress;
+            }
+            match route.pool() {
+                Some(pool) => mcp(worker, down, ctx, flight, id, pool).await,
+                None => {
+                    limits::admit(&snapshot, id, down.info(), 1, ctx.started)?;
+                    Box::pin(edge::answer(down, ctx, id)).await?;
+                    Ok(Next::Done)
+                }
+            }
+        }
     }
 }
 
@@ -158,11 +174,12 @@ async fn mcp<D: Downstream>(
     ctx: &mut Ctx,
     flight: &mut InFlight,
     id: RouteId,
+    pool_id: PoolId,
 ) -> Result<Next, Fault> {
     let snapshot = Arc::clone(&ctx.snapshot);
     let route = &snapshot.config.routes[id.0];
-    let pool = snapshot.pool(route.pool);
-    ctx.pool = Some(route.pool);
+    let pool = snapshot.pool(pool_id);
+    ctx.pool = Some(pool_id);
     if route.transport == Transport::Sse {
         // Boxed, like what follows that is rare: every exchange would hold the room for it.
         return Box::pin(legacy_sse::serve(worker, down, ctx, flight, pool, id)).await;
@@ -170,7 +187,7 @@ async fn mcp<D: Downstream>(
     let mut call = Call::new(HttpMethod::Post);
     let looked_at = call.understand(down, ctx, &snapshot.config.limits).await;
     // What could not be understood counts as well.
-    let admitted = limits::admit_call(&snapshot, id, route.pool, ctx, &call, down.info());
+    let admitted = limits::admit_call(&snapshot, id, pool_id, ctx, &call, down.info());
     match looked_at {
         Ok(()) => {}
         Err(Fault::ClientGone) => return Err(Fault::ClientGone),
@@ -340,7 +357,7 @@ async fn found_again<D: Downstream>(
         }
         return Err(Fault::SessionUnknown);
     }
-    let head = down.head();
+    let kept = Kept::of(down.head(), down.dress().request(down.head(), down.info()));
     // Boxed: no other exchange should hold the room for it.
-    Box::pin(recovery::recover_for(worker, pool, head, bound)).await
+    Box::pin(recovery::recover_for(worker, pool, kept, bound)).await
 }

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use pingora::http::ResponseHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session, http_proxy};
 
 use super::ctx::{Ctx, End};
+use super::edge;
 use super::fault::Fault;
 use super::finish;
 use super::flight::InFlight;
@@ -26,9 +27,11 @@ use crate::config::HashOn;
 use crate::pool::{Admin, CallPermit, Endpoint, HealthState, Need, Outcome, PickContext};
 use crate::session::NameHash;
 use crate::transport::dial::peer;
-use crate::transport::fields::{Name, is_nominated};
+use crate::transport::dress::Dress;
 use crate::transport::sessions::PingoraHead;
 use crate::transport::{ConnInfo, Headers};
+
+mod heads;
 
 /// Endpoints tried for one request when connections fail.
 const ATTEMPTS_MAX: usize = 3;
@@ -51,6 +54,8 @@ pub struct PlainCtx {
     /// Why there is no endpoint for it.
     unplaced: Option<Fault>,
     flight: InFlight,
+    /// What the route says of heads.
+    dress: Dress,
 }
 
 impl Plain {
@@ -95,6 +100,7 @@ impl ProxyHttp for Plain {
             set_cookie: None,
             unplaced: None,
             flight: self.shared.flight.enter(),
+            dress: Dress::default(),
         }
     }
 
@@ -112,10 +118,14 @@ impl ProxyHttp for Plain {
             Ok(Admitted::Builtin(_)) | Err(_) => Ok(()),
         };
         if let Ok(Admitted::Route(route)) = admitted {
-            let id = snapshot.config.routes[route.0].pool;
-            let pool = snapshot.pool(id);
-            ctx.pool = Some(id);
-            plain.pool = Some(Arc::clone(pool));
+            let route = &snapshot.config.routes[route.0];
+            if let Some(id) = route.pool() {
+                ctx.pool = Some(id);
+                plain.pool = Some(Arc::clone(snapshot.pool(id)));
+            }
+            if let Some(dress) = edge::dress(&snapshot.config, route, ctx.request_id, &info) {
+                plain.dress = dress;
+            }
         }
         plain.info = Some(info);
         plain.ctx = Some(ctx);
@@ -170,13 +180,29 @@ impl ProxyHttp for Plain {
         error
     }
 
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        plain: &mut PlainCtx,
+    ) -> Result<()> {
+        if let (Some(_), Some(info)) = (&plain.dress.request, &plain.info) {
+            let head = PingoraHead::new(session.req_header());
+            if let Some(more) = plain.dress.request(&head, info) {
+                heads::change_request(request, &more)?;
+            }
+        }
+        Ok(())
+    }
+
     async fn response_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         plain: &mut PlainCtx,
     ) -> Result<()> {
-        strip_hop_by_hop(response);
+        heads::strip_hop_by_hop(response);
+        plain.dress(session, response)?;
         let said = outcome::of_status(response.status.as_u16());
         plain.report(&self.shared, Some(said));
         let name = plain
@@ -282,6 +308,18 @@ impl ProxyHttp for Plain {
 }
 
 impl PlainCtx {
+    /// Changes the head of a response as the route wants it.
+    fn dress(&self, session: &Session, response: &mut ResponseHeader) -> Result<()> {
+        let (Some(_), Some(info)) = (&self.dress.response, &self.info) else {
+            return Ok(());
+        };
+        let head = PingoraHead::new(session.req_header());
+        match self.dress.response(&head, info) {
+            Some(more) => heads::change_response(response, &more),
+            None => Ok(()),
+        }
+    }
+
     /// The error for a request that gets no endpoint.
     fn gives_up(&mut self, fault: Fault) -> Box<Error> {
         if fault == Fault::NoEndpoint && !self.tried.is_empty() {
@@ -368,28 +406,6 @@ fn cookie(head: &impl Headers, name: &str) -> Option<String> {
     found
 }
 
-/// Leaves behind what belongs to the endpoint's connection (RFC 9110 section 7.6.1), which Pingora
-/// does for requests only. Framing is Pingora's, and an upgrade keeps the words that make it one.
-fn strip_hop_by_hop(response: &mut ResponseHeader) {
-    if response.status == http::StatusCode::SWITCHING_PROTOCOLS {
-        return;
-    }
-    let stays = |name: &str| matches!(name, "content-length" | "transfer-encoding");
-    let left: Vec<http::HeaderName> = response
-        .headers
-        .keys()
-        .filter(|name| !stays(name.as_str()))
-        .filter(|name| {
-            let bytes = name.as_str().as_bytes();
-            Name::new(bytes).is_hop_by_hop() || is_nominated(&response.headers, bytes)
-        })
-        .cloned()
-        .collect();
-    for name in left {
-        response.remove_header(&name);
-    }
-}
-
 fn key(pool: &PoolState, head: &PingoraHead, info: Option<&ConnInfo>) -> Option<u64> {
     match pool.hash_on()? {
         HashOn::ClientIp => info.map(|info| NameHash::of(&info.client.ip().to_string()).get()),
@@ -413,6 +429,7 @@ async fn refuse(session: &mut Session, plain: &mut PlainCtx, fault: Fault) -> Re
     if let Some(seconds) = fault.retry_after() {
         head.insert_header("retry-after", seconds.to_string())?;
     }
+    plain.dress(session, &mut head)?;
     if let Some(ctx) = &mut plain.ctx {
         ctx.fault = Some(row.label);
         ctx.end = End::Local;

@@ -204,7 +204,11 @@ async fn send<D: Downstream>(
         set.push(("content-type", b"application/json"));
         drop = Names::of(&[MCP_SESSION_ID, CONTENT_ENCODING, ETAG]);
     }
-    let edits = Edits { set: &set, drop };
+    let edits = Edits {
+        set: &set,
+        drop,
+        ..Edits::default()
+    };
     let head = reply.up.head();
     ctx.answered(head.status(), Instant::now());
     let sent = down.send_head(head.status(), Some(head), edits, length);
@@ -362,7 +366,7 @@ async fn stream<D: Downstream>(
             patience,
             dialer: Arc::clone(&worker.dialer),
             pool: Arc::clone(pool),
-            kept: Kept::of(down.head()),
+            kept: Kept::of(down.head(), down.dress().request(down.head(), down.info())),
             what,
         })
     });
@@ -406,6 +410,7 @@ pub async fn send_stream_head<D: Downstream>(
     let edits = Edits {
         set: &set,
         drop: Names::of(&[MCP_SESSION_ID]),
+        ..Edits::default()
     };
     ctx.answered(head.status(), Instant::now());
     ctx.streamed = true;

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use super::Worker;
 use super::ctx::{Ctx, End};
 use super::decide;
+use super::edge;
 use super::fault::Fault;
 use super::finish;
 use super::intake::{self, Admitted};
@@ -23,6 +24,7 @@ use super::watch::vanished;
 use crate::mcp::Retry;
 use crate::pool::{Endpoint, Need, PickContext, SessionGuard};
 use crate::telemetry::{OpenStream, StreamKind};
+use crate::transport::dress::{Dress, More};
 use crate::transport::fields::{LAST_EVENT_ID, MCP_SESSION_ID, Names, ORIGIN};
 use crate::transport::tunnel::{Answer, TunnelEnd, carry, connect};
 use crate::transport::{ConnInfo, Edits, Error, Length, Outgoing, RequestHead};
@@ -36,8 +38,9 @@ where
     let mut ctx = Ctx::begin(snapshot, head, Instant::now());
     let mut flight = worker.shared.flight.enter();
     let mut phases = worker.shared.phases.clone();
+    let mut dress = Dress::default();
     let opened = tokio::select! {
-        opened = open(worker, head, info, &mut ctx) => opened,
+        opened = open(worker, head, info, &mut ctx, &mut dress) => opened,
         () = phases.reached(Phase::Ending) => Err(Fault::Draining),
     };
     match opened {
@@ -76,7 +79,7 @@ where
             }
             drop(session);
         }
-        Err(fault) => refuse(client, &mut ctx, fault).await,
+        Err(fault) => refuse(client, &mut ctx, fault, dress.response(head, info)).await,
     }
     finish::finish(&worker.shared, &ctx, info, head);
 }
@@ -126,12 +129,17 @@ async fn open(
     head: &impl RequestHead,
     info: &ConnInfo,
     ctx: &mut Ctx,
+    dress: &mut Dress,
 ) -> Result<Opened, Fault> {
     let snapshot = Arc::clone(&ctx.snapshot);
     let Admitted::Route(route) = intake::admit(&snapshot.config, head, info)? else {
         return Err(Fault::Method("GET, HEAD"));
     };
-    let id = snapshot.config.routes[route.0].pool;
+    let config = &snapshot.config;
+    let id = config.routes[route.0].pool().ok_or(Fault::NoRoute)?;
+    if let Some(wanted) = edge::dress(config, &config.routes[route.0], ctx.request_id, info) {
+        *dress = wanted;
+    }
     let pool = snapshot.pool(id);
     ctx.pool = Some(id);
     limits::admit(&snapshot, route, info, 1, ctx.started)?;
@@ -163,7 +171,7 @@ async fn open(
         attempts += 1;
         ctx.endpoint = Some(endpoint.id());
         let session = endpoint.session();
-        let error = match handshake(pool, head, endpoint.id(), endpoint.address()).await {
+        let error = match handshake(pool, head, info, dress, &endpoint).await {
             Ok((server, answer)) => {
                 let said = Some(outcome::of_status(answer.status));
                 outcome::report(&worker.shared, pool, &mut permit, said);
@@ -202,11 +210,13 @@ async fn open(
 async fn handshake(
     pool: &PoolState,
     head: &impl RequestHead,
-    endpoint: u64,
-    address: Option<std::net::SocketAddr>,
+    info: &ConnInfo,
+    dress: &Dress,
+    endpoint: &Endpoint,
 ) -> Result<(tokio::net::TcpStream, Answer), Error> {
+    let address = endpoint.address();
     let address = address.ok_or_else(|| Error::Connect("no address".to_owned()))?;
-    let authority = pool.authority(endpoint);
+    let authority = pool.authority(endpoint.id());
     let out = Outgoing {
         head,
         method: "GET",
@@ -215,11 +225,13 @@ async fn handshake(
         edits: Edits {
             set: &[],
             drop: Names::of(&[ORIGIN, MCP_SESSION_ID, LAST_EVENT_ID]),
+            more: dress.request(head, info),
         },
         length: Length::None,
     };
     let timeouts = &pool.config.timeouts;
-    connect(address, timeouts.connect, timeouts.header, &out).await
+    let more = dress.response(head, info);
+    connect(address, timeouts.connect, timeouts.header, &out, more).await
 }
 
 /// Passes on what the endpoint said instead of upgrading, up to its end, within a few seconds.
@@ -236,7 +248,7 @@ where
 }
 
 /// Answers a fault on the bare connection, since no HTTP session stands on it.
-async fn refuse<C>(mut client: C, ctx: &mut Ctx, fault: Fault)
+async fn refuse<C>(mut client: C, ctx: &mut Ctx, fault: Fault, more: Option<More<'_>>)
 where
     C: AsyncWrite + Unpin + Send,
 {
@@ -245,6 +257,6 @@ where
     ctx.fault = Some(row.label);
     ctx.answered(row.status, Instant::now());
     ctx.end = End::Local;
-    let _ = client.write_all(&local::bare(fault)).await;
+    let _ = client.write_all(&local::bare(fault, more)).await;
     let _ = client.shutdown().await;
 }

@@ -86,6 +86,7 @@ impl Admin {
                 let edits = Edits {
                     set: &set,
                     drop: Names::NONE,
+                    ..Edits::default()
                 };
                 let length = Length::Exact(text.len() as u64);
                 if down.send_head(200, None, edits, length).await.is_ok()

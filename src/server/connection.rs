@@ -54,6 +54,8 @@ pub enum Lane {
     Plain,
     /// A tunnel over the bare connection.
     Tunnel,
+    /// The handler, even where an upgrade is asked for.
+    Answer,
 }
 
 /// What an exchange leaves.
@@ -254,7 +256,7 @@ impl<H: Handler> Line<H> {
                     drop(door.take());
                     self.plain().await
                 }
-                Lane::Own => self.own(&mut door).await,
+                Lane::Own | Lane::Answer => self.own(&mut door).await,
             };
             match next {
                 Some(line) if !line.around.is_leaving() => self = line,
@@ -438,7 +440,7 @@ impl<H: Handler> Line<H> {
     /// Answers on the bare connection and closes it.
     async fn refuse(mut self, fault: Fault) {
         fault.count();
-        let text = local::bare(fault);
+        let text = local::bare(fault, None);
         if self.down.conn().send([&text, &[], &[]]).await.is_ok() {
             Box::pin(linger(self.down)).await;
         }

@@ -16,6 +16,7 @@ use pingora::{Error as PingoraError, ErrorType};
 use tokio::time::timeout;
 
 use super::buffer::Piece;
+use super::dress::Dress;
 use super::fields::{Name, Names, Stays};
 use super::patience::Patience;
 use super::timer::Alarm;
@@ -109,6 +110,7 @@ impl RequestHead for PingoraHead {
 pub struct SessionDown {
     session: ServerSession,
     head: PingoraHead,
+    dress: Dress,
     info: Arc<ConnInfo>,
     alarm: Alarm,
     finished: bool,
@@ -136,6 +138,7 @@ impl SessionDown {
         Self {
             session,
             head,
+            dress: Dress::default(),
             info,
             alarm,
             finished: false,
@@ -191,11 +194,13 @@ where
             }
         });
     }
-    for (name, value) in edits.set {
-        if let Ok(value) = HeaderValue::from_bytes(value) {
-            put(HeaderName::from_static(name), value);
+    edits.each(&mut |name, value| {
+        if let Ok(value) = HeaderValue::from_bytes(value)
+            && let Ok(name) = HeaderName::from_bytes(name.as_bytes())
+        {
+            put(name, value);
         }
-    }
+    });
 }
 
 impl SessionDown {
@@ -219,6 +224,14 @@ impl Downstream for SessionDown {
 
     fn head(&self) -> &PingoraHead {
         &self.head
+    }
+
+    fn dress(&self) -> &Dress {
+        &self.dress
+    }
+
+    fn dress_mut(&mut self) -> &mut Dress {
+        &mut self.dress
     }
 
     fn release_head(&mut self) {}
@@ -266,6 +279,10 @@ impl Downstream for SessionDown {
         length: Length,
     ) -> Result<(), Error> {
         let mut head = ResponseHeader::build_no_case(status, Some(16)).map_err(wire_error)?;
+        let edits = Edits {
+            more: self.dress.response(&self.head, &self.info),
+            ..edits
+        };
         copy_fields(
             from.map(|from| from as &dyn Headers),
             edits,

@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::dress::More;
 use super::fields::{HOST, Name, Names, Stays};
 use super::{Error, Outgoing};
 
@@ -57,7 +58,8 @@ pub struct Carried {
     pub end: TunnelEnd,
 }
 
-/// Connects to an endpoint and asks it to upgrade. `answer_timeout` bounds the wait for its answer.
+/// Connects to an endpoint and asks it to upgrade. `answer_timeout` bounds the wait for its answer, in
+/// whose head `more` is changed.
 ///
 /// # Errors
 /// [`Error::Refused`], [`Error::Connect`], [`Error::ConnectTimeout`]; [`Error::Closed`] or
@@ -67,6 +69,7 @@ pub async fn connect(
     connect_timeout: Duration,
     answer_timeout: Duration,
     out: &Outgoing<'_>,
+    more: Option<More<'_>>,
 ) -> Result<(TcpStream, Answer), Error> {
     let connecting = timeout(connect_timeout, TcpStream::connect(address)).await;
     let mut server = connecting
@@ -80,18 +83,19 @@ pub async fn connect(
         .write_all(&request(out))
         .await
         .map_err(|_| Error::Closed)?;
-    let answer = timeout(answer_timeout, read_answer(&mut server))
+    let answer = timeout(answer_timeout, read_answer(&mut server, more))
         .await
         .map_err(|_| Error::ReadTimeout)??;
     Ok((server, answer))
 }
 
 fn request(out: &Outgoing<'_>) -> Vec<u8> {
-    let mut bytes = format!(
-        "{} {} HTTP/1.1\r\nHost: {}\r\n",
-        out.method, out.target, out.authority
-    )
-    .into_bytes();
+    let mut bytes = format!("{} {} HTTP/1.1\r\n", out.method, out.target).into_bytes();
+    out.with_authority(&mut |authority| {
+        bytes.extend_from_slice(b"Host: ");
+        bytes.extend_from_slice(authority);
+        bytes.extend_from_slice(b"\r\n");
+    });
     let mut put = |name: &[u8], value: &[u8]| {
         bytes.extend_from_slice(name);
         bytes.extend_from_slice(b": ");
@@ -104,21 +108,20 @@ fn request(out: &Outgoing<'_>) -> Vec<u8> {
             put(name.as_bytes(), value);
         }
     });
-    for (name, value) in out.edits.set {
-        put(name.as_bytes(), value);
-    }
+    out.edits
+        .each(&mut |name, value| put(name.as_bytes(), value));
     put(b"Connection", b"Upgrade");
     put(b"Upgrade", b"websocket");
     bytes.extend_from_slice(b"\r\n");
     bytes
 }
 
-async fn read_answer(server: &mut TcpStream) -> Result<Answer, Error> {
+async fn read_answer(server: &mut TcpStream, more: Option<More<'_>>) -> Result<Answer, Error> {
     let mut bytes = BytesMut::with_capacity(1024);
     loop {
         if let Some(length) = super::h1::head::end_of_head(&bytes) {
             let head = bytes.split_to(length);
-            return parse_answer(&head, bytes);
+            return parse_answer(&head, bytes, more);
         }
         if bytes.len() > HEAD_MAX {
             return Err(Error::Malformed("the response head is too long"));
@@ -130,7 +133,7 @@ async fn read_answer(server: &mut TcpStream) -> Result<Answer, Error> {
     }
 }
 
-fn parse_answer(head: &[u8], rest: BytesMut) -> Result<Answer, Error> {
+fn parse_answer(head: &[u8], rest: BytesMut, more: Option<More<'_>>) -> Result<Answer, Error> {
     let mut fields = [httparse::EMPTY_HEADER; 100];
     let mut response = httparse::Response::new(&mut fields);
     match response.parse(head) {
@@ -156,9 +159,16 @@ fn parse_answer(head: &[u8], rest: BytesMut) -> Result<Answer, Error> {
             field.name.to_ascii_lowercase().as_str(),
             "content-length" | "transfer-encoding"
         );
-        if (framing && status != 101) || !Name::new(field.name.as_bytes()).is_hop_by_hop() {
+        let name = Name::new(field.name.as_bytes());
+        if more.is_some_and(|more| more.fields.leaves(name)) {
+            continue;
+        }
+        if (framing && status != 101) || !name.is_hop_by_hop() {
             put(field.name, field.value);
         }
+    }
+    if let Some(more) = more {
+        more.each(&mut put);
     }
     if status == 101 {
         put("Connection", b"Upgrade");

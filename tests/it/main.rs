@@ -5,6 +5,7 @@
 mod balance;
 mod cli;
 mod drain;
+mod edge;
 mod fault_before_head;
 mod fault_in_stream;
 mod framing;

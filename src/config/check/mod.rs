@@ -9,6 +9,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod edge;
 mod limits;
 mod pools;
 mod routes;
@@ -17,7 +18,9 @@ mod tls;
 use super::address;
 use super::fields::{Fields, Item, is_off};
 use super::keys::LEVELS;
-use super::model::{AccessLog, Admin, Config, Level, Limits, Listener, Log, Sessions};
+use super::model::{
+    AccessLog, Admin, Config, Level, Limits, Listener, Log, PoolKind, Route, Sessions,
+};
 use super::node::{Node, Span, Word};
 use super::problem::{Report, quoted};
 use super::streams::{Resume, Streams};
@@ -30,6 +33,12 @@ pub(super) fn config(root: &Node, report: &Report<'_>) -> Config {
     let heads = pools::heads(&fields);
     let routes = routes::routes(&fields, &heads, report);
     let pools = pools::pools(&heads, &routes, report);
+    let is_mcp = |route: &Route| {
+        route
+            .pool()
+            .is_some_and(|id| heads[id.0].kind == PoolKind::Mcp)
+    };
+    let is_mcp_only = routes.iter().all(is_mcp);
     let admin = admin(&fields, &listeners, report);
     let state_dir = fields.text("state_dir");
     let drain_timeout = fields.duration("drain_timeout");
@@ -39,6 +48,7 @@ pub(super) fn config(root: &Node, report: &Report<'_>) -> Config {
             .map(|(_, listener)| listener)
             .collect(),
         routes,
+        is_mcp_only,
         pools,
         sessions: sessions(&fields.section("sessions")),
         streams: streams(&fields.section("streams")),

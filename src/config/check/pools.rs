@@ -45,7 +45,10 @@ pub(super) fn pools(heads: &[Head<'_>], routes: &[Route], report: &Report<'_>) -
     let mut pools = Vec::new();
     for (at, head) in heads.iter().enumerate() {
         let id = PoolId(at);
-        let uses: Vec<&Route> = routes.iter().filter(|route| route.pool == id).collect();
+        let uses: Vec<&Route> = routes
+            .iter()
+            .filter(|route| route.pool() == Some(id))
+            .collect();
         if uses.is_empty() {
             let name = quoted(head.name.text);
             let message = format!("no route uses the pool {name}; nothing is ever sent to it");

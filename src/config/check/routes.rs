@@ -1,12 +1,16 @@
 //! Routes: the pool each names, the transport it speaks, and whether it can ever match.
 
+use std::sync::Arc;
+
 use super::super::address;
+use super::super::edge::{Action, Scheme};
 use super::super::fields::{Fields, Item};
-use super::super::keys::{TRANSPORTS, TransportChoice};
+use super::super::keys::{SCHEMES, TRANSPORTS, TransportChoice};
 use super::super::model::{HostRule, Origins, PathRule, PoolId, PoolKind, Route, Transport};
 use super::super::node::{Span, Word};
 use super::super::problem::{Report, quoted};
 use super::super::suggest;
+use super::edge::{self, Way};
 use super::limits;
 use super::pools::Head;
 
@@ -14,6 +18,7 @@ use super::pools::Head;
 struct Reach {
     host: Option<HostRule>,
     path: PathRule,
+    scheme: Option<Scheme>,
     at: Span,
 }
 
@@ -24,16 +29,34 @@ pub(super) fn routes(root: &Fields<'_>, pools: &[Head<'_>], report: &Report<'_>)
     for item in root.items("routes") {
         let Item::Fields(fields) = item else { continue };
         let reach = reach(&fields);
-        let pool = pool(&fields, pools);
+        let action = action(&fields, pools);
+        let pool = action.as_ref().and_then(pool_of);
         let transport = fields.choice("transport", &TRANSPORTS);
-        let plain = pool.is_some_and(|id| pools[id.0].kind == PoolKind::Http);
-        if let Some(at) = fields.written("transport").filter(|_| plain) {
-            let message = "`transport` is for MCP; the pool of this route is of kind http";
-            fields.error(at, message);
+        let kind = pool.map(|id| pools[id.0].kind);
+        if let Some(at) = fields
+            .written("transport")
+            .filter(|_| kind != Some(PoolKind::Mcp))
+        {
+            match (kind, &action) {
+                (Some(_), _) => {
+                    let message = "`transport` is for MCP; the pool of this route is of kind http";
+                    fields.error(at, message);
+                }
+                (None, Some(_)) => fields.error(at, "`transport` is for routes with a pool"),
+                (None, None) => {}
+            }
+        }
+        let request = edge::edits(&fields, "request_headers", Way::Request, kind);
+        let response = edge::edits(&fields, "response_headers", Way::Response, kind);
+        if let (Some(at), None, Some(_)) = (fields.written("request_headers"), kind, &action) {
+            fields.error(at, "`request_headers` is for routes with a pool");
         }
         let origins = origins(&fields);
         let rate = limits::route_rate(&fields);
         let Some(reach) = reach else { continue };
+        if let Some(Action::Redirect(redirect)) = &action {
+            edge::check_loop(&fields, &redirect.to, &reach.path, reach.scheme);
+        }
         if let Some(earlier) = reaches.iter().find(|earlier| earlier.covers(&reach)) {
             let line = report.line(earlier.at);
             let message = format!(
@@ -42,14 +65,17 @@ pub(super) fn routes(root: &Fields<'_>, pools: &[Head<'_>], report: &Report<'_>)
             );
             report.error(reach.at, message);
         }
-        if let Some(pool) = pool {
+        if let Some(action) = action {
             routes.push(Route {
                 host: reach.host.clone(),
                 path: reach.path.clone(),
-                pool,
+                scheme: reach.scheme,
+                action,
                 transport: resolve(transport, reach.path.as_str()),
                 origins,
                 rate,
+                request: (!request.is_empty()).then(|| Arc::new(request)),
+                response: (!response.is_empty()).then(|| Arc::new(response)),
             });
         }
         reaches.push(reach);
@@ -74,7 +100,8 @@ impl Reach {
             (PathRule::Exact(_), PathRule::Prefix(_)) => false,
             (ours @ PathRule::Prefix(_), PathRule::Prefix(theirs)) => ours.matches(theirs),
         };
-        host && path
+        let scheme = self.scheme.is_none() || self.scheme == later.scheme;
+        host && path && scheme
     }
 
     fn describe(&self) -> String {
@@ -89,6 +116,7 @@ impl Reach {
 fn reach(fields: &Fields<'_>) -> Option<Reach> {
     let host = fields.text("host");
     let host = host.map(|word| fields.parsed(word, address::host_rule));
+    let scheme = fields.choice("scheme", &SCHEMES);
     let exact = fields.text("path");
     let prefix = fields.text("path_prefix");
     let (word, path) = match (exact, prefix) {
@@ -100,7 +128,7 @@ fn reach(fields: &Fields<'_>) -> Option<Reach> {
             return None;
         }
         (None, None) => {
-            fields.missing_either("path", "path_prefix", "path: /mcp");
+            fields.missing_all(&["path", "path_prefix"], "path: /mcp");
             return None;
         }
     };
@@ -111,8 +139,35 @@ fn reach(fields: &Fields<'_>) -> Option<Reach> {
     Some(Reach {
         host,
         path: path?,
+        scheme,
         at: word.span,
     })
+}
+
+/// What becomes of the route's requests: exactly one thing.
+fn action(fields: &Fields<'_>, pools: &[Head<'_>]) -> Option<Action> {
+    const ACTIONS: [&str; 3] = ["pool", "return", "redirect"];
+    let mut written = ACTIONS.iter().filter(|key| fields.written(key).is_some());
+    let Some(first) = written.next() else {
+        fields.missing_all(&["pool"], "pool: NAME");
+        return None;
+    };
+    if let Some(second) = written.next() {
+        let message = format!("a route has `{first}` or `{second}`, not both; remove one");
+        fields.error(fields.key_place(second), message);
+        return None;
+    }
+    match *first {
+        "pool" => pool(fields, pools).map(Action::Pool),
+        _ => edge::action(fields),
+    }
+}
+
+fn pool_of(action: &Action) -> Option<PoolId> {
+    match action {
+        Action::Pool(pool) => Some(*pool),
+        Action::Return(_) | Action::Redirect(_) => None,
+    }
 }
 
 fn pool(fields: &Fields<'_>, pools: &[Head<'_>]) -> Option<PoolId> {

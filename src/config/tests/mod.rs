@@ -8,6 +8,7 @@ mod limits;
 mod mutated;
 mod right;
 mod several;
+mod wrong_edge;
 mod wrong_file;
 mod wrong_pools;
 mod wrong_routes;
