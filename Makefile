@@ -13,7 +13,7 @@ demo: setup ## Build and run Tidegate on 127.0.0.1:8080 in front of three demo M
 	$(CARGO) build --quiet
 	@exec target/debug/tidegate demo
 
-test: setup check unit it fuzz-smoke docs peers ## Run all tests
+test: setup check docs unit it fuzz-smoke peers ## Run all tests
 	@echo "all tests passed"
 
 setup: ## Install what the build lacks

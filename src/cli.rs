@@ -95,7 +95,7 @@ fn serve(config: Config, path: &Path) -> ExitCode {
             addresses.join(", ")
         )
     };
-    exit(server::run(config, hello))
+    exit(server::run(config, path, hello))
 }
 
 fn demo() -> ExitCode {

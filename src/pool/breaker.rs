@@ -172,6 +172,14 @@ impl Breaker {
         closed
     }
 
+    /// Lets trials through from now on, if it is open: there is news of the server that is later than
+    /// its failures.
+    pub fn invite(&mut self, now: Moment) {
+        if let Inner::Open { until } = &mut self.inner {
+            *until = now.min(*until);
+        }
+    }
+
     /// Takes back the permit of a trial and says what came of it; nothing if it told nothing about
     /// the server. The new state, if this changed it.
     pub fn end(&mut self, id: TrialId, outcome: Option<Outcome>, now: Moment) -> Option<State> {
@@ -289,6 +297,22 @@ mod tests {
         let mut breaker = Breaker::default();
         assert!(breaker.trip(&SETTINGS, at(10)));
         breaker
+    }
+
+    #[test]
+    fn news_of_the_server_brings_its_trials_forward_and_nothing_else() {
+        let mut breaker = open();
+        breaker.invite(at(12));
+        assert_eq!(breaker.state(at(12)), State::HalfOpen);
+        let first = trial(&mut breaker, 12);
+        breaker.invite(at(13));
+        assert_eq!(breaker.held(), 1, "a trial goes on");
+        assert_eq!(breaker.end(first, Some(Bad), at(13)), Some(State::Open));
+        breaker.invite(at(30));
+        assert_eq!(breaker.gate(), Some(at(18)), "never later than it was");
+        let mut closed = Breaker::default();
+        closed.invite(at(1));
+        assert_eq!(closed.state(at(1)), State::Closed);
     }
 
     #[test]

@@ -97,13 +97,24 @@ impl Guard {
     }
 
     /// It is up again after it was down: what calls have shown before is of another life. How often it
-    /// was ejected is not forgotten.
+    /// was ejected is not forgotten, and a breaker that is open has its trials first.
     pub fn recovered(&self, now: Moment) {
         self.streak.store(0, Relaxed);
         self.latency.forget();
         // Never later than it was; one that is over stays as long ago as it is.
         self.ejected_until.fetch_min(now.nanos(), Relaxed);
+        self.reached(now);
         self.came_back(now);
+    }
+
+    /// A check has reached it that calls could not reach: a breaker that is open for that lets its
+    /// trials through now and need not wait.
+    pub fn reached(&self, now: Moment) {
+        if !self.is_closed() {
+            let mut machine = self.machine();
+            machine.invite(now);
+            self.set_gate(machine.gate());
+        }
     }
 
     /// The share of its weight that counts, in thousandths.

@@ -1,6 +1,6 @@
 //! Waiting for a place at an endpoint that has as many calls in flight as it may have.
 //!
-//! Whoever finds no place waits in a [`Line`], and a place that is given back goes straight to the
+//! Whoever finds no place waits in a line, and a place that is given back goes straight to the
 //! next in it: it is never free in between, so nobody who comes later can take it, and nobody is woken
 //! in vain. While nobody waits in a pool, taking a place and giving it back are an addition each, and
 //! no lock is taken.

@@ -170,7 +170,7 @@ fn unseal(
         telemetry::id_refused(reason);
         Fault::SessionUnknown
     };
-    let claims = shared.keyring.open(id, kind).map_err(|unknown| {
+    let claims = shared.keyring.load().open(id, kind).map_err(|unknown| {
         refuse(match unknown.reason {
             Reason::Malformed => RefusedId::Malformed,
             Reason::UnknownKey => RefusedId::UnknownKey,

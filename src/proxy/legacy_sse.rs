@@ -97,6 +97,7 @@ async fn open<D: Downstream>(
     let sealed = worker
         .shared
         .keyring
+        .load()
         .seal(&claims, fresh_nonce())
         .map_err(|_| Fault::UpstreamMalformed)?;
     ctx.session = Some(telemetry::SessionTag::of(&sealed));

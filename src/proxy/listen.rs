@@ -3,6 +3,12 @@
 //! Its client knows it by the id of the request, so the very same request is sent. The new server
 //! acknowledges it as the first one did; the client has heard that and is spared it. Then everything
 //! that the client listens for is announced as changed, for events may have been missed.
+//!
+//! A server that grants less than was asked for cannot stand in unseen, since the client would wait
+//! for events that never come. Its stream then ends with its result, upon which the client asks anew
+//! and hears what it is granted.
+
+use serde_json::{Map, Value};
 
 use crate::mcp::answer::write_string;
 use crate::mcp::sse::{Mode, write_message_event};
@@ -22,7 +28,18 @@ pub struct Listen {
     id: RawId,
 }
 
-/// What a request asks to hear of.
+/// How a server takes the request.
+pub enum Taken {
+    /// As it should. What the client is to get of its stream: not the acknowledgement, but what is
+    /// announced and whatever came behind.
+    Whole(Vec<u8>),
+    /// It grants less than was asked for.
+    InPart,
+    /// Its stream does not begin as it should.
+    Not,
+}
+
+/// A request, or the acknowledgement: what is asked for, or granted.
 #[derive(serde::Deserialize)]
 struct Request {
     params: Params,
@@ -31,16 +48,27 @@ struct Request {
 #[derive(serde::Deserialize)]
 struct Params {
     #[serde(default)]
-    notifications: Wanted,
+    notifications: Map<String, Value>,
 }
 
-#[derive(Default, serde::Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Wanted {
-    tools_list_changed: bool,
-    prompts_list_changed: bool,
-    resources_list_changed: bool,
-    resource_subscriptions: Vec<String>,
+impl Params {
+    fn is_set(&self, key: &str) -> bool {
+        self.notifications.get(key) == Some(&Value::Bool(true))
+    }
+
+    fn list(&self, key: &str) -> impl Iterator<Item = &Value> {
+        let list = self.notifications.get(key).and_then(Value::as_array);
+        list.into_iter().flatten()
+    }
+
+    /// Is everything here that `asked` asks for? Also of kinds that are not known here.
+    fn covers(&self, asked: &Self) -> bool {
+        asked.notifications.iter().all(|(key, value)| match value {
+            Value::Bool(false) | Value::Null => true,
+            Value::Array(items) => items.iter().all(|item| self.list(key).any(|it| it == item)),
+            _ => self.notifications.get(key) == Some(value),
+        })
+    }
 }
 
 impl Listen {
@@ -70,51 +98,38 @@ impl Listen {
         &self.body
     }
 
-    /// Reads the new stream up to the end of its first event. What the client is to get of it: not
-    /// the acknowledgement, but what is announced and whatever came behind. `None` if the stream
-    /// does not begin as it should.
-    pub async fn acknowledged<U: Upstream>(&self, up: &mut U) -> Option<Vec<u8>> {
-        let mut scan = SseScan::new(Mode::Messages);
-        let mut seen = Vec::new();
-        let end = loop {
-            let piece = up.read_body().await.ok()??;
-            let before = seen.len();
-            let mut first = None;
-            scan.feed(&piece, &mut |event| {
-                if first.is_none() && event.note != Note::Other && event.note != Note::Priming {
-                    let good = matches!(event.note, Note::Notification { method } if method == ACKNOWLEDGED);
-                    first = Some((good, before + event.end));
-                }
-            });
-            seen.extend_from_slice(&piece);
-            match first {
-                Some((true, end)) => break end,
-                Some((false, _)) => return None,
-                None if seen.len() > ACKNOWLEDGEMENT_MAX => return None,
-                None => {}
-            }
+    /// Reads the new stream up to the end of its first event.
+    pub async fn acknowledged<U: Upstream>(&self, up: &mut U) -> Taken {
+        let Some((seen, end)) = first_event(up).await else {
+            return Taken::Not;
         };
+        let asked = serde_json::from_slice::<Request>(&self.body);
+        let granted = serde_json::from_slice::<Request>(&data(&seen[..end]));
+        let (Ok(asked), Ok(granted)) = (asked, granted) else {
+            return Taken::Not;
+        };
+        if !granted.params.covers(&asked.params) {
+            return Taken::InPart;
+        }
         let mut news = Vec::new();
-        self.announce(&mut news);
+        self.announce(&asked.params, &mut news);
         news.extend_from_slice(&seen[end..]);
-        Some(news)
+        Taken::Whole(news)
     }
 
     /// Appends events that tell of a change in everything that is listened for.
-    fn announce(&self, out: &mut Vec<u8>) {
-        let Ok(request) = serde_json::from_slice::<Request>(&self.body) else {
-            return;
-        };
-        let wanted = request.params.notifications;
-        let lists = [
-            (wanted.tools_list_changed, "tools"),
-            (wanted.prompts_list_changed, "prompts"),
-            (wanted.resources_list_changed, "resources"),
-        ];
-        for (_, list) in lists.into_iter().filter(|(wanted, _)| *wanted) {
+    fn announce(&self, wanted: &Params, out: &mut Vec<u8>) {
+        let lists = ["tools", "prompts", "resources"];
+        for list in lists
+            .iter()
+            .filter(|list| wanted.is_set(&format!("{list}ListChanged")))
+        {
             self.tell(out, &format!("notifications/{list}/list_changed"), None);
         }
-        for uri in &wanted.resource_subscriptions {
+        for uri in wanted
+            .list("resourceSubscriptions")
+            .filter_map(Value::as_str)
+        {
             self.tell(out, "notifications/resources/updated", Some(uri));
         }
     }
@@ -136,6 +151,39 @@ impl Listen {
     }
 }
 
+/// What there is of a stream up to its first event, which is an acknowledgement, and behind it; and
+/// where that event ends. `None` if it is something else.
+async fn first_event<U: Upstream>(up: &mut U) -> Option<(Vec<u8>, usize)> {
+    let mut scan = SseScan::new(Mode::Messages);
+    let mut seen = Vec::new();
+    loop {
+        let piece = up.read_body().await.ok()??;
+        let before = seen.len();
+        let mut first = None;
+        scan.feed(&piece, &mut |event| {
+            if first.is_none() && event.note != Note::Other && event.note != Note::Priming {
+                let good =
+                    matches!(event.note, Note::Notification { method } if method == ACKNOWLEDGED);
+                first = Some((good, before + event.end));
+            }
+        });
+        seen.extend_from_slice(&piece);
+        match first {
+            Some((true, end)) => return Some((seen, end)),
+            Some((false, _)) => return None,
+            None if seen.len() > ACKNOWLEDGEMENT_MAX => return None,
+            None => {}
+        }
+    }
+}
+
+/// The data of the only message in these events (WHATWG HTML, section 9.2.6).
+fn data(events: &[u8]) -> Vec<u8> {
+    let lines = events.split(|byte| matches!(byte, b'\r' | b'\n'));
+    let values = lines.filter_map(|line| line.strip_prefix(b"data:"));
+    values.collect::<Vec<_>>().join(&b'\n')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,7 +194,8 @@ mod tests {
         let id = RawId::parse(r#""s\"1""#).unwrap();
         let listen = Listen::of("/mcp", &id, [&body[..]].into_iter()).unwrap();
         let mut out = Vec::new();
-        listen.announce(&mut out);
+        let asked: Request = serde_json::from_slice(body).unwrap();
+        listen.announce(&asked.params, &mut out);
         let meta = r#""_meta":{"io.modelcontextprotocol/subscriptionId":"s\"1"}"#;
         let tools = format!(
             r#"{{"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":{{{meta}}}}}"#
@@ -157,6 +206,41 @@ mod tests {
         let expected =
             format!("event: message\ndata: {tools}\n\nevent: message\ndata: {updated}\n\n");
         assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_is_granted_must_cover_what_was_asked_for() {
+        let params = |notifications: &str| {
+            let text = format!(r#"{{"params":{{"notifications":{notifications}}}}}"#);
+            serde_json::from_str::<Request>(&text).unwrap().params
+        };
+        let asked = params(
+            r#"{"toolsListChanged":true,"promptsListChanged":false,"resourceSubscriptions":["a:1","b:2"],"taskIds":[]}"#,
+        );
+        for (granted, covers) in [
+            (
+                r#"{"toolsListChanged":true,"resourceSubscriptions":["b:2","a:1"]}"#,
+                true,
+            ),
+            (
+                r#"{"toolsListChanged":true,"resourceSubscriptions":["a:1"]}"#,
+                false,
+            ),
+            (r#"{"resourceSubscriptions":["a:1","b:2"]}"#, false),
+            (
+                r#"{"toolsListChanged":false,"resourceSubscriptions":["a:1","b:2"]}"#,
+                false,
+            ),
+            ("{}", false),
+        ] {
+            assert_eq!(params(granted).covers(&asked), covers, "{granted}");
+        }
+    }
+
+    #[test]
+    fn the_data_of_a_message_is_put_together() {
+        let events = b": hi\r\nid: 1\r\nevent: message\r\ndata: {\"a\":\r\ndata: 1}\r\n\r\n";
+        assert_eq!(data(events), b" {\"a\":\n 1}");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::ctx::{Ctx, End};
 use super::fault::Fault;
 use super::forward::Reply;
 use super::kept::Kept;
-use super::listen::Listen;
+use super::listen::{Listen, Taken};
 use super::origin::Origin;
 use super::recovery::{self, Lost};
 use super::relay::is_event_stream;
@@ -211,8 +211,9 @@ impl Revival {
         let asked = self.ask(shared, &endpoint, question).await;
         match self.judge(asked, Vec::new()) {
             Attempt::Open(mut reply, _) => match listen.acknowledged(&mut reply.up).await {
-                Some(first) => Attempt::Open(reply, first),
-                None => Attempt::Later,
+                Taken::Whole(first) => Attempt::Open(reply, first),
+                Taken::InPart => Attempt::Over,
+                Taken::Not => Attempt::Later,
             },
             other => other,
         }

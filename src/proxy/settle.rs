@@ -121,7 +121,7 @@ fn bind(
 ) -> Result<String, Fault> {
     let endpoint = reply.endpoint();
     let claims = claims(IdKind::Session, pool, ctx, endpoint, server_id);
-    let Ok(sealed) = worker.shared.keyring.seal(&claims, fresh_nonce()) else {
+    let Ok(sealed) = worker.shared.keyring.load().seal(&claims, fresh_nonce()) else {
         log::warn!(endpoint = endpoint.name(); "a server issued a session id that is too long to be sealed");
         worker
             .shared

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::config::{Balance, Config, Eras, HashOn, PoolId};
 use crate::limit;
@@ -32,8 +32,10 @@ pub struct Snapshot {
     pub config: Config,
     /// In the order of `config.pools`.
     pub pools: Vec<Arc<PoolState>>,
+    /// Pools that are no longer configured and have something open.
+    pub leaving: Vec<Arc<PoolState>>,
     /// What clients may have.
-    pub limits: Limits,
+    pub limits: Arc<Limits>,
 }
 
 impl Snapshot {
@@ -41,13 +43,19 @@ impl Snapshot {
     pub fn pool(&self, id: PoolId) -> &Arc<PoolState> {
         &self.pools[id.0]
     }
+
+    /// Every pool that has something open, or may have.
+    pub fn all_pools(&self) -> impl Iterator<Item = &Arc<PoolState>> {
+        self.pools.iter().chain(&self.leaving)
+    }
 }
 
 /// A pool with what is known about its servers.
 pub struct PoolState {
     /// As checked.
     pub config: crate::config::Pool,
-    /// The endpoints and the balancer over them.
+    /// The endpoints and the balancer over them: first those in `config`, in that order, then those
+    /// that are leaving.
     pub pool: pool::Pool,
     /// Stable name for sealed ids.
     pub hash: NameHash,
@@ -77,6 +85,11 @@ pub struct DialFacts {
 pub const DISCOVER_MAX: usize = 64 * 1024;
 
 impl PoolState {
+    /// The endpoints that are in its configuration no more.
+    pub fn leaving(&self) -> &[Arc<Endpoint>] {
+        &self.pool.endpoints()[self.config.endpoints.len()..]
+    }
+
     /// How an endpoint of this pool is dialed at `address`, and the authority to ask it by.
     pub fn target(&self, endpoint: u64, address: SocketAddr) -> Option<(Target, &str)> {
         let facts = self.dial.get(&endpoint)?;
@@ -234,6 +247,7 @@ const SUSPECTS_MAX: usize = 1024;
 pub struct Chores {
     orphans: mpsc::Sender<Orphan>,
     suspects: mpsc::Sender<Arc<Endpoint>>,
+    reloads: Arc<Notify>,
 }
 
 /// The work that waits.
@@ -242,6 +256,8 @@ pub struct Waiting {
     pub orphans: mpsc::Receiver<Orphan>,
     /// Endpoints that could not be connected to, to be checked now.
     pub suspects: mpsc::Receiver<Arc<Endpoint>>,
+    /// There is another snapshot.
+    pub reloads: Arc<Notify>,
 }
 
 impl Chores {
@@ -252,8 +268,14 @@ impl Chores {
         let waiting = Waiting {
             orphans: waiting_orphans,
             suspects: waiting_suspects,
+            reloads: Arc::default(),
         };
-        (Self { orphans, suspects }, waiting)
+        let chores = Self {
+            orphans,
+            suspects,
+            reloads: Arc::clone(&waiting.reloads),
+        };
+        (chores, waiting)
     }
 
     /// Has a session deleted. A full queue drops it: the server's own expiry is the last resort.
@@ -267,6 +289,11 @@ impl Chores {
     pub async fn delete_in_turn(&self, orphan: Orphan) {
         // Without a reader the process is ending.
         let _ = self.orphans.send(orphan).await;
+    }
+
+    /// Has the endpoints of the snapshot watched that is in force now.
+    pub fn reloaded(&self) {
+        self.reloads.notify_one();
     }
 
     /// Has an endpoint checked now, unless that was asked for already.
@@ -294,7 +321,7 @@ pub struct Shared {
     /// The configuration in force.
     pub snapshot: ArcSwap<Snapshot>,
     /// Seals and opens session ids.
-    pub keyring: Keyring,
+    pub keyring: ArcSwap<Keyring>,
     /// Live sessions, as far as this process has seen them.
     pub sessions: Arc<Table<Held>>,
     /// What it takes to begin sessions again that are lost.

@@ -32,12 +32,12 @@ impl Admin {
         let snapshot = self.shared.snapshot.load();
         telemetry::set_sessions(self.shared.sessions.len());
         let now = self.shared.moment(Instant::now());
-        for pool in &snapshot.pools {
+        for pool in snapshot.all_pools() {
             if let Some(queue) = pool.pool.queue() {
                 telemetry::set_calls_waiting(pool.pool.name(), queue.waiting());
             }
         }
-        let mut endpoints = snapshot.pools.iter().flat_map(|pool| {
+        let mut endpoints = snapshot.all_pools().flat_map(|pool| {
             pool.pool.endpoints().iter().map(|endpoint| EndpointView {
                 pool: pool.pool.name(),
                 endpoint: endpoint.name(),

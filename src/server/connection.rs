@@ -15,13 +15,13 @@ use std::time::{Duration, Instant};
 
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
-use pingora::server::ShutdownWatch;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::handshake::{Shaken, shake};
 use super::http2;
 use super::layer::layered;
+use super::way::Way;
 use crate::proxy::fault::Fault;
 use crate::proxy::flight::{Counted, Flight};
 use crate::proxy::local;
@@ -96,7 +96,7 @@ pub trait Handler: Send + Sync + 'static {
 }
 
 /// Bounds on a connection.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     /// A whole head must arrive within this time from its first byte; the first head of a
     /// connection from the accept.
@@ -126,8 +126,8 @@ pub struct Surroundings<H> {
     /// The phase from which nothing new is served here: traffic leaves when the drain begins, the
     /// admin address when all else has ended.
     pub leaves: Phase,
-    /// The same for Pingora's HTTP/2, which then says GOAWAY.
-    pub shutdown: ShutdownWatch,
+    /// Whether the listener is on its way out.
+    pub way: Arc<Way>,
     /// Counts the ways in that a drain waits for; none where nothing is waited for.
     pub flight: Option<Arc<Flight>>,
 }
@@ -140,7 +140,7 @@ impl<H> Surroundings<H> {
 
     /// Is nothing new served any more?
     pub(super) fn is_leaving(&self) -> bool {
-        self.phases.now() >= self.leaves
+        self.phases.now() >= self.leaves || self.way.is_closed()
     }
 }
 

@@ -51,7 +51,7 @@ pub fn run(hello: impl FnOnce(&[(String, SocketAddr)])) -> Result<(), DemoError>
     }
     let state_dir = std::env::temp_dir().join(format!("tidegate-demo-{}", std::process::id()));
     let config = configuration(&places, &state_dir)?;
-    let result = run_with(config, copies, || hello(&places));
+    let result = run_with(config, None, copies, || hello(&places));
     // Its sessions end with its servers, so their key is of no more use.
     let _ = std::fs::remove_dir_all(&state_dir);
     Ok(result?)
@@ -65,9 +65,8 @@ fn copy(name: &str) -> io::Result<Bound> {
         max_connections_per_client: None,
         tls: None,
     };
-    bind(&listener, 1)?
-        .pop()
-        .ok_or_else(|| io::Error::other("no socket"))
+    let (_, mut bound) = bind(&listener, 1)?;
+    bound.pop().ok_or_else(|| io::Error::other("no socket"))
 }
 
 /// The configuration an operator would write, with the ports filled in.

@@ -4,7 +4,7 @@
 //! ever, each with the words its client needs. So that not all of their clients come back elsewhere
 //! at once, the ends are spread over a window, which lies before the deadline; what is a call and
 //! has not come to its end by then ends in it as well. A second TERM or QUIT brings the deadline
-//! forward. INT leaves at once. HUP must not kill the process.
+//! forward. INT leaves at once. HUP reads the configuration again.
 //!
 //! Sessions stay on their servers: their ids are sealed, and another process may go on with them.
 
@@ -17,6 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep};
 
+use super::reload::Reloader;
 use crate::pool::Parting;
 use crate::proxy::state::{Phase, PhaseSender, Shared};
 
@@ -43,6 +44,7 @@ pub(super) fn hold_signals() -> std::io::Result<Kinds> {
 /// Turns signals into the phases of the process.
 pub(super) struct Signals {
     shared: Arc<Shared>,
+    reloader: Arc<Reloader>,
     phase: PhaseSender,
     shutdown: watch::Sender<bool>,
     /// Only one watch is ever awaited.
@@ -81,12 +83,14 @@ impl Signals {
     /// `phase` is what everything else watches; `shutdown` tells Pingora's HTTP/2 connections.
     pub(super) fn new(
         shared: Arc<Shared>,
+        reloader: Arc<Reloader>,
         phase: PhaseSender,
         shutdown: watch::Sender<bool>,
         kinds: Kinds,
     ) -> Self {
         Self {
             shared,
+            reloader,
             phase,
             shutdown,
             kinds: Mutex::new(kinds),
@@ -100,7 +104,7 @@ impl Signals {
                 _ = kinds.term.recv() => return Asked::Leave,
                 _ = kinds.quit.recv() => return Asked::Leave,
                 _ = kinds.int.recv() => return Asked::LeaveNow,
-                _ = kinds.hup.recv() => log::warn!("HUP: this version cannot reload; restart to apply a new configuration"),
+                _ = kinds.hup.recv() => self.reloader.reload_and_tell().await,
                 _ = kinds.usr1.recv() => {
                     self.shared.log.reopen();
                     log::info!("USR1: reopened the logs");

@@ -59,7 +59,8 @@ pub(super) async fn serve<H: Handler>(
         },
     });
     let stream = Box::new(Calm::new(stream));
-    let mut serving = std::pin::pin!(app.process_new(stream, &around.shutdown));
+    let shutdown = around.way.watch();
+    let mut serving = std::pin::pin!(app.process_new(stream, &shutdown));
     let mut phases = around.phases.clone();
     let last_call = async {
         phases.reached(around.leaves).await;

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::net::TcpStream;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::Mutex;
 
 use super::connection::{self, Surroundings};
 use super::tasks::delete_orphans;
+use super::way::Way;
 use super::withdraw::{Terms, Withdrawn, withdraw};
 use super::worker::{Gateway, turn};
 use super::{StartError, bounds, shared};
@@ -30,7 +31,6 @@ pub struct Inproc {
     dialer: Arc<Dialer>,
     memo: Arc<Memo>,
     _phases: PhaseSender,
-    _shutdown: watch::Sender<bool>,
     waiting: Mutex<Option<Waiting>>,
 }
 
@@ -49,7 +49,7 @@ impl Inproc {
             chores,
             Arc::new(ToolNames::new()),
         )?);
-        let (shutdown_sender, shutdown) = watch::channel(false);
+        let way = Way::open();
         let dialer = Dialer::new();
         let memo = Arc::new(Memo::default());
         let handler = Gateway::new(
@@ -57,7 +57,7 @@ impl Inproc {
             Arc::clone(&dialer),
             Arc::clone(&memo),
             "inproc".into(),
-            shutdown.clone(),
+            way.watch(),
         );
         let around = Arc::new(Surroundings {
             handler: Arc::new(handler),
@@ -66,7 +66,7 @@ impl Inproc {
             wheel: Wheel::new(Instant::now()),
             phases,
             leaves: Phase::Draining,
-            shutdown,
+            way,
             flight: None,
         });
         Ok(Self {
@@ -75,7 +75,6 @@ impl Inproc {
             dialer,
             memo,
             _phases: phase_sender,
-            _shutdown: shutdown_sender,
             waiting: Mutex::new(Some(waiting)),
         })
     }

@@ -4,7 +4,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
@@ -20,6 +20,10 @@ const BACKLOG: i32 = 65_535;
 /// notice a client that lost its network under an open stream.
 const KEEPALIVE: std::time::Duration = std::time::Duration::from_secs(60);
 
+/// One listener of the process, whatever its configuration becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct ListenerId(pub u64);
+
 /// One listener's socket on one thread.
 pub(super) struct Bound {
     /// The socket, not blocking.
@@ -34,24 +38,26 @@ pub(super) struct Bound {
     pub tls: Option<Acceptor>,
 }
 
+/// What speaks TLS for a listener, if that is to be spoken.
+///
+/// # Errors
+/// If the system gives no randomness for the keys of tickets.
+pub(super) fn acceptor(listener: &Listener) -> io::Result<Option<Acceptor>> {
+    let acceptor = |tls: &Tls| Acceptor::new(Arc::clone(tls.identity.certified()));
+    let tls = listener.tls.as_ref().map(acceptor).transpose();
+    tls.map_err(io::Error::other)
+}
+
 /// Binds a listener `threads` times.
 ///
 /// # Errors
 /// The operating system's; also if another process already listens on the address, which
 /// SO_REUSEPORT alone would let pass and then share connections with. Or that it gives no randomness
 /// for the keys of TLS.
-pub(super) fn bind(listener: &Listener, threads: usize) -> io::Result<Vec<Bound>> {
-    let gate = Arc::new(Gate {
-        open: AtomicUsize::new(0),
-        max: listener.max_connections,
-        per_client: listener
-            .max_connections_per_client
-            .map(|max| (Counts::new(), max)),
-    });
+pub(super) fn bind(listener: &Listener, threads: usize) -> io::Result<(Arc<Gate>, Vec<Bound>)> {
+    let gate = Arc::new(Gate::new(listener));
     let name: Arc<str> = Arc::from(listener.name.as_str());
-    let acceptor = |tls: &Tls| Acceptor::new(Arc::clone(tls.identity.certified()));
-    let tls = listener.tls.as_ref().map(acceptor).transpose();
-    let tls = tls.map_err(io::Error::other)?;
+    let tls = acceptor(listener)?;
     if listener.bind.port() != 0 {
         drop(socket(listener.bind, false)?);
     }
@@ -69,7 +75,7 @@ pub(super) fn bind(listener: &Listener, threads: usize) -> io::Result<Vec<Bound>
             tls: tls.clone(),
         });
     }
-    Ok(bound)
+    Ok((gate, bound))
 }
 
 /// A listening socket. Without `shared` it can only be had if nobody else listens there.
@@ -100,9 +106,11 @@ pub(super) fn socket(address: SocketAddr, shared: bool) -> io::Result<TcpListene
 /// Bounds the connections of a listener.
 pub(super) struct Gate {
     open: AtomicUsize,
-    max: usize,
-    /// Those of each client, and how many one may have.
-    per_client: Option<(Arc<Counts>, u32)>,
+    max: AtomicUsize,
+    /// Those of each client, while that is limited.
+    counts: Arc<Counts>,
+    /// How many one may have; 0 is any number.
+    per_client: AtomicU32,
 }
 
 /// One connection's place.
@@ -114,12 +122,31 @@ pub(super) struct Place {
 }
 
 impl Gate {
+    fn new(listener: &Listener) -> Self {
+        let gate = Self {
+            open: AtomicUsize::new(0),
+            max: AtomicUsize::new(0),
+            counts: Counts::new(),
+            per_client: AtomicU32::new(0),
+        };
+        gate.limit(listener);
+        gate
+    }
+
+    /// Goes by the limits of this configuration from now on. Connections above them stay; those that
+    /// came while their client had no limit do not count for it.
+    pub(super) fn limit(&self, listener: &Listener) {
+        let per_client = listener.max_connections_per_client.unwrap_or(0);
+        self.max.store(listener.max_connections, Ordering::Relaxed);
+        self.per_client.store(per_client, Ordering::Relaxed);
+    }
+
     /// A place for one more connection from `client`, if there is one. Refusals are counted.
     pub(super) fn enter(self: &Arc<Self>, client: IpAddr, share: &Share) -> Option<Place> {
-        let of_client = match &self.per_client {
-            None => None,
-            Some((counts, max)) => {
-                let counted = counts.enter(Client::at(client).number(), *max);
+        let of_client = match self.per_client.load(Ordering::Relaxed) {
+            0 => None,
+            max => {
+                let counted = self.counts.enter(Client::at(client).number(), max);
                 if counted.is_none() {
                     limit_hit(Limit::ConnectionsPerClient);
                     return None;
@@ -127,7 +154,7 @@ impl Gate {
                 counted
             }
         };
-        if self.open.fetch_add(1, Ordering::Relaxed) >= self.max {
+        if self.open.fetch_add(1, Ordering::Relaxed) >= self.max.load(Ordering::Relaxed) {
             self.open.fetch_sub(1, Ordering::Relaxed);
             limit_hit(Limit::Connections);
             return None;
@@ -163,7 +190,7 @@ mod tests {
 
     #[test]
     fn all_threads_share_one_port_and_nobody_else_gets_it() {
-        let bound = bind(&listener("127.0.0.1:0".parse().unwrap()), 3).unwrap();
+        let (_, bound) = bind(&listener("127.0.0.1:0".parse().unwrap()), 3).unwrap();
         let address = bound[0].socket.local_addr().unwrap();
         assert!(
             bound
@@ -175,11 +202,11 @@ mod tests {
     }
 
     fn gate(max: usize, per_client: Option<u32>) -> Arc<Gate> {
-        Arc::new(Gate {
-            open: AtomicUsize::new(0),
-            max,
-            per_client: per_client.map(|max| (Counts::new(), max)),
-        })
+        Arc::new(Gate::new(&Listener {
+            max_connections: max,
+            max_connections_per_client: per_client,
+            ..listener("127.0.0.1:0".parse().unwrap())
+        }))
     }
 
     const ONE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));

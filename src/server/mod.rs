@@ -4,7 +4,9 @@
 //! own sockets, one thread for checks and sweeps, one for the admin address. Signals and the drain
 //! are ours, because Pingora's own stop is a fixed sleep after which streams are cut.
 
+mod accept;
 mod admin;
+mod apart;
 mod calm;
 mod checks;
 pub mod connection;
@@ -15,11 +17,16 @@ mod http2;
 pub mod inproc;
 mod layer;
 mod listeners;
+mod names;
+mod opened;
 mod probe;
 mod pulse;
+pub mod reload;
 mod share;
 mod state;
 mod tasks;
+mod watchers;
+mod way;
 pub mod withdraw;
 mod worker;
 
@@ -31,12 +38,10 @@ use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use async_trait::async_trait;
 use pingora::server::configuration::ServerConf;
-use pingora::server::{ListenFds, RunArgs, Server, ShutdownWatch};
+use pingora::server::{RunArgs, Server};
 use pingora::services::background::GenBackgroundService;
-use pingora::services::{ServiceReadyNotifier, ServiceWithDependents};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::config::{self, Config};
 use crate::demo::DemoServer;
@@ -45,14 +50,15 @@ use crate::proxy::flight::Flight;
 use crate::proxy::limits::Having;
 use crate::proxy::origin::Origins;
 use crate::proxy::resume::rings::Rings;
-use crate::proxy::state::{Chores, Phase, Phases, Shared, Snapshot, phases};
+use crate::proxy::state::{Chores, Phases, Shared, Snapshot, phases};
 use crate::session::{Caps, KeyError, Table, load_or_create};
 use crate::telemetry::{AccessLog, Target, ToolNames};
-use crate::transport::timer::Wheel;
 use admin::Admin;
-use connection::{Bounds, Handler, Surroundings};
+use apart::Apart;
+use connection::Bounds;
 use drain::Signals;
 use listeners::Bound;
+use reload::Reloader;
 use tasks::Tasks;
 use worker::WorkerService;
 
@@ -88,18 +94,19 @@ pub enum StartError {
     Pool(#[from] PoolError),
 }
 
-/// Runs the gateway until it is told to stop. `hello` is called once everything is bound, before
-/// the first connection is accepted.
+/// Runs the gateway until it is told to stop. `path` is where the configuration came from and is read
+/// again; `hello` is called once everything is bound, before the first connection is accepted.
 ///
 /// # Errors
 /// Whatever keeps it from starting.
-pub fn run(config: Config, hello: impl FnOnce()) -> Result<(), StartError> {
-    run_with(config, Vec::new(), hello)
+pub fn run(config: Config, path: &Path, hello: impl FnOnce()) -> Result<(), StartError> {
+    run_with(config, Some(path.to_owned()), Vec::new(), hello)
 }
 
 /// The same, with demo servers beside it.
 fn run_with(
     config: Config,
+    path: Option<PathBuf>,
     demos: Vec<(Bound, DemoServer)>,
     hello: impl FnOnce(),
 ) -> Result<(), StartError> {
@@ -107,12 +114,14 @@ fn run_with(
     raise_file_limit(&config);
     let threads = config.threads.map_or_else(cores, usize::from);
     let bounds = bounds(&config);
-    let sockets = bind_all(&config, threads)?;
     let admin = bind_admin(&config)?;
     let (phase_sender, phases) = phases();
     let (chores, waiting) = Chores::new();
     let tools = Arc::new(ToolNames::new());
     let shared = Arc::new(shared(config, phases, chores, Arc::clone(&tools))?);
+    let channels = (0..threads).map(|_| mpsc::channel(1));
+    let (workers, orders): (Vec<_>, Vec<_>) = channels.unzip();
+    let reloader = Reloader::start(path, Arc::clone(&shared), workers)?;
     first_resolve(&shared.snapshot.load());
     hello();
 
@@ -125,10 +134,10 @@ fn run_with(
         Arc::new(tasks),
     ));
     if let Some(bound) = admin {
-        let handler = Admin::new(Arc::clone(&shared));
+        let admin = vec![(bound, Admin::new(Arc::clone(&shared)))];
         server.add_service(Apart::new(
             "admin",
-            vec![(bound, handler)],
+            admin,
             &shared,
             bounds,
             shutdown.clone(),
@@ -137,17 +146,23 @@ fn run_with(
     if !demos.is_empty() {
         server.add_service(Apart::new("demo", demos, &shared, bounds, shutdown.clone()));
     }
-    for (index, bound) in sockets.into_iter().enumerate() {
+    for (index, orders) in orders.into_iter().enumerate() {
         let name = format!("worker-{index}");
+        let shutdown = shutdown.clone();
         server.add_service(WorkerService::new(
             name,
-            bound,
+            orders,
             Arc::clone(&shared),
-            bounds,
-            shutdown.clone(),
+            shutdown,
         ));
     }
-    let signals = Signals::new(Arc::clone(&shared), phase_sender, shutdown_sender, kinds);
+    let signals = Signals::new(
+        Arc::clone(&shared),
+        reloader,
+        phase_sender,
+        shutdown_sender,
+        kinds,
+    );
     server.run(RunArgs {
         shutdown_signal: Box::new(signals),
     });
@@ -208,22 +223,6 @@ fn server_conf() -> ServerConf {
     }
 }
 
-/// Binds every listener once per thread, and hands each thread its sockets.
-fn bind_all(config: &Config, threads: usize) -> Result<Vec<Vec<Bound>>, StartError> {
-    let mut per_thread: Vec<Vec<Bound>> = (0..threads).map(|_| Vec::new()).collect();
-    for listener in &config.listeners {
-        let bound = listeners::bind(listener, threads).map_err(|error| StartError::Bind {
-            address: listener.bind,
-            what: format!("listener {}", listener.name),
-            error,
-        })?;
-        for (thread, bound) in per_thread.iter_mut().zip(bound) {
-            thread.push(bound);
-        }
-    }
-    Ok(per_thread)
-}
-
 fn bind_admin(config: &Config) -> Result<Option<Bound>, StartError> {
     let Some(address) = config.admin.bind else {
         return Ok(None);
@@ -235,7 +234,7 @@ fn bind_admin(config: &Config) -> Result<Option<Bound>, StartError> {
         max_connections_per_client: None,
         tls: None,
     };
-    let bound = listeners::bind(&listener, 1).map_err(|error| StartError::Bind {
+    let (_, bound) = listeners::bind(&listener, 1).map_err(|error| StartError::Bind {
         address,
         what: "admin.bind; give another address or \"off\"".to_owned(),
         error,
@@ -255,25 +254,12 @@ fn shared(
         log::warn!("{warning}");
     }
     let log = AccessLog::start(target(&config)).map_err(StartError::Log)?;
-    let sessions = &config.sessions;
-    // Without authentication every client is the same principal, so it has no cap of its own.
-    let caps = Caps {
-        total: sessions.max,
-        per_pool: sessions.max_per_pool,
-        per_principal: usize::MAX,
-    };
     Ok(Shared {
-        keyring: keys.keyring,
-        sessions: Arc::new(Table::new(caps, Instant::now())),
-        origins: Origins::new(sessions.recovery_memory),
+        keyring: ArcSwap::from_pointee(keys.keyring),
+        sessions: Arc::new(Table::new(caps(&config), Instant::now())),
+        origins: Origins::new(config.sessions.recovery_memory),
         links: Arc::default(),
-        rings: Rings::new(
-            config
-                .streams
-                .resume
-                .as_ref()
-                .map_or(0, |resume| resume.memory),
-        ),
+        rings: Rings::new(resume_memory(&config)),
         log,
         tools,
         phases,
@@ -281,8 +267,22 @@ fn shared(
         flight: Arc::new(Flight::default()),
         started: Instant::now(),
         having: Having::new(),
-        snapshot: ArcSwap::from_pointee(state::compile(config)?),
+        snapshot: ArcSwap::from_pointee(state::compile(config, None)?),
     })
+}
+
+fn caps(config: &Config) -> Caps {
+    Caps {
+        total: config.sessions.max,
+        per_pool: config.sessions.max_per_pool,
+        // Without authentication every client is the same principal, so it has no cap of its own.
+        per_principal: usize::MAX,
+    }
+}
+
+fn resume_memory(config: &Config) -> usize {
+    let resume = config.streams.resume.as_ref();
+    resume.map_or(0, |resume| resume.memory)
 }
 
 fn target(config: &Config) -> Target {
@@ -324,93 +324,28 @@ fn state_dir() -> PathBuf {
 
 /// Looks up endpoints' names once before the first request, so that it need not fail.
 fn first_resolve(snapshot: &Arc<Snapshot>) {
-    let names: Vec<_> = snapshot
-        .pools
-        .iter()
-        .flat_map(|pool| pool.pool.endpoints().iter().zip(&pool.config.endpoints))
-        .filter(|(_, config)| config.address.ip().is_none())
-        .map(|(endpoint, config)| (Arc::clone(endpoint), config.address.clone()))
-        .collect();
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()
-    else {
-        return;
-    };
-    runtime.block_on(async {
-        let mut looking = tokio::task::JoinSet::new();
-        for (endpoint, name) in names {
-            looking.spawn(async move { tasks::resolve_once(&endpoint, &name).await });
-        }
-        let all = async { while looking.join_next().await.is_some() {} };
-        if tokio::time::timeout(FIRST_RESOLVE, all).await.is_err() {
-            log::warn!("names of endpoints are still being resolved");
-        }
-    });
-    runtime.shutdown_background();
-}
-
-/// Listeners beside the traffic, on one thread of their own.
-pub struct Apart<H> {
-    name: &'static str,
-    bound: Vec<(Bound, H)>,
-    phases: Phases,
-    bounds: Bounds,
-    shutdown: ShutdownWatch,
-}
-
-impl<H: Handler> Apart<H> {
-    fn new(
-        name: &'static str,
-        bound: Vec<(Bound, H)>,
-        shared: &Shared,
-        bounds: Bounds,
-        shutdown: ShutdownWatch,
-    ) -> Self {
-        Self {
-            name,
-            bound,
-            phases: shared.phases.clone(),
-            bounds,
-            shutdown,
-        }
+        .build();
+    if let Ok(runtime) = runtime {
+        runtime.block_on(resolve_names(snapshot));
+        runtime.shutdown_background();
     }
 }
 
-#[async_trait]
-impl<H: Handler> ServiceWithDependents for Apart<H> {
-    async fn start_service(
-        &mut self,
-        _: Option<ListenFds>,
-        _: ShutdownWatch,
-        _: usize,
-        ready: ServiceReadyNotifier,
-    ) {
-        let wheel = Wheel::new(Instant::now());
-        tokio::spawn(worker::turn(Arc::clone(&wheel), self.phases.clone(), None));
-        let mut accepting = tokio::task::JoinSet::new();
-        for (bound, handler) in self.bound.drain(..) {
-            let around = Arc::new(Surroundings {
-                handler: Arc::new(handler),
-                tls: None,
-                bounds: self.bounds,
-                wheel: Arc::clone(&wheel),
-                phases: self.phases.clone(),
-                leaves: Phase::Ending,
-                shutdown: self.shutdown.clone(),
-                flight: None,
-            });
-            accepting.spawn(worker::accept(bound, around));
+/// Looks up the names of endpoints that have no address, or none that goes with the name any more.
+async fn resolve_names(snapshot: &Snapshot) {
+    let mut looking = tokio::task::JoinSet::new();
+    for pool in &snapshot.pools {
+        for (endpoint, config) in pool.pool.endpoints().iter().zip(&pool.config.endpoints) {
+            if config.address.ip().is_none() {
+                let (endpoint, name) = (Arc::clone(endpoint), config.address.clone());
+                looking.spawn(async move { names::resolve_once(&endpoint, &name).await });
+            }
         }
-        ready.notify_ready();
-        while accepting.join_next().await.is_some() {}
     }
-
-    fn name(&self) -> &str {
-        self.name
-    }
-
-    fn threads(&self) -> Option<usize> {
-        Some(1)
+    let all = async { while looking.join_next().await.is_some() {} };
+    if tokio::time::timeout(FIRST_RESOLVE, all).await.is_err() {
+        log::warn!("names of endpoints are still being resolved");
     }
 }

@@ -1,7 +1,6 @@
 //! A worker: one thread with its own sockets, its own connections to endpoints, and every
 //! connection it accepted, from the first byte to the last.
 
-use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -12,12 +11,14 @@ use pingora::protocols::http::ServerSession;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::{ServiceReadyNotifier, ServiceWithDependents};
 use pingora_proxy::HttpProxy;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::connection::{self, Bounds, Handler, Lane, Served, Surroundings};
-use super::listeners::{Bound, Gate};
-use super::share::Share;
+use super::accept::accept;
+use super::connection::{Bounds, Handler, Lane, Served, Surroundings};
+use super::listeners::{Bound, ListenerId};
+use super::way::Way;
 use crate::proxy::intake;
 use crate::proxy::memo::Memo;
 use crate::proxy::plain::Plain;
@@ -28,13 +29,12 @@ use crate::transport::buffer;
 use crate::transport::dial::Dialer;
 use crate::transport::h1::head::Head;
 use crate::transport::timer::{TICK, Wheel};
+use crate::transport::tls::Acceptor;
 use crate::transport::wire::Wire;
 use crate::transport::{ConnInfo, Downstream, RequestHead};
 
 /// How often buffers that had no use are given back.
 const TRIM_EVERY: Duration = Duration::from_secs(1);
-/// Pause after an accept that failed for want of files or memory.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The gateway's handler for the connections of one listener on one thread.
 pub(super) struct Gateway {
@@ -102,29 +102,42 @@ impl Handler for Gateway {
     }
 }
 
+/// The ways in as they are to be.
+pub(super) struct Entrances {
+    /// Bounds on connections from now on.
+    pub bounds: Bounds,
+    /// All that there are; what is not among them is closed.
+    pub all: Vec<Entrance>,
+}
+
+/// One way in on one thread.
+pub(super) enum Entrance {
+    /// A new one.
+    New(ListenerId, Bound),
+    /// One that stays, with what changes about it for those that come from now on.
+    Stays(ListenerId, Arc<str>, Option<Acceptor>),
+}
+
 /// One thread of the process: a Pingora service with a runtime of its own.
 pub(super) struct WorkerService {
     name: String,
-    bound: Vec<Bound>,
+    orders: mpsc::Receiver<Entrances>,
     shared: Arc<Shared>,
-    bounds: Bounds,
     shutdown: ShutdownWatch,
 }
 
 impl WorkerService {
-    /// A worker that accepts on these sockets. `shutdown` turns true when the drain begins.
+    /// A worker that accepts where its orders say. `shutdown` turns true when the drain begins.
     pub(super) fn new(
         name: String,
-        bound: Vec<Bound>,
+        orders: mpsc::Receiver<Entrances>,
         shared: Arc<Shared>,
-        bounds: Bounds,
         shutdown: ShutdownWatch,
     ) -> Self {
         Self {
             name,
-            bound,
+            orders,
             shared,
-            bounds,
             shutdown,
         }
     }
@@ -139,35 +152,31 @@ impl ServiceWithDependents for WorkerService {
         _: usize,
         ready: ServiceReadyNotifier,
     ) {
-        let dialer = Dialer::new();
-        let memo = Arc::new(Memo::default());
-        let wheel = Wheel::new(Instant::now());
-        let phases = self.shared.phases.clone();
-        let own = Some((Arc::clone(&dialer), Arc::clone(&memo)));
-        tokio::spawn(turn(Arc::clone(&wheel), phases, own));
-        let mut accepting = tokio::task::JoinSet::new();
-        for bound in self.bound.drain(..) {
-            let handler = Gateway::new(
-                Arc::clone(&self.shared),
-                Arc::clone(&dialer),
-                Arc::clone(&memo),
-                Arc::clone(&bound.name),
-                self.shutdown.clone(),
-            );
-            let around = Arc::new(Surroundings {
-                handler: Arc::new(handler),
-                tls: bound.tls.clone(),
-                bounds: self.bounds,
-                wheel: Arc::clone(&wheel),
-                phases: self.shared.phases.clone(),
-                leaves: Phase::Draining,
-                shutdown: self.shutdown.clone(),
-                flight: Some(Arc::clone(&self.shared.flight)),
-            });
-            accepting.spawn(accept(bound, around));
+        let mut doors = Doors {
+            shared: Arc::clone(&self.shared),
+            shutdown: self.shutdown.clone(),
+            dialer: Dialer::new(),
+            memo: Arc::new(Memo::default()),
+            wheel: Wheel::new(Instant::now()),
+            open: Vec::new(),
+        };
+        let mut phases = self.shared.phases.clone();
+        let own = Some((Arc::clone(&doors.dialer), Arc::clone(&doors.memo)));
+        tokio::spawn(turn(Arc::clone(&doors.wheel), phases.clone(), own));
+        let mut ready = Some(ready);
+        loop {
+            tokio::select! {
+                biased;
+                () = phases.reached(Phase::Draining) => break,
+                Some(entrances) = self.orders.recv() => {
+                    doors.turn_to(entrances).await;
+                    if let Some(ready) = ready.take() {
+                        ready.notify_ready();
+                    }
+                }
+            }
         }
-        ready.notify_ready();
-        while accepting.join_next().await.is_some() {}
+        doors.end().await;
     }
 
     fn name(&self) -> &str {
@@ -179,75 +188,93 @@ impl ServiceWithDependents for WorkerService {
     }
 }
 
-/// Accepts until it is time to leave, then takes what still waits in the queue and closes the socket.
-pub(super) async fn accept<H: Handler>(bound: Bound, around: Arc<Surroundings<H>>) {
-    let Bound {
-        socket,
-        name,
-        gate,
-        mut share,
-        tls: _,
-    } = bound;
-    // Declared before the listener, and so counted until that is closed.
-    let _door = around.door();
-    let listener = match TcpListener::from_std(socket) {
-        Ok(listener) => listener,
-        Err(error) => return log::error!(listener = &*name; "cannot accept: {error}"),
-    };
-    let mut phases = around.phases.clone();
-    let mut warned = Warned::default();
-    loop {
-        tokio::select! {
-            biased;
-            () = phases.reached(around.leaves) => break,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    if let Some(stream) = stays(stream, &share) {
-                        admit(stream, &name, &gate, &share, &around);
-                    }
-                }
-                Err(error) => {
-                    warned.warn(&name, &error);
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            },
-            Some(handed) = share.inbox.recv() => {
-                if let Ok(stream) = TcpStream::from_std(handed) {
-                    admit(stream, &name, &gate, &share, &around);
-                }
-            }
-        }
-    }
-    // A socket closed with connections in its queue resets them. Those that come while it is being
-    // closed it resets as well; no system call closes it to newcomers alone.
-    let Ok(listener) = listener.into_std() else {
-        return;
-    };
-    while let Ok((stream, _)) = listener.accept() {
-        if stream.set_nonblocking(true).is_ok()
-            && let Ok(stream) = TcpStream::from_std(stream)
-        {
-            admit(stream, &name, &gate, &share, &around);
-        }
-    }
-    // Nor are those lost that another thread has just handed on.
-    share.inbox.close();
-    while let Some(handed) = share.inbox.recv().await {
-        if let Ok(stream) = TcpStream::from_std(handed) {
-            admit(stream, &name, &gate, &share, &around);
-        }
-    }
+/// The ways in of one thread.
+struct Doors {
+    shared: Arc<Shared>,
+    shutdown: ShutdownWatch,
+    dialer: Arc<Dialer>,
+    memo: Arc<Memo>,
+    wheel: Arc<Wheel>,
+    open: Vec<Door>,
 }
 
-/// The connection, if it stays with this thread; else it has gone to the one with fewest.
-fn stays(stream: TcpStream, share: &Share) -> Option<TcpStream> {
-    let Some(to) = share.elsewhere() else {
-        return Some(stream);
-    };
-    let handed = stream.into_std().ok()?;
-    match share.hand(to, handed) {
-        Ok(()) => None,
-        Err(back) => TcpStream::from_std(back).ok(),
+/// One that is open.
+struct Door {
+    id: ListenerId,
+    way: Arc<Way>,
+    stop: oneshot::Sender<()>,
+    accepting: JoinHandle<Option<Bound>>,
+}
+
+impl Doors {
+    /// Opens, changes and closes ways in. Connections that are open stay, with the bounds they had;
+    /// those of a way that is closed end with their exchange.
+    async fn turn_to(&mut self, entrances: Entrances) {
+        let mut before = std::mem::take(&mut self.open);
+        for entrance in entrances.all {
+            let (id, way, bound) = match entrance {
+                Entrance::New(id, bound) => (id, self.way(), bound),
+                Entrance::Stays(id, name, tls) => {
+                    let Some(at) = before.iter().position(|door| door.id == id) else {
+                        continue;
+                    };
+                    let door = before.swap_remove(at);
+                    let _ = door.stop.send(());
+                    // None if the process has begun to leave meanwhile.
+                    let Ok(Some(bound)) = door.accepting.await else {
+                        continue;
+                    };
+                    (id, door.way, Bound { name, tls, ..bound })
+                }
+            };
+            let door = self.accept(id, way, bound, entrances.bounds);
+            self.open.push(door);
+        }
+        for door in before {
+            door.way.close();
+            drop(door.stop);
+        }
+        self.wheel.wake_all();
+    }
+
+    /// Waits until all are closed, which they are when the phase says so.
+    async fn end(self) {
+        for door in self.open {
+            let _ = door.accepting.await;
+        }
+    }
+
+    fn way(&self) -> Arc<Way> {
+        let way = Way::open();
+        tokio::spawn(Arc::clone(&way).follow(self.shutdown.clone()));
+        way
+    }
+
+    fn accept(&self, id: ListenerId, way: Arc<Way>, bound: Bound, bounds: Bounds) -> Door {
+        let handler = Gateway::new(
+            Arc::clone(&self.shared),
+            Arc::clone(&self.dialer),
+            Arc::clone(&self.memo),
+            Arc::clone(&bound.name),
+            way.watch(),
+        );
+        let around = Arc::new(Surroundings {
+            handler: Arc::new(handler),
+            tls: bound.tls.clone(),
+            bounds,
+            wheel: Arc::clone(&self.wheel),
+            phases: self.shared.phases.clone(),
+            leaves: Phase::Draining,
+            way: Arc::clone(&way),
+            flight: Some(Arc::clone(&self.shared.flight)),
+        });
+        let (stop, stopped) = oneshot::channel();
+        Door {
+            id,
+            way,
+            stop,
+            accepting: tokio::spawn(accept(bound, around, stopped)),
+        }
     }
 }
 
@@ -284,42 +311,6 @@ pub(super) async fn turn(
                     buffer::trim();
                 }
             }
-        }
-    }
-}
-
-fn admit<H: Handler>(
-    stream: TcpStream,
-    name: &Arc<str>,
-    gate: &Arc<Gate>,
-    share: &Share,
-    around: &Arc<Surroundings<H>>,
-) {
-    let (Ok(client), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else {
-        return;
-    };
-    let Some(place) = gate.enter(client.ip(), share) else {
-        return;
-    };
-    let _ = stream.set_nodelay(true);
-    let info = ConnInfo {
-        client,
-        local,
-        listener: Arc::clone(name),
-        place: Some(Box::new(place)),
-    };
-    let door = around.door();
-    tokio::spawn(connection::serve(stream, info, Arc::clone(around), door));
-}
-
-/// Says each kind of accept error once, not a thousand times a second.
-#[derive(Default)]
-struct Warned(HashMap<std::io::ErrorKind, ()>);
-
-impl Warned {
-    fn warn(&mut self, listener: &str, error: &std::io::Error) {
-        if self.0.insert(error.kind(), ()).is_none() {
-            log::error!(listener = listener; "cannot accept connections: {error}");
         }
     }
 }

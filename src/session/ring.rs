@@ -28,7 +28,7 @@ pub struct RingBounds {
 /// Memory that all rings share.
 #[derive(Debug)]
 pub struct Budget {
-    max: usize,
+    max: AtomicUsize,
     used: AtomicUsize,
 }
 
@@ -36,9 +36,14 @@ impl Budget {
     /// So many bytes.
     pub fn new(max: usize) -> Arc<Self> {
         Arc::new(Self {
-            max,
+            max: AtomicUsize::new(max),
             used: AtomicUsize::new(0),
         })
+    }
+
+    /// Sets how many there are, as a reload does. What is taken stays taken.
+    pub fn set_max(&self, max: usize) {
+        self.max.store(max, Relaxed);
     }
 
     /// Bytes in use.
@@ -55,8 +60,9 @@ impl Budget {
     }
 
     fn take(&self, bytes: usize) -> bool {
+        let max = self.max.load(Relaxed);
         let taken = self.used.fetch_update(Relaxed, Relaxed, |used| {
-            used.checked_add(bytes).filter(|used| *used <= self.max)
+            used.checked_add(bytes).filter(|used| *used <= max)
         });
         taken.is_ok()
     }
@@ -212,7 +218,7 @@ impl Ring {
             self.bytes,
             self.events.iter().map(|e| e.len()).sum::<usize>()
         );
-        debug_assert!(self.budget.used() <= self.budget.max);
+        debug_assert!(self.budget.used() >= self.bytes + self.open.len());
     }
 
     fn lose_open(&mut self) {

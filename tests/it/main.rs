@@ -23,6 +23,7 @@ mod protect;
 mod queueing;
 mod rates;
 mod recovery;
+mod reload;
 mod resume;
 mod retries;
 mod revival;

@@ -278,3 +278,27 @@ async fn a_subscription_goes_on_at_another_server() {
     assert_eq!((rest.len(), end), (1, BodyEnd::Complete));
     assert_eq!(rest[0].json()["id"], "sub-1");
 }
+
+#[tokio::test]
+async fn a_subscription_that_is_granted_in_part_ends_and_may_be_asked_for_anew() {
+    let (a, b) = (
+        Endpoint::named("a").stateless_only().start().await,
+        Endpoint::named("b").stateless_only().start().await,
+    );
+    let gate = in_front_of(&[&a, &b], "not_found").await;
+    let wanted = json!({"notifications": {"toolsListChanged": true, "promptsListChanged": true}});
+    let request = Outgoing::stateless(&json!("sub-2"), "subscriptions/listen", None, wanted);
+    let mut stream = gate.client().send(request).await;
+    let mut events = stream.events();
+    let granted = &events.next_json().await["params"]["notifications"];
+    assert_eq!(granted, &json!({"toolsListChanged": true}));
+    let dead = if a.streams_open() == 1 { &a } else { &b };
+    dead.kill().await;
+    let (rest, end) = events.rest().await;
+    assert_eq!((rest.len(), end), (1, BodyEnd::Complete));
+    let last = rest[0].json();
+    assert_eq!(
+        (&last["id"], &last["result"]["resultType"]),
+        (&json!("sub-2"), &json!("complete"))
+    );
+}

@@ -153,6 +153,34 @@ async fn a_few_trials_find_out_whether_it_is_well_and_the_session_goes_on() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_there_again_need_not_wait_for_the_breaker() {
+    let a = Endpoint::start("a").await;
+    let gate = Tidegate::build(&[&a])
+        .pool(&breaker("5m", 1))
+        .health("{ check: mcp, interval: 200ms, timeout: 1s, rise: 1, fall: 100 }")
+        .start()
+        .await;
+    let client = gate.client();
+    a.kill().await;
+    let status = async || {
+        let call = json!({"name": "whoami", "arguments": {}});
+        let answer = client.modern("tools/call", Some("whoami"), call).await;
+        answer.status
+    };
+    for _ in 0..4 {
+        assert_eq!(status().await, 502);
+    }
+    assert_eq!(status().await, 503, "the breaker is open");
+    a.restart().await;
+    let back = Instant::now();
+    while status().await != 200 {
+        assert!(back.elapsed() < Duration::from_secs(3), "not for 5 minutes");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(state(&gate).await, 0.0);
+}
+
+#[tokio::test]
 async fn a_trial_that_fails_opens_it_again_and_one_whose_client_leaves_gives_its_place_back() {
     let (a, gate, client, session) = opened("300ms", 1).await;
     let half_open = |m: &crate::support::tidegate::Metrics| {

@@ -1,0 +1,139 @@
+//! Taking connections from a listening socket, and handing them to who serves them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+
+use super::connection::{self, Handler, Surroundings};
+use super::listeners::{Bound, Gate};
+use super::share::Share;
+use crate::transport::ConnInfo;
+
+/// Pause after an accept that failed for want of files or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Accepts until it is time to leave, or the other end of `stop` is dropped; then takes what still
+/// waits in the queue and closes the socket. If a word comes through `stop`, the socket is given back
+/// instead, with what waits in it.
+pub(super) async fn accept<H: Handler>(
+    bound: Bound,
+    around: Arc<Surroundings<H>>,
+    mut stop: oneshot::Receiver<()>,
+) -> Option<Bound> {
+    let Bound {
+        socket,
+        name,
+        gate,
+        mut share,
+        tls,
+    } = bound;
+    // Declared before the listener, and so counted until that is closed.
+    let _door = around.door();
+    let listener = match TcpListener::from_std(socket) {
+        Ok(listener) => listener,
+        Err(error) => {
+            log::error!(listener = &*name; "cannot accept: {error}");
+            return None;
+        }
+    };
+    let mut phases = around.phases.clone();
+    let mut warned = Warned::default();
+    loop {
+        tokio::select! {
+            biased;
+            () = phases.reached(around.leaves) => break,
+            stopped = &mut stop => match stopped {
+                Err(_) => break,
+                Ok(()) => {
+                    let socket = listener.into_std().ok()?;
+                    return Some(Bound { socket, name, gate, share, tls });
+                }
+            },
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    if let Some(stream) = stays(stream, &share) {
+                        admit(stream, &name, &gate, &share, &around);
+                    }
+                }
+                Err(error) => {
+                    warned.warn(&name, &error);
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(handed) = share.inbox.recv() => {
+                if let Ok(stream) = TcpStream::from_std(handed) {
+                    admit(stream, &name, &gate, &share, &around);
+                }
+            }
+        }
+    }
+    // A socket closed with connections in its queue resets them. Those that come while it is being
+    // closed it resets as well; no system call closes it to newcomers alone.
+    let listener = listener.into_std().ok()?;
+    while let Ok((stream, _)) = listener.accept() {
+        if stream.set_nonblocking(true).is_ok()
+            && let Ok(stream) = TcpStream::from_std(stream)
+        {
+            admit(stream, &name, &gate, &share, &around);
+        }
+    }
+    // Nor are those lost that another thread has just handed on.
+    share.inbox.close();
+    while let Some(handed) = share.inbox.recv().await {
+        if let Ok(stream) = TcpStream::from_std(handed) {
+            admit(stream, &name, &gate, &share, &around);
+        }
+    }
+    None
+}
+
+/// The connection, if it stays with this thread; else it has gone to the one with fewest.
+fn stays(stream: TcpStream, share: &Share) -> Option<TcpStream> {
+    let Some(to) = share.elsewhere() else {
+        return Some(stream);
+    };
+    let handed = stream.into_std().ok()?;
+    match share.hand(to, handed) {
+        Ok(()) => None,
+        Err(back) => TcpStream::from_std(back).ok(),
+    }
+}
+
+fn admit<H: Handler>(
+    stream: TcpStream,
+    name: &Arc<str>,
+    gate: &Arc<Gate>,
+    share: &Share,
+    around: &Arc<Surroundings<H>>,
+) {
+    let (Ok(client), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else {
+        return;
+    };
+    let Some(place) = gate.enter(client.ip(), share) else {
+        return;
+    };
+    let _ = stream.set_nodelay(true);
+    let info = ConnInfo {
+        client,
+        local,
+        listener: Arc::clone(name),
+        place: Some(Box::new(place)),
+    };
+    let door = around.door();
+    tokio::spawn(connection::serve(stream, info, Arc::clone(around), door));
+}
+
+/// Says each kind of accept error once, not a thousand times a second.
+#[derive(Default)]
+struct Warned(HashMap<std::io::ErrorKind, ()>);
+
+impl Warned {
+    fn warn(&mut self, listener: &str, error: &std::io::Error) {
+        if self.0.insert(error.kind(), ()).is_none() {
+            log::error!(listener = listener; "cannot accept connections: {error}");
+        }
+    }
+}

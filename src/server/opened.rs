@@ -1,0 +1,148 @@
+//! The listeners that are open, and how to get from those of one configuration to those of the next.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::connection::Bounds;
+use super::listeners::{self, Bound, Gate, ListenerId};
+use super::worker::{Entrance, Entrances};
+use super::{StartError, bounds};
+use crate::config::{Config, Listener};
+use crate::transport::tls::Acceptor;
+
+/// What is open, on all threads.
+#[derive(Default)]
+pub(super) struct Opened {
+    listeners: Vec<Open>,
+    bounds: Option<Bounds>,
+    next: u64,
+}
+
+/// One listener.
+struct Open {
+    id: ListenerId,
+    config: Listener,
+    gate: Arc<Gate>,
+    tls: Option<Acceptor>,
+}
+
+/// What is to be open. Its new listeners are bound, and nobody accepts on them yet.
+pub(super) struct Plan {
+    listeners: Vec<Open>,
+    bounds: Bounds,
+    /// The sockets of new listeners, by thread.
+    new: Vec<(ListenerId, Vec<Bound>)>,
+    threads: usize,
+    next: u64,
+    closed: usize,
+    /// Something about those that stay is to be another way for connections that come from now on.
+    alters: bool,
+}
+
+impl Plan {
+    /// Listeners that are new.
+    pub(super) fn opened(&self) -> usize {
+        self.new.len()
+    }
+
+    /// Listeners that are to be closed.
+    pub(super) fn closed(&self) -> usize {
+        self.closed
+    }
+
+    /// Is anything to be another way for the workers?
+    pub(super) fn changes(&self) -> bool {
+        self.alters || self.closed > 0 || !self.new.is_empty()
+    }
+}
+
+impl Opened {
+    /// Binds what is new in a configuration. A listener is known by its address: all else about it may
+    /// change while it is open.
+    ///
+    /// # Errors
+    /// The first address that could not be had; then nothing has been opened.
+    pub(super) fn plan(&self, config: &Config, threads: usize) -> Result<Plan, StartError> {
+        let mut plan = Plan {
+            listeners: Vec::new(),
+            bounds: bounds(config),
+            new: Vec::new(),
+            threads,
+            next: self.next,
+            closed: 0,
+            alters: self.bounds != Some(bounds(config)),
+        };
+        let mut free: Vec<&Open> = self.listeners.iter().collect();
+        for listener in &config.listeners {
+            let known = free
+                .iter()
+                .position(|open| open.config.bind == listener.bind);
+            let failed = |error| StartError::Bind {
+                address: listener.bind,
+                what: format!("listener {}", listener.name),
+                error,
+            };
+            let open = match known.map(|at| free.remove(at)) {
+                Some(open) => {
+                    plan.alters |= open.config != *listener;
+                    let tls = match open.config.tls == listener.tls {
+                        true => open.tls.clone(),
+                        false => listeners::acceptor(listener).map_err(failed)?,
+                    };
+                    Open {
+                        id: open.id,
+                        config: listener.clone(),
+                        gate: Arc::clone(&open.gate),
+                        tls,
+                    }
+                }
+                None => {
+                    let id = ListenerId(plan.next);
+                    plan.next += 1;
+                    let (gate, bound) = listeners::bind(listener, threads).map_err(failed)?;
+                    let tls = bound.first().and_then(|bound| bound.tls.clone());
+                    plan.new.push((id, bound));
+                    Open {
+                        id,
+                        config: listener.clone(),
+                        gate,
+                        tls,
+                    }
+                }
+            };
+            plan.listeners.push(open);
+        }
+        plan.closed = free.len();
+        Ok(plan)
+    }
+
+    /// Makes it so: what each thread is to accept on.
+    pub(super) fn apply(&mut self, plan: Plan) -> Vec<Entrances> {
+        let mut entrances: Vec<Entrances> = (0..plan.threads)
+            .map(|_| Entrances {
+                bounds: plan.bounds,
+                all: Vec::new(),
+            })
+            .collect();
+        let mut new: HashMap<ListenerId, Vec<Bound>> = plan.new.into_iter().collect();
+        for open in &plan.listeners {
+            open.gate.limit(&open.config);
+            let mut bound = new.remove(&open.id).map(Vec::into_iter);
+            for entrances in &mut entrances {
+                let new = bound.as_mut().and_then(Iterator::next);
+                entrances.all.push(match new {
+                    Some(bound) => Entrance::New(open.id, bound),
+                    None => Entrance::Stays(
+                        open.id,
+                        Arc::from(open.config.name.as_str()),
+                        open.tls.clone(),
+                    ),
+                });
+            }
+        }
+        self.next = plan.next;
+        self.bounds = Some(plan.bounds);
+        self.listeners = plan.listeners;
+        entrances
+    }
+}

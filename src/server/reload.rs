@@ -1,0 +1,233 @@
+//! Another configuration for the process that runs.
+//!
+//! The file is read, checked and compiled as a whole before anything is touched; whatever is wrong
+//! leaves all as it was. What the two configurations have in common does not notice: open connections,
+//! streams, sessions, what is known of endpoints, and listening sockets. Requests that are on their way
+//! end under the configuration that they began with.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Mutex, mpsc};
+
+use super::opened::Opened;
+use super::withdraw::{Terms, withdraw};
+use super::worker::Entrances;
+use super::{StartError, caps, resolve_names, resume_memory, state, state_dir};
+use crate::config::{self, Config, Problems};
+use crate::pool::{Endpoint, PoolError};
+use crate::proxy::state::{Phase, PoolState, Shared, Snapshot};
+use crate::session::{KeyError, load_or_create};
+
+/// Why there was no reload. Nothing has changed then.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// There is no file.
+    #[error("this process runs without a configuration file")]
+    NoFile,
+    /// The process is on its way out.
+    #[error("this process is draining")]
+    Draining,
+    /// The configuration is wrong.
+    #[error("{0}")]
+    Config(#[from] Problems),
+    /// A new listener's address could not be had.
+    #[error(transparent)]
+    Listener(#[from] StartError),
+    /// The session keys could not be read.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// A pool could not be built.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+}
+
+/// What a reload has done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reloaded {
+    /// How long it took.
+    pub took: Duration,
+    /// Listeners that were opened.
+    pub opened: usize,
+    /// Listeners that were closed.
+    pub closed: usize,
+    /// Pools that are new or changed.
+    pub pools: usize,
+    /// Endpoints that begin to be drained because they are no longer configured.
+    pub leaving: usize,
+    /// Keys of the configuration that have changed and stay as they were until the process is replaced.
+    pub kept: Vec<&'static str>,
+    /// What is odd about the configuration, as lines.
+    pub warnings: Vec<String>,
+}
+
+impl Reloaded {
+    fn tell(&self) {
+        for warning in &self.warnings {
+            log::warn!("{warning}");
+        }
+        if !self.kept.is_empty() {
+            let keys = self.kept.join(", ");
+            log::warn!("{keys}: what has changed here takes effect when the process is replaced");
+        }
+        log::info!(
+            "reloaded in {:?}: {} listeners opened, {} closed; {} pools new or changed; {} endpoints leave",
+            self.took,
+            self.opened,
+            self.closed,
+            self.pools,
+            self.leaving
+        );
+    }
+}
+
+/// Reloads, one at a time.
+pub struct Reloader {
+    path: Option<PathBuf>,
+    shared: Arc<Shared>,
+    workers: Vec<mpsc::Sender<Entrances>>,
+    state: Mutex<State>,
+}
+
+struct State {
+    opened: Opened,
+    /// Endpoints that are being withdrawn, by their place in memory, which they keep meanwhile.
+    leaving: HashSet<usize>,
+}
+
+impl Reloader {
+    /// Opens the listeners of the configuration in force, for the workers at the other end of these
+    /// channels.
+    ///
+    /// # Errors
+    /// The first address that could not be had.
+    pub(super) fn start(
+        path: Option<PathBuf>,
+        shared: Arc<Shared>,
+        workers: Vec<mpsc::Sender<Entrances>>,
+    ) -> Result<Arc<Self>, StartError> {
+        let mut opened = Opened::default();
+        let plan = opened.plan(&shared.snapshot.load().config, workers.len())?;
+        for (worker, entrances) in workers.iter().zip(opened.apply(plan)) {
+            // The first word in each channel, so there is room.
+            let _ = worker.try_send(entrances);
+        }
+        let leaving = HashSet::new();
+        Ok(Arc::new(Self {
+            path,
+            shared,
+            workers,
+            state: Mutex::new(State { opened, leaving }),
+        }))
+    }
+
+    /// Reads the file again and goes by it.
+    ///
+    /// # Errors
+    /// Whatever keeps things as they are.
+    pub async fn reload(self: &Arc<Self>) -> Result<Reloaded, ReloadError> {
+        let mut state = self.state.lock().await;
+        let begun = Instant::now();
+        if self.shared.phase() != Phase::Running {
+            return Err(ReloadError::Draining);
+        }
+        let config = config::load(self.path.as_ref().ok_or(ReloadError::NoFile)?)?;
+        let warnings = config.warnings.iter().map(ToString::to_string).collect();
+        let before = self.shared.snapshot.load_full();
+        let kept = kept(&before.config, &config);
+        let dir = before.config.state_dir.clone().unwrap_or_else(state_dir);
+        let keys = load_or_create(&config.sessions.key_files, &dir)?;
+        let plan = state.opened.plan(&config, self.workers.len())?;
+        let (opened, closed) = (plan.opened(), plan.closed());
+        let after = Arc::new(state::compile(config, Some(&before))?);
+        resolve_names(&after).await;
+        self.shared.keyring.store(Arc::new(keys.keyring));
+        self.turn_to(&after);
+        if plan.changes() {
+            for (worker, entrances) in self.workers.iter().zip(state.opened.apply(plan)) {
+                // A worker that is gone has left with the process.
+                let _ = worker.send(entrances).await;
+            }
+        }
+        let is_new =
+            |pool: &&Arc<PoolState>| !before.pools.iter().any(|old| Arc::ptr_eq(old, pool));
+        Ok(Reloaded {
+            pools: after.pools.iter().filter(is_new).count(),
+            leaving: self.withdraw_leaving(&mut state, &after),
+            opened,
+            closed,
+            kept,
+            warnings,
+            took: begun.elapsed(),
+        })
+    }
+
+    /// The same, and says in the log what came of it.
+    pub(super) async fn reload_and_tell(self: &Arc<Self>) {
+        match self.reload().await {
+            Ok(reloaded) => reloaded.tell(),
+            Err(error) => log::error!("not reloaded, all goes on as it was: {error}"),
+        }
+    }
+
+    /// Puts a snapshot in force.
+    fn turn_to(&self, snapshot: &Arc<Snapshot>) {
+        let config = &snapshot.config;
+        self.shared.sessions.set_caps(caps(config));
+        self.shared.origins.set_max(config.sessions.recovery_memory);
+        self.shared.rings.budget().set_max(resume_memory(config));
+        self.shared.snapshot.store(Arc::clone(snapshot));
+        self.shared.chores.reloaded();
+    }
+
+    /// Takes out the endpoints that are no longer configured, each in its own time. How many begin.
+    fn withdraw_leaving(self: &Arc<Self>, state: &mut State, snapshot: &Snapshot) -> usize {
+        let terms = Terms {
+            timeout: snapshot.config.drain_timeout,
+            jitter: snapshot.config.drain_jitter,
+        };
+        let mut begun = 0;
+        for pool in snapshot.all_pools() {
+            for endpoint in pool.leaving() {
+                if state.leaving.insert(place(endpoint)) {
+                    begun += 1;
+                    let reloader = Arc::clone(self);
+                    let (pool, endpoint) = (Arc::clone(pool), Arc::clone(endpoint));
+                    tokio::spawn(async move { reloader.withdraw(&pool, &endpoint, terms).await });
+                }
+            }
+        }
+        begun
+    }
+
+    async fn withdraw(&self, pool: &Arc<PoolState>, endpoint: &Arc<Endpoint>, terms: Terms) {
+        withdraw(&self.shared, pool, endpoint, terms).await;
+        let mut state = self.state.lock().await;
+        state.leaving.remove(&place(endpoint));
+        // The same configuration, without the endpoint that is out by now.
+        let before = self.shared.snapshot.load_full();
+        match state::compile(before.config.clone(), Some(&before)) {
+            Ok(after) => self.turn_to(&Arc::new(after)),
+            Err(error) => log::error!("cannot leave an endpoint out that was drained: {error}"),
+        }
+    }
+}
+
+fn place(endpoint: &Arc<Endpoint>) -> usize {
+    Arc::as_ptr(endpoint).addr()
+}
+
+/// What has changed and cannot change in a running process.
+fn kept(before: &Config, now: &Config) -> Vec<&'static str> {
+    [
+        ("threads", before.threads != now.threads),
+        ("state_dir", before.state_dir != now.state_dir),
+        ("admin", before.admin != now.admin),
+        ("log", before.log != now.log),
+    ]
+    .into_iter()
+    .filter_map(|(key, has_changed)| has_changed.then_some(key))
+    .collect()
+}

@@ -1,0 +1,310 @@
+//! The endpoints that are watched: each by a task that checks it, and by one that follows its name.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pingora::ErrorType;
+use pingora_load_balancing::Backend;
+use tokio::sync::Notify;
+use tokio::sync::oneshot::{self, error::TryRecvError};
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::checks::{Checker, check_for};
+use super::names::{next_address, resolve};
+use super::pulse::{Mark, Pulse};
+use crate::config::HostPort;
+use crate::pool::lateness::{Failure, excuses};
+use crate::pool::{Endpoint, Health, HealthState};
+use crate::proxy::ask::NotWell;
+use crate::proxy::state::{PoolState, Shared, Snapshot};
+use crate::session::NameHash;
+use crate::telemetry::{self, SessionEnd, ToolNames};
+use crate::transport::dial::Dialer;
+
+/// All of them.
+pub(super) struct Watchers {
+    shared: Arc<Shared>,
+    dialer: Arc<Dialer>,
+    tools: Arc<ToolNames>,
+    pulse: Arc<Pulse>,
+    beats: bool,
+    /// By the endpoint's place in memory, which is unique while it lives.
+    running: HashMap<usize, Watcher>,
+    tasks: JoinSet<()>,
+}
+
+/// What watches one endpoint.
+struct Watcher {
+    /// As it was configured when this began.
+    pool: Arc<PoolState>,
+    /// Keeps its place in memory its own.
+    _endpoint: Arc<Endpoint>,
+    /// Wakes its check.
+    alarm: Arc<Notify>,
+    /// Dropped, it ends the check, which leaves nothing behind on the server.
+    _checks: oneshot::Sender<()>,
+    follows: Option<AbortHandle>,
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        if let Some(follows) = &self.follows {
+            follows.abort();
+        }
+    }
+}
+
+impl Watchers {
+    /// Nobody is watched yet.
+    pub(super) fn new(shared: Arc<Shared>, dialer: Arc<Dialer>, tools: Arc<ToolNames>) -> Self {
+        Self {
+            shared,
+            dialer,
+            tools,
+            pulse: Pulse::new(),
+            beats: false,
+            running: HashMap::new(),
+            tasks: JoinSet::new(),
+        }
+    }
+
+    /// Watches the endpoints of this snapshot. Those of pools of which nothing has changed do not
+    /// notice; those that are leaving are watched as they were.
+    pub(super) fn turn_to(&mut self, snapshot: &Snapshot) {
+        let mut wanted = HashSet::new();
+        for pool in snapshot.all_pools() {
+            for (at, endpoint) in pool.pool.endpoints().iter().enumerate() {
+                let place = place(endpoint);
+                wanted.insert(place);
+                let Some(config) = pool.config.endpoints.get(at) else {
+                    continue;
+                };
+                let name = config
+                    .address
+                    .ip()
+                    .is_none()
+                    .then(|| config.address.clone());
+                let known = self.running.get(&place);
+                if known.is_none_or(|watcher| !Arc::ptr_eq(&watcher.pool, pool)) {
+                    // The one that was ends before the next one begins.
+                    self.running.remove(&place);
+                    let watcher = self.watch(pool, endpoint, name);
+                    self.running.insert(place, watcher);
+                }
+            }
+        }
+        self.running.retain(|place, _| wanted.contains(place));
+        while self.tasks.try_join_next().is_some() {}
+    }
+
+    /// Brings the check of an endpoint forward.
+    pub(super) fn alarm(&self, endpoint: &Arc<Endpoint>) {
+        if let Some(watcher) = self.running.get(&place(endpoint)) {
+            watcher.alarm.notify_one();
+        }
+    }
+
+    /// Ends all checks, which leave nothing behind on the servers.
+    pub(super) async fn end(mut self) {
+        self.running.clear();
+        while self.tasks.join_next().await.is_some() {}
+    }
+
+    fn watch(
+        &mut self,
+        pool: &Arc<PoolState>,
+        endpoint: &Arc<Endpoint>,
+        name: Option<HostPort>,
+    ) -> Watcher {
+        let (stop, stopped) = oneshot::channel();
+        let alarm = Arc::new(Notify::new());
+        if let Some(checker) = check_for(pool, endpoint, &self.dialer, &self.tools) {
+            if !std::mem::replace(&mut self.beats, true) {
+                let pulse = Arc::clone(&self.pulse);
+                // Beats as long as the thread lives, and ends with it.
+                tokio::spawn(async move { pulse.beat().await });
+            }
+            self.tasks.spawn(watch_endpoint(
+                Arc::clone(&self.shared),
+                Arc::clone(pool),
+                Arc::clone(endpoint),
+                (checker, Arc::clone(&self.pulse)),
+                (Arc::clone(&alarm), stopped),
+                name.clone(),
+            ));
+        }
+        let every = pool.config.resolve_every;
+        let follows = name.map(|name| {
+            let follows = tokio::spawn(resolve(Arc::clone(endpoint), name, every));
+            follows.abort_handle()
+        });
+        Watcher {
+            pool: Arc::clone(pool),
+            _endpoint: Arc::clone(endpoint),
+            alarm,
+            _checks: stop,
+            follows,
+        }
+    }
+}
+
+fn place(endpoint: &Arc<Endpoint>) -> usize {
+    Arc::as_ptr(endpoint).addr()
+}
+
+/// Checks one endpoint until it is told to stop.
+async fn watch_endpoint(
+    shared: Arc<Shared>,
+    pool: Arc<PoolState>,
+    endpoint: Arc<Endpoint>,
+    (checker, pulse): (Checker, Arc<Pulse>),
+    (alarm, mut stopped): (Arc<Notify>, oneshot::Receiver<()>),
+    name: Option<HostPort>,
+) {
+    let config = &pool.config.health;
+    let mut health = Health::new(config.rise, config.fall, endpoint.health());
+    let mut lateness = Lateness::new(&pulse);
+    loop {
+        // This check is the answer to any suspicion that was not heard.
+        endpoint.take_suspicion();
+        lateness.begin();
+        let outcome = check(&checker, &endpoint).await;
+        if !matches!(stopped.try_recv(), Err(TryRecvError::Empty)) {
+            // Another one watches it by now, and it decides.
+            break;
+        }
+        let outcome_failed = outcome.is_err();
+        let excused = lateness.excuses(&pool, &endpoint, outcome.as_ref().err());
+        let change = (!excused).then(|| health.record(outcome.is_ok())).flatten();
+        if let Some(change) = change {
+            endpoint.set_health(health.state());
+            match (change.from, change.to) {
+                (_, HealthState::Down) => lose_sessions(&shared, &pool, &endpoint),
+                (HealthState::Down, HealthState::Up) => {
+                    endpoint.guard.recovered(shared.moment(Instant::now()));
+                }
+                _ => {}
+            }
+            let (pool, endpoint) = (pool.pool.name(), endpoint.name());
+            match outcome {
+                Ok(()) => {
+                    log::info!(pool = pool, endpoint = endpoint; "endpoint is {}", change.to.label())
+                }
+                Err(NotWell { why, .. }) => {
+                    log::warn!(pool = pool, endpoint = endpoint; "endpoint is {}: {why}", change.to.label())
+                }
+            }
+        }
+        endpoint.note_checked();
+        if !outcome_failed && endpoint.is_unreachable() {
+            endpoint.guard.reached(shared.moment(Instant::now()));
+        }
+        if outcome_failed
+            && !excused
+            && health.state() != HealthState::Up
+            && let Some(name) = &name
+        {
+            next_address(&endpoint, name).await;
+        }
+        let next = Instant::now() + health.next_check_in(config.interval, fastrand::f64());
+        tokio::select! {
+            () = wait(&endpoint, &mut health, &alarm, config.interval, next) => {}
+            _ = &mut stopped => break,
+        }
+    }
+    checker.close().await;
+}
+
+/// Tells checks that came to nothing because this machine did not let us run.
+struct Lateness<'a> {
+    pulse: &'a Pulse,
+    /// When the question was asked that is not answered yet.
+    asked: Mark,
+    /// The last check was passed over, so its question is still the one that counts.
+    excused: bool,
+}
+
+impl<'a> Lateness<'a> {
+    fn new(pulse: &'a Pulse) -> Self {
+        Self {
+            pulse,
+            asked: pulse.mark(),
+            excused: false,
+        }
+    }
+
+    fn begin(&mut self) {
+        if !self.excused {
+            self.asked = self.pulse.mark();
+        }
+    }
+
+    fn excuses(&mut self, pool: &PoolState, endpoint: &Endpoint, wrong: Option<&NotWell>) -> bool {
+        let (waited, lost) = self.asked.until(self.pulse.mark());
+        let before = self.excused;
+        self.excused = wrong.is_some_and(|wrong| excuses(wrong.failure, waited, lost));
+        if self.excused {
+            telemetry::check_excused();
+        }
+        if self.excused && !before {
+            log::warn!(pool = pool.pool.name(), endpoint = endpoint.name(); "a check without an answer is passed over: in {waited:?} this machine has not let us run for {lost:?}");
+        }
+        self.excused
+    }
+}
+
+/// The sessions of an endpoint that is down are lost; their clients are told as they ask.
+fn lose_sessions(shared: &Shared, pool: &PoolState, endpoint: &Endpoint) {
+    let name = NameHash::from_u64(endpoint.id());
+    // Those that can be begun again are, as their clients ask for them.
+    let lost = shared
+        .sessions
+        .close_endpoint(pool.hash, name, |live| live.guard.origin.is_some());
+    for _ in &lost {
+        telemetry::session_ended(SessionEnd::Lost);
+    }
+    if !lost.is_empty() {
+        log::warn!(pool = pool.pool.name(), endpoint = endpoint.name(); "{} sessions were lost", lost.len());
+    }
+}
+
+/// Waits for the next check; a suspicion of the request path brings it forward.
+async fn wait(
+    endpoint: &Endpoint,
+    health: &mut Health,
+    alarm: &Notify,
+    interval: Duration,
+    next: Instant,
+) {
+    let mut next = tokio::time::Instant::from_std(next);
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep_until(next) => return,
+            () = alarm.notified() => {
+                if endpoint.take_suspicion() {
+                    health.suspect();
+                    let soon = tokio::time::Instant::now() + health.next_check_in(interval, fastrand::f64());
+                    next = next.min(soon);
+                }
+            }
+        }
+    }
+}
+
+async fn check(checker: &Checker, endpoint: &Endpoint) -> Result<(), NotWell> {
+    let address = endpoint
+        .address()
+        .ok_or_else(|| "its name does not resolve".to_owned())?;
+    let backend = Backend::new(&address.to_string()).map_err(|error| error.to_string())?;
+    let checked = checker.as_check().check(&backend).await;
+    checked.map_err(|error| NotWell {
+        failure: match error.etype() {
+            ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout => {
+                Failure::Silent
+            }
+            _ => Failure::Told,
+        },
+        why: error.to_string(),
+    })
+}
