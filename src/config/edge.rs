@@ -57,8 +57,7 @@ pub struct Field {
     pub value: Template,
 }
 
-/// Changes to the fields of a head. Names are unique within `set`, and none is in both `set` and
-/// `remove`.
+/// Changes to the fields of a head. Names are unique within `set`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HeaderEdits {
     /// Take the place of all fields of that name.

@@ -22,16 +22,19 @@ use std::path::Path;
 
 mod address;
 mod check;
+mod cors;
 mod edge;
 mod fields;
 mod identity;
 mod keys;
 mod limit;
 mod load;
+mod matching;
 mod model;
 mod node;
 mod problem;
 mod protect;
+mod rewrite;
 mod schema;
 mod streams;
 mod suggest;
@@ -42,6 +45,7 @@ mod units;
 #[cfg(test)]
 mod tests;
 
+pub use cors::Cors;
 pub use edge::{Action, Field, HeaderEdits, Redirect, Return, Scheme};
 pub use identity::Identity;
 pub use limit::{Queue, Rate, RouteRate, ToolLimit};
@@ -52,6 +56,7 @@ pub use model::{
 };
 pub use problem::{Problem, Problems, Severity};
 pub use protect::{Breaker, Ejection, Retries};
+pub use rewrite::Rewrite;
 pub use schema::schema;
 pub use streams::{Resume, Streams};
 pub use template::{Part, Template, Variable};

@@ -169,6 +169,18 @@ static ROUTE: Section = Section {
             "How many requests it takes. Unless set: any number.",
         ),
         key(
+            "rewrite",
+            Kind::Section(&edge::REWRITE),
+            Optional,
+            "What the path becomes on its way to a server. Only with `pool`.",
+        ),
+        key(
+            "cors",
+            Kind::Section(&edge::CORS),
+            Optional,
+            "CORS in the servers' place. Only with `pool`.",
+        ),
+        key(
             "request_headers",
             Kind::Section(&edge::HEADERS),
             Optional,

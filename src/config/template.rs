@@ -63,6 +63,11 @@ impl Template {
         Self(vec![Part::Text(text.into())])
     }
 
+    /// This variable alone.
+    pub(super) fn variable(variable: Variable) -> Self {
+        Self(vec![Part::Variable(variable)])
+    }
+
     /// Its pieces. No two texts stand side by side.
     pub fn parts(&self) -> &[Part] {
         &self.0

@@ -11,13 +11,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use super::cors;
 use super::ctx::Ctx;
 use super::fault::Fault;
 use super::local;
 use crate::config::{
     Action, Config, Field, HeaderEdits, Part, Redirect, Return, Route, Scheme, Template, Variable,
 };
-use crate::route::{RouteId, scheme};
+use crate::route::path::has_dot_segment;
+use crate::route::{self, RouteId, scheme};
 use crate::transport::dress::{Dress, Facts, Fields};
 use crate::transport::fields::{Name, ORIGIN};
 use crate::transport::{ConnInfo, Downstream, RequestHead};
@@ -109,20 +111,50 @@ fn without_port(authority: &str) -> &str {
 }
 
 /// What a route says about the heads of an exchange; nothing, of most.
-pub fn dress(config: &Config, route: &Route, id: u64, info: &ConnInfo) -> Option<Dress> {
-    if route.request.is_none() && route.response.is_none() {
+pub fn dress(
+    config: &Config,
+    route: &Route,
+    id: u64,
+    info: &ConnInfo,
+    head: &dyn RequestHead,
+) -> Option<Dress> {
+    if route.request.is_none() && route.response.is_none() && route.cors.is_none() {
         return None;
     }
+    let cors = route.cors.as_ref().filter(|cors| cors::lets_in(cors, head));
     let fields = |edits: &Option<Arc<HeaderEdits>>| {
         let edits = edits.as_ref()?;
         Some(Arc::clone(edits) as Arc<dyn Fields>)
     };
     Some(Dress {
         id,
-        is_tls: scheme(config, &info.listener) == Scheme::Https,
+        is_tls: is_tls(config, info),
         request: fields(&route.request),
-        response: fields(&route.response),
+        response: match cors {
+            Some(cors) => Some(Arc::clone(&cors.response) as Arc<dyn Fields>),
+            None => fields(&route.response),
+        },
     })
+}
+
+/// Did what came on this connection come over TLS?
+pub fn is_tls(config: &Config, info: &ConnInfo) -> bool {
+    scheme(config, &info.listener) == Scheme::Https
+}
+
+/// The target that a server is asked for, where the route rewrites it.
+///
+/// # Errors
+/// [`Fault::Invalid`] if that leads out of its path.
+pub fn rewritten(route: &Route, target: &str) -> Result<Option<Box<str>>, Fault> {
+    let Some(target) = route::rewritten(route, target) else {
+        return Ok(None);
+    };
+    let path = target.split('?').next().unwrap_or_default();
+    match has_dot_segment(path) {
+        true => Err(Fault::Invalid("dot segments in the path")),
+        false => Ok(Some(target.into_boxed_str())),
+    }
 }
 
 /// Gives the answer of a route without a pool.
@@ -196,7 +228,7 @@ fn facts<'a>(head: &'a dyn RequestHead, info: &'a ConnInfo, ctx: &Ctx) -> Facts<
         head,
         info,
         id: ctx.request_id,
-        is_tls: scheme(&ctx.snapshot.config, &info.listener) == Scheme::Https,
+        is_tls: is_tls(&ctx.snapshot.config, info),
     }
 }
 

@@ -347,9 +347,9 @@ async fn send_head<D: Downstream>(
     };
     // What the server knows the session by: an id, or in HTTP+SSE an address of its own.
     let (id, target) = match aim {
-        Aim::Any { .. } => (None, head.target()),
+        Aim::Any { .. } => (None, head.onward()),
         Aim::Bound(bound) => match bound.claims.kind {
-            IdKind::Session => (Some(bound.claims.server_id.as_bytes()), head.target()),
+            IdKind::Session => (Some(bound.claims.server_id.as_bytes()), head.onward()),
             IdKind::Sse => (None, bound.claims.server_id.as_str()),
         },
     };

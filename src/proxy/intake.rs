@@ -179,11 +179,12 @@ fn check_origin(route: &Route, head: &dyn RequestHead, info: &ConnInfo) -> Resul
     let Ok(origin) = std::str::from_utf8(origin) else {
         return Err(Fault::Origin);
     };
+    let bytes = origin.as_bytes();
+    if route.cors.as_ref().is_some_and(|cors| cors.lets_in(bytes)) {
+        return Ok(());
+    }
     let allowed = match &route.origins {
-        Origins::Any => true,
-        Origins::List(list) => list
-            .iter()
-            .any(|allowed| allowed.eq_ignore_ascii_case(origin)),
+        listed @ (Origins::Any | Origins::List(_)) => listed.has(bytes),
         Origins::Unset => {
             let host = origin
                 .split_once("://")

@@ -31,6 +31,7 @@
 pub mod ask;
 pub mod body;
 pub mod call;
+pub mod cors;
 pub mod ctx;
 pub mod decide;
 pub mod discover;
@@ -74,7 +75,7 @@ use crate::pool::HealthState;
 use crate::route::RouteId;
 use crate::telemetry::{self, SessionEnd};
 use crate::transport::dial::Dialer;
-use crate::transport::{Downstream, Upstream};
+use crate::transport::{Downstream, RequestHead, Upstream};
 use call::{Call, Rules};
 use ctx::Ctx;
 use decide::{Aim, Bound};
@@ -153,8 +154,18 @@ async fn exchange<D: Downstream>(
         Admitted::Route(id) => {
             let snapshot = Arc::clone(&ctx.snapshot);
             let route = &snapshot.config.routes[id.0];
-            if let Some(dress) = edge::dress(&snapshot.config, route, ctx.request_id, down.info()) {
+            let (config, info) = (&snapshot.config, down.info());
+            if let Some(dress) = edge::dress(config, route, ctx.request_id, info, down.head()) {
                 *down.dress_mut() = dress;
+            }
+            if let Some(cors) = &route.cors
+                && cors::is_preflight(down.head())
+            {
+                Box::pin(cors::answer(down, ctx, cors)).await?;
+                return Ok(Next::Done);
+            }
+            if let Some(target) = edge::rewritten(route, down.head().target())? {
+                down.send_onward(target);
             }
             match route.pool() {
                 Some(pool) => mcp(worker, down, ctx, flight, id, pool).await,

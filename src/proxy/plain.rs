@@ -13,6 +13,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session, http_proxy};
 
+use super::cors;
 use super::ctx::{Ctx, End};
 use super::edge;
 use super::fault::Fault;
@@ -29,9 +30,11 @@ use crate::session::NameHash;
 use crate::transport::dial::peer;
 use crate::transport::dress::Dress;
 use crate::transport::sessions::PingoraHead;
-use crate::transport::{ConnInfo, Headers};
+use crate::transport::{ConnInfo, Headers, RequestHead};
 
+mod answers;
 mod heads;
+mod retry;
 
 /// Endpoints tried for one request when connections fail.
 const ATTEMPTS_MAX: usize = 3;
@@ -56,6 +59,10 @@ pub struct PlainCtx {
     flight: InFlight,
     /// What the route says of heads.
     dress: Dress,
+    /// The target that a server is asked for, where it is another.
+    onward: Option<Box<str>>,
+    /// Some attempt was begun.
+    counted: bool,
 }
 
 impl Plain {
@@ -101,6 +108,8 @@ impl ProxyHttp for Plain {
             unplaced: None,
             flight: self.shared.flight.enter(),
             dress: Dress::default(),
+            onward: None,
+            counted: false,
         }
     }
 
@@ -113,26 +122,37 @@ impl ProxyHttp for Plain {
         let info = self.info(session);
         let mut ctx = Ctx::begin(Arc::clone(&snapshot), &head, Instant::now());
         let admitted = intake::admit(&snapshot.config, &head, &info);
-        let limited = match admitted {
-            Ok(Admitted::Route(route)) => limits::admit(&snapshot, route, &info, 1, ctx.started),
-            Ok(Admitted::Builtin(_)) | Err(_) => Ok(()),
+        let info = &*plain.info.insert(info);
+        let id = match admitted {
+            Ok(Admitted::Route(id)) => id,
+            Ok(Admitted::Builtin(_)) | Err(_) => {
+                plain.ctx = Some(ctx);
+                let fault = admitted.err().unwrap_or(Fault::NoRoute);
+                return answers::refuse(session, plain, fault).await;
+            }
         };
-        if let Ok(Admitted::Route(route)) = admitted {
-            let route = &snapshot.config.routes[route.0];
-            if let Some(id) = route.pool() {
-                ctx.pool = Some(id);
-                plain.pool = Some(Arc::clone(snapshot.pool(id)));
-            }
-            if let Some(dress) = edge::dress(&snapshot.config, route, ctx.request_id, &info) {
-                plain.dress = dress;
-            }
+        let route = &snapshot.config.routes[id.0];
+        if let Some(id) = route.pool() {
+            ctx.pool = Some(id);
+            plain.pool = Some(Arc::clone(snapshot.pool(id)));
         }
-        plain.info = Some(info);
+        if let Some(dress) = edge::dress(&snapshot.config, route, ctx.request_id, info, &head) {
+            plain.dress = dress;
+        }
+        let started = ctx.started;
         plain.ctx = Some(ctx);
-        match limited.and(admitted) {
-            Ok(Admitted::Route(_)) => Ok(false),
-            Ok(Admitted::Builtin(_)) => refuse(session, plain, Fault::NoRoute).await,
-            Err(fault) => refuse(session, plain, fault).await,
+        if let Some(cors) = &route.cors
+            && cors::is_preflight(&head)
+        {
+            return answers::preflight(session, plain, cors, &head).await;
+        }
+        let limited = limits::admit(&snapshot, id, info, 1, started);
+        match limited.and_then(|()| edge::rewritten(route, head.target())) {
+            Ok(onward) => {
+                plain.onward = onward;
+                Ok(false)
+            }
+            Err(fault) => answers::refuse(session, plain, fault).await,
         }
     }
 
@@ -144,6 +164,9 @@ impl ProxyHttp for Plain {
         let unavailable = || Error::new(ErrorType::HTTPStatus(503));
         let pool = plain.pool.clone().ok_or_else(unavailable)?;
         let head = PingoraHead::new(session.req_header());
+        if !std::mem::replace(&mut plain.counted, true) {
+            pool.count_call(self.shared.moment(Instant::now()));
+        }
         let key = key(&pool, &head, plain.info.as_ref());
         let wanted = wanted(&pool, &head);
         let permit = plain.enter(&self.shared, &pool, wanted, key).await;
@@ -180,12 +203,38 @@ impl ProxyHttp for Plain {
         error
     }
 
+    fn error_while_proxy(
+        &self,
+        _: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        plain: &mut PlainCtx,
+        reused: bool,
+    ) -> Box<Error> {
+        let again = retry::may(session, &error, reused) && plain.may_retry(&self.shared, reused);
+        if again {
+            if !reused {
+                plain.report(&self.shared, outcome::of_fault(Fault::UpstreamClosed));
+            }
+            // An idle connection that broke says nothing of its server.
+            let failed = plain.permit.take().filter(|_| !reused);
+            plain
+                .tried
+                .extend(failed.map(|permit| permit.endpoint().id()));
+        }
+        error.set_retry(again);
+        error
+    }
+
     async fn upstream_request_filter(
         &self,
         session: &mut Session,
         request: &mut RequestHeader,
         plain: &mut PlainCtx,
     ) -> Result<()> {
+        if let Some(target) = &plain.onward {
+            request.set_raw_path(target.as_bytes())?;
+        }
         if let (Some(_), Some(info)) = (&plain.dress.request, &plain.info) {
             let head = PingoraHead::new(session.req_header());
             if let Some(more) = plain.dress.request(&head, info) {
@@ -210,7 +259,8 @@ impl ProxyHttp for Plain {
             .as_ref()
             .and_then(|pool| pool.config.affinity_cookie.clone());
         if let (Some(name), Some(id)) = (name, plain.set_cookie.take()) {
-            let value = format!("{name}={id:016x}; Path=/; HttpOnly; SameSite=Lax");
+            let secure = if plain.is_tls() { "; Secure" } else { "" };
+            let value = format!("{name}={id:016x}; Path=/; HttpOnly; SameSite=Lax{secure}");
             response.append_header("set-cookie", value)?;
         }
         let content_type = response
@@ -279,7 +329,7 @@ impl ProxyHttp for Plain {
             if !matches!(fault, Fault::Connect | Fault::NoEndpoint) {
                 plain.report(&self.shared, outcome::of_fault(fault));
             }
-            let _ = refuse(session, plain, fault).await;
+            let _ = answers::refuse(session, plain, fault).await;
         } else if let Some(ctx) = &mut plain.ctx {
             ctx.end = if fault == Fault::ClientGone {
                 End::ClientGone
@@ -308,6 +358,19 @@ impl ProxyHttp for Plain {
 }
 
 impl PlainCtx {
+    /// Did it come over TLS?
+    fn is_tls(&self) -> bool {
+        let known = self.ctx.as_ref().zip(self.info.as_ref());
+        known.is_some_and(|(ctx, info)| edge::is_tls(&ctx.snapshot.config, info))
+    }
+
+    /// May the request be sent again, after a first time that reached a server?
+    fn may_retry(&self, shared: &Shared, reused: bool) -> bool {
+        let now = shared.moment(Instant::now());
+        let in_budget = || self.pool.as_ref().is_some_and(|pool| pool.may_retry(now));
+        self.tried.len() + 1 < ATTEMPTS_MAX && (reused || in_budget())
+    }
+
     /// Changes the head of a response as the route wants it.
     fn dress(&self, session: &Session, response: &mut ResponseHeader) -> Result<()> {
         let (Some(_), Some(info)) = (&self.dress.response, &self.info) else {
@@ -415,39 +478,9 @@ fn key(pool: &PoolState, head: &PingoraHead, info: Option<&ConnInfo>) -> Option<
     }
 }
 
-/// Answers a fault in plain text: on these routes nobody speaks JSON-RPC.
-async fn refuse(session: &mut Session, plain: &mut PlainCtx, fault: Fault) -> Result<bool> {
-    let row = fault.row();
-    fault.count();
-    let text = format!("{}\n", row.message);
-    let mut head = ResponseHeader::build(row.status, Some(5))?;
-    head.insert_header("content-type", "text/plain; charset=utf-8")?;
-    head.insert_header("content-length", text.len().to_string())?;
-    if let Some((name, value)) = row.field {
-        head.insert_header(name, value)?;
-    }
-    if let Some(seconds) = fault.retry_after() {
-        head.insert_header("retry-after", seconds.to_string())?;
-    }
-    plain.dress(session, &mut head)?;
-    if let Some(ctx) = &mut plain.ctx {
-        ctx.fault = Some(row.label);
-        ctx.end = End::Local;
-        ctx.answered(row.status, Instant::now());
-        ctx.bytes_out = text.len() as u64;
-    }
-    session.set_keepalive(None);
-    session.write_response_header(Box::new(head), false).await?;
-    session
-        .write_response_body(Some(Bytes::from(text)), true)
-        .await?;
-    Ok(true)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::RequestHead;
     use crate::transport::h1::head::Head;
 
     #[test]

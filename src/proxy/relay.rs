@@ -390,7 +390,7 @@ fn listen(head: &dyn RequestHead, call: &Call) -> Option<Listen> {
     };
     let pieces = call.body.chunks.iter().map(|chunk| &**chunk);
     let whole = call.body.is_whole();
-    whole.then(|| Listen::of(head.target(), id, pieces))?
+    whole.then(|| Listen::of(head.onward(), id, pieces))?
 }
 
 /// The head of a stream: never with a length, since we may have something to add at its end, and

@@ -49,6 +49,7 @@ where
             answer,
             session,
             pool,
+            path,
         }) => {
             ctx.answered(answer.status, Instant::now());
             if let Some(server_id) = &answer.session {
@@ -56,7 +57,7 @@ where
                     pool,
                     endpoint: Arc::clone(session.endpoint()),
                     server_id: server_id.clone(),
-                    path: head.target().into(),
+                    path,
                 };
                 worker.shared.chores.delete(orphan);
             }
@@ -122,6 +123,8 @@ struct Opened {
     /// Counts the session on its endpoint.
     session: SessionGuard,
     pool: Arc<PoolState>,
+    /// What the endpoint was asked for.
+    path: Box<str>,
 }
 
 async fn open(
@@ -137,9 +140,11 @@ async fn open(
     };
     let config = &snapshot.config;
     let id = config.routes[route.0].pool().ok_or(Fault::NoRoute)?;
-    if let Some(wanted) = edge::dress(config, &config.routes[route.0], ctx.request_id, info) {
+    if let Some(wanted) = edge::dress(config, &config.routes[route.0], ctx.request_id, info, head) {
         *dress = wanted;
     }
+    let target = edge::rewritten(&config.routes[route.0], head.target())?;
+    let target = target.as_deref().unwrap_or_else(|| head.target());
     let pool = snapshot.pool(id);
     ctx.pool = Some(id);
     limits::admit(&snapshot, route, info, 1, ctx.started)?;
@@ -171,7 +176,7 @@ async fn open(
         attempts += 1;
         ctx.endpoint = Some(endpoint.id());
         let session = endpoint.session();
-        let error = match handshake(pool, head, info, dress, &endpoint).await {
+        let error = match handshake(pool, head, target, info, dress, &endpoint).await {
             Ok((server, answer)) => {
                 let said = Some(outcome::of_status(answer.status));
                 outcome::report(&worker.shared, pool, &mut permit, said);
@@ -181,6 +186,7 @@ async fn open(
                     answer,
                     session,
                     pool,
+                    path: target.into(),
                 });
             }
             Err(error) => error,
@@ -210,6 +216,7 @@ async fn open(
 async fn handshake(
     pool: &PoolState,
     head: &impl RequestHead,
+    target: &str,
     info: &ConnInfo,
     dress: &Dress,
     endpoint: &Endpoint,
@@ -220,7 +227,7 @@ async fn handshake(
     let out = Outgoing {
         head,
         method: "GET",
-        target: head.target(),
+        target,
         authority,
         edits: Edits {
             set: &[],

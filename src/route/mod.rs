@@ -41,6 +41,26 @@ pub fn find<'a>(
         .map(|(index, route)| (RouteId(index), route))
 }
 
+/// What a request to a route is for a server: its target with the path rewritten, the query as it
+/// came. `None` is the target as it came.
+pub fn rewritten(route: &Route, target: &str) -> Option<String> {
+    let rewrite = route.rewrite.as_ref()?;
+    let (path, query) = match target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    };
+    // A path that is only taken in its plain spelling is rewritten in that.
+    let mut rewritten = match route.path.matches(path) {
+        true => rewrite.apply(&route.path, path),
+        false => rewrite.apply(&route.path, &path::canonical(path)),
+    };
+    if let Some(query) = query {
+        rewritten.push('?');
+        rewritten.push_str(query);
+    }
+    Some(rewritten)
+}
+
 /// What is spoken on a listener.
 pub fn scheme(config: &Config, listener: &str) -> Scheme {
     let mut listeners = config.listeners.iter();

@@ -129,6 +129,11 @@ pub trait RequestHead: Headers + Send + Sync {
     /// The protocol version.
     fn version(&self) -> Http;
 
+    /// The target that a server is asked for: the same, unless the route rewrites it.
+    fn onward(&self) -> &str {
+        self.target()
+    }
+
     /// The target's path, without the query.
     fn path(&self) -> &str {
         let target = self.target();
@@ -220,6 +225,8 @@ pub trait Downstream: Send + 'static {
     fn dress(&self) -> &Dress;
     /// The same, to be said.
     fn dress_mut(&mut self) -> &mut Dress;
+    /// Sets what [`RequestHead::onward`] tells of this request.
+    fn send_onward(&mut self, target: Box<str>);
     /// Lets go of the request head, which is empty from then on: for an exchange that lasts.
     fn release_head(&mut self);
     /// Facts about the connection.

@@ -48,6 +48,7 @@ impl Headers for HeaderMap {
 pub struct PingoraHead {
     parts: RequestHeader,
     target: String,
+    onward: Option<Box<str>>,
 }
 
 impl PingoraHead {
@@ -61,6 +62,7 @@ impl PingoraHead {
         Self {
             parts: parts.clone(),
             target,
+            onward: None,
         }
     }
 }
@@ -86,6 +88,10 @@ impl RequestHead for PingoraHead {
 
     fn target(&self) -> &str {
         &self.target
+    }
+
+    fn onward(&self) -> &str {
+        self.onward.as_deref().unwrap_or(&self.target)
     }
 
     fn authority(&self) -> Option<&str> {
@@ -232,6 +238,10 @@ impl Downstream for SessionDown {
 
     fn dress_mut(&mut self) -> &mut Dress {
         &mut self.dress
+    }
+
+    fn send_onward(&mut self, target: Box<str>) {
+        self.head.onward = Some(target);
     }
 
     fn release_head(&mut self) {}

@@ -9,6 +9,7 @@ use super::super::fields::Fields;
 use super::super::model::{PathRule, PoolKind};
 use super::super::node::Word;
 use super::super::problem::quoted;
+use super::super::rewrite::{self, Rewrite};
 use super::super::template::{Part, Template, Variable, template};
 
 /// Longest body of a `return`.
@@ -224,6 +225,29 @@ pub(super) fn check_loop(
             at,
             format!("this route takes {shown} itself, so the redirect would never end"),
         );
+    }
+}
+
+/// What becomes of the path, if it is written.
+pub(super) fn rewrite(fields: &Fields<'_>) -> Option<Rewrite> {
+    let at = fields.written("rewrite")?;
+    let fields = fields.section("rewrite");
+    let regex = fields
+        .text("regex")
+        .map(|word| fields.parsed(word, rewrite::regex));
+    let prefix = fields.text("prefix");
+    let to = fields.text("to");
+    match (prefix, regex, to) {
+        (Some(word), None, None) => fields.parsed(word, rewrite::prefix),
+        (None, Some(regex), Some(to)) => {
+            let regex = regex?;
+            fields.parsed(to, |to| rewrite::pattern(regex, to))
+        }
+        _ => {
+            let message = "a rewrite has either `prefix`, or `regex` and `to`";
+            fields.error(at, message);
+            None
+        }
     }
 }
 

@@ -248,12 +248,17 @@ fn health(fields: &Fields<'_>, kind: PoolKind, routes: &[&Route]) -> Health {
 /// An MCP check asks as a client would: on the path of the first route, unless another is written,
 /// and over the transport of the route that has this path.
 fn mcp_check(path: Option<String>, routes: &[&Route]) -> Check {
-    let path = path.unwrap_or_else(|| match routes.first().map(|route| &route.path) {
-        Some(PathRule::Prefix(path)) if path == "/" => MCP_PATH.to_owned(),
-        Some(PathRule::Prefix(path) | PathRule::Exact(path)) => path.clone(),
-        None => MCP_PATH.to_owned(),
-    });
-    let route = routes.iter().find(|route| route.path.as_str() == path);
+    let asked = |route: &&Route| {
+        let path = match &route.path {
+            PathRule::Prefix(path) if path == "/" => MCP_PATH,
+            PathRule::Prefix(path) | PathRule::Exact(path) => path,
+        };
+        let rewritten = route.rewrite.as_ref();
+        rewritten.map_or_else(|| path.to_owned(), |to| to.apply(&route.path, path))
+    };
+    let path = path.or_else(|| routes.first().map(asked));
+    let path = path.unwrap_or_else(|| MCP_PATH.to_owned());
+    let route = routes.iter().find(|route| asked(route) == path);
     let transport: Transport = match route {
         Some(route) => route.transport,
         None => resolve(None, &path),

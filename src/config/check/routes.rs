@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use super::super::address;
-use super::super::edge::{Action, Scheme};
+use super::super::cors::Cors;
+use super::super::edge::{Action, HeaderEdits, Scheme};
 use super::super::fields::{Fields, Item};
 use super::super::keys::{SCHEMES, TRANSPORTS, TransportChoice};
 use super::super::model::{HostRule, Origins, PathRule, PoolId, PoolKind, Route, Transport};
 use super::super::node::{Span, Word};
 use super::super::problem::{Report, quoted};
 use super::super::suggest;
+use super::cors;
 use super::edge::{self, Way};
 use super::limits;
 use super::pools::Head;
@@ -48,9 +50,13 @@ pub(super) fn routes(root: &Fields<'_>, pools: &[Head<'_>], report: &Report<'_>)
         }
         let request = edge::edits(&fields, "request_headers", Way::Request, kind);
         let response = edge::edits(&fields, "response_headers", Way::Response, kind);
-        if let (Some(at), None, Some(_)) = (fields.written("request_headers"), kind, &action) {
-            fields.error(at, "`request_headers` is for routes with a pool");
+        for key in ["request_headers", "rewrite", "cors"] {
+            if let (Some(at), None, Some(_)) = (fields.written(key), kind, &action) {
+                fields.error(at, format!("`{key}` is for routes with a pool"));
+            }
         }
+        let rewrite = edge::rewrite(&fields);
+        let (cors, response) = cors(&fields, kind, response);
         let origins = origins(&fields);
         let rate = limits::route_rate(&fields);
         let Some(reach) = reach else { continue };
@@ -76,6 +82,8 @@ pub(super) fn routes(root: &Fields<'_>, pools: &[Head<'_>], report: &Report<'_>)
                 rate,
                 request: (!request.is_empty()).then(|| Arc::new(request)),
                 response: (!response.is_empty()).then(|| Arc::new(response)),
+                rewrite,
+                cors: cors.map(Arc::new),
             });
         }
         reaches.push(reach);
@@ -206,7 +214,22 @@ pub(super) fn resolve(choice: Option<TransportChoice>, path: &str) -> Transport 
     }
 }
 
-fn origins(fields: &Fields<'_>) -> Origins {
+/// CORS, if it is written, and the changes to answers for pages that it does not let in.
+fn cors(
+    fields: &Fields<'_>,
+    kind: Option<PoolKind>,
+    response: HeaderEdits,
+) -> (Option<Cors>, HeaderEdits) {
+    let Some((_, kind)) = fields.written("cors").zip(kind) else {
+        return (None, response);
+    };
+    cors::check_edits(fields, &response);
+    let (cors, response) = cors::cors(&fields.section("cors"), kind, &response);
+    (Some(cors), response)
+}
+
+/// The pages under a key of that name, of a route or of its CORS.
+pub(super) fn origins(fields: &Fields<'_>) -> Origins {
     let Some(at) = fields.written("origins") else {
         return Origins::Unset;
     };

@@ -1,6 +1,6 @@
 //! The keys of what a route does with heads, and of routes that answer by themselves.
 
-use crate::config::keys::Kind::{Count, Pairs, Text, Texts};
+use crate::config::keys::Kind::{Count, Duration, Flag, Pairs, Text, Texts};
 use crate::config::keys::Need::{Default, Optional, Required};
 use crate::config::keys::{Section, key};
 
@@ -69,5 +69,76 @@ pub(super) static HEADERS: Section = Section {
             "Fields that stand beside those of that name.",
         ),
         key("remove", Texts(64), Optional, "Names that are left out."),
+    ],
+};
+
+pub(super) static REWRITE: Section = Section {
+    noun: "rewrite section",
+    about: "What the path becomes on its way to a server. Either `prefix`, or `regex` and `to`.",
+    keys: &[
+        key(
+            "prefix",
+            Text,
+            Optional,
+            "What the route's `path` or `path_prefix` becomes; / leaves it out.",
+        ),
+        key(
+            "regex",
+            Text,
+            Optional,
+            "A regular expression, of which the first match in the path is replaced.",
+        ),
+        key(
+            "to",
+            Text,
+            Optional,
+            "What it is replaced by; $1 or ${name} is a group of it, $$ a dollar.",
+        ),
+    ],
+};
+
+pub(super) static CORS: Section = Section {
+    noun: "cors section",
+    about: "CORS in the servers' place: preflights are answered here, and what servers say of it is left out.",
+    keys: &[
+        key(
+            "origins",
+            Texts(1000),
+            Required("origins: [\"https://app.example.com\"]"),
+            "Pages that may read the answers, each scheme://host[:port], or \"*\" alone for any. They \
+             are let in as with the route's own `origins`.",
+        ),
+        key(
+            "methods",
+            Texts(32),
+            Optional,
+            "Methods that they may use; in MCP beside GET, POST and DELETE. Unless set for plain HTTP: \
+             all usual ones.",
+        ),
+        key(
+            "headers",
+            Texts(64),
+            Optional,
+            "Fields that they may send beside Content-Type, Authorization and those of MCP, or \"*\" for \
+             any.",
+        ),
+        key(
+            "expose",
+            Texts(64),
+            Optional,
+            "Fields of answers that they may read beside those of MCP, or \"*\" for any.",
+        ),
+        key(
+            "credentials",
+            Flag,
+            Default("false"),
+            "Whether they may send cookies.",
+        ),
+        key(
+            "max_age",
+            Duration("0s", "1d"),
+            Default("1h"),
+            "How long a browser remembers the answer to a preflight.",
+        ),
     ],
 };

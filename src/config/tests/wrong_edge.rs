@@ -222,3 +222,80 @@ fn fields_that_carry_a_message_or_a_session_are_not_changed() {
     assert_eq!((edits.set.len(), edits.add.len()), (1, 1));
     assert!(config.routes[2].request.is_none());
 }
+
+#[test]
+fn rewrites_are_checked() {
+    check_table(&[
+        (
+            In::Route,
+            "path: /x\npool: p\n«rewrite»: { prefix: /y, regex: a, to: /b }",
+            "either `prefix`, or `regex` and `to`",
+        ),
+        (
+            In::Route,
+            "path: /x\npool: p\n«rewrite»: { regex: a }",
+            "either `prefix`, or `regex` and `to`",
+        ),
+        (
+            In::Route,
+            "path: /x\npool: p\nrewrite: { prefix: «y» }",
+            "a path begins with `/`",
+        ),
+        (
+            In::Route,
+            "path: /x\npool: p\nrewrite: { regex: «'(a'», to: /b }",
+            "this is not a regular expression: unclosed group",
+        ),
+        (
+            In::Route,
+            "path: /x\npool: p\nrewrite: { regex: '(a)', to: «/b$2» }",
+            "the pattern has no group `2`",
+        ),
+        (
+            In::Route,
+            "path: /x\nreturn: { status: 404 }\n«rewrite»: { prefix: /y }",
+            "`rewrite` is for routes with a pool",
+        ),
+    ]);
+}
+
+#[test]
+fn cors_is_checked_as_browsers_would() {
+    check_table(&[
+        (
+            In::Route,
+            "path: /x\npool: p\n«cors»: { credentials: false }",
+            "this cors section has no `origins`",
+        ),
+        (
+            In::Route,
+            "path: /x\npool: p\ncors: { «origins»: ['*'], credentials: true }",
+            "no browser sends credentials where every origin is let in",
+        ),
+        (
+            In::Route,
+            "path: /x\npool: p\ncors: { origins: ['https://a.example'], credentials: true, expose: «['*']» }",
+            "browsers take \"*\" for a name",
+        ),
+        (
+            In::Route,
+            "path: /x\npool: p\ncors: { origins: ['https://a.example'], methods: [«'*'»] }",
+            "list the methods",
+        ),
+        (
+            In::Route,
+            "path: /x\npool: p\ncors: { origins: ['https://a.example'], headers: [«'a b'»] }",
+            "is not the name of a header field",
+        ),
+        (
+            In::Route,
+            "path: /x\npool: p\ncors: { origins: ['https://a.example'] }\n«response_headers»: { set: { Access-Control-Max-Age: 1 } }",
+            "`cors` says what `access-control-max-age` is",
+        ),
+        (
+            In::Route,
+            "path: /x\npool: p\ncors: { origins: [«'https://a.example/'»] }",
+            "an origin is scheme://host[:port] and nothing more",
+        ),
+    ]);
+}

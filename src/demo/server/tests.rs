@@ -106,6 +106,8 @@ impl Downstream for Client {
         &mut self.dress
     }
 
+    fn send_onward(&mut self, _: Box<str>) {}
+
     fn release_head(&mut self) {}
 
     fn info(&self) -> &Arc<ConnInfo> {

@@ -197,6 +197,10 @@ impl Downstream for H1Down {
         &mut self.0.dress
     }
 
+    fn send_onward(&mut self, target: Box<str>) {
+        self.0.head.onward = Some(target);
+    }
+
     fn release_head(&mut self) {
         drop(self.0.head.release());
     }
