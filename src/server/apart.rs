@@ -1,12 +1,13 @@
 //! Listeners beside the traffic: the admin address, and the servers of the demo.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::{ServiceReadyNotifier, ServiceWithDependents};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::accept::accept;
@@ -24,16 +25,19 @@ pub(super) struct Apart<H> {
     phases: Phases,
     bounds: Bounds,
     shutdown: ShutdownWatch,
+    replaced: watch::Receiver<bool>,
 }
 
 impl<H: Handler> Apart<H> {
-    /// Listeners with their handlers. They are served until everything else has ended.
+    /// Listeners with their handlers. They are served until everything else has ended, or until
+    /// another process does it.
     pub(super) fn new(
         name: &'static str,
         bound: Vec<(Bound, H)>,
         shared: &Shared,
         bounds: Bounds,
         shutdown: ShutdownWatch,
+        replaced: watch::Receiver<bool>,
     ) -> Self {
         Self {
             name,
@@ -41,6 +45,7 @@ impl<H: Handler> Apart<H> {
             phases: shared.phases.clone(),
             bounds,
             shutdown,
+            replaced,
         }
     }
 }
@@ -76,7 +81,12 @@ impl<H: Handler> ServiceWithDependents for Apart<H> {
             accepting.spawn(accept(bound, around, stop));
         }
         ready.notify_ready();
-        while accepting.join_next().await.is_some() {}
+        let mut all = pin!(async { while accepting.join_next().await.is_some() {} });
+        tokio::select! {
+            () = &mut all => return,
+            Ok(_) = self.replaced.wait_for(|is_replaced| *is_replaced) => drop(stops),
+        }
+        all.await;
     }
 
     fn name(&self) -> &str {

@@ -142,6 +142,13 @@ impl<H> Surroundings<H> {
     pub(super) fn is_leaving(&self) -> bool {
         self.phases.now() >= self.leaves || self.way.is_closed()
     }
+
+    /// Are connections closed that wait for their next request? While calls are still running they
+    /// are not: the next request may be on its way, and is answered with `Connection: close`.
+    fn closes_idle(&self) -> bool {
+        let phase = self.leaves.max(Phase::Closing);
+        self.phases.now() >= phase || self.way.is_closed()
+    }
 }
 
 /// Serves a connection to its end. `door` has been counted since before it was accepted.
@@ -259,7 +266,7 @@ impl<H: Handler> Line<H> {
                 Lane::Own | Lane::Answer => self.own(&mut door).await,
             };
             match next {
-                Some(line) if !line.around.is_leaving() => self = line,
+                Some(line) if !line.around.closes_idle() => self = line,
                 _ => return,
             }
             turn = Turn::Later;
@@ -299,10 +306,10 @@ impl<H: Handler> Line<H> {
                 begun = true;
                 alarm.after(bounds.head_timeout);
             }
+            if !begun && self.around.closes_idle() {
+                return Poll::Ready(Read::Closed);
+            }
             if self.around.is_leaving() {
-                if !begun {
-                    return Poll::Ready(Read::Closed);
-                }
                 if turn == Turn::First && last_call.is_none() {
                     last_call = Some(Instant::now());
                     alarm.after(LAST_CALL);
@@ -359,7 +366,7 @@ impl<H: Handler> Line<H> {
         Box::pin(async move {
             let down = stream.await;
             if let Some(line) = Self::after(down, around).await
-                && !line.around.is_leaving()
+                && !line.around.closes_idle()
             {
                 tokio::spawn(line.serve(None, Turn::Later));
             }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::connection::{Handler, Served};
+use super::inherited::Inherited;
 use super::listeners::{Bound, bind};
 use super::{StartError, run_with};
 use crate::config::{self, Config, Problems};
@@ -65,7 +66,7 @@ fn copy(name: &str) -> io::Result<Bound> {
         max_connections_per_client: None,
         tls: None,
     };
-    let (_, mut bound) = bind(&listener, 1)?;
+    let (_, mut bound) = bind(&listener, 1, &mut Inherited::default())?;
     bound.pop().ok_or_else(|| io::Error::other("no socket"))
 }
 

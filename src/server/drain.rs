@@ -4,10 +4,12 @@
 //! ever, each with the words its client needs. So that not all of their clients come back elsewhere
 //! at once, the ends are spread over a window, which lies before the deadline; what is a call and
 //! has not come to its end by then ends in it as well. A second TERM or QUIT brings the deadline
-//! forward. INT leaves at once. HUP reads the configuration again.
+//! forward. INT leaves at once. HUP reads the configuration again. USR2 starts the program's file anew
+//! and leaves once that process serves.
 //!
 //! Sessions stay on their servers: their ids are sealed, and another process may go on with them.
 
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,9 +17,12 @@ use async_trait::async_trait;
 use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, watch};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use super::notify;
 use super::reload::Reloader;
+use super::upgrade::{Program, UpgradeError};
 use crate::pool::Parting;
 use crate::proxy::state::{Phase, PhaseSender, Shared};
 
@@ -25,6 +30,9 @@ use crate::proxy::state::{Phase, PhaseSender, Shared};
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(3);
 /// What each stream adds to the window over which streams end: 100 a second come back elsewhere.
 const STREAM_SPACE: Duration = Duration::from_millis(10);
+/// How long a process that was replaced waits for the next request on connections that are kept: each
+/// is answered, and told to go elsewhere with the one after.
+const LAST_REQUESTS: Duration = Duration::from_secs(2);
 /// How often the exchanges in flight are counted while draining.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -44,7 +52,7 @@ pub(super) fn hold_signals() -> std::io::Result<Kinds> {
 /// Turns signals into the phases of the process.
 pub(super) struct Signals {
     shared: Arc<Shared>,
-    reloader: Arc<Reloader>,
+    replacement: Arc<Replacement>,
     phase: PhaseSender,
     shutdown: watch::Sender<bool>,
     /// Only one watch is ever awaited.
@@ -77,20 +85,57 @@ impl Kinds {
 enum Asked {
     Leave,
     LeaveNow,
+    /// Another process serves by now.
+    GiveWay(u32),
+}
+
+/// What it takes to put another process in the place of this one.
+pub(super) struct Replacement {
+    /// What is to be started.
+    pub program: Program,
+    /// Has the sockets of the listeners, and reloads.
+    pub reloader: Arc<Reloader>,
+    /// The admin address's.
+    pub admin: Mutex<Option<TcpListener>>,
+    /// Closes the admin address here.
+    pub replaced: watch::Sender<bool>,
+}
+
+impl Replacement {
+    /// Starts the other one and waits until it serves.
+    async fn start(&self, shared: &Shared) -> Result<u32, UpgradeError> {
+        if shared.phase() != Phase::Running {
+            return Err(UpgradeError::Draining);
+        }
+        let mut sockets = self
+            .reloader
+            .sockets()
+            .await
+            .map_err(UpgradeError::Sockets)?;
+        let admin = self.admin.lock().await.as_ref().map(TcpListener::try_clone);
+        sockets.extend(admin.transpose().map_err(UpgradeError::Sockets)?);
+        self.program.replace(sockets).await
+    }
+
+    /// Lets go of the sockets, so that they are closed when nobody accepts from them.
+    async fn let_go(&self) {
+        self.reloader.let_go().await;
+        self.admin.lock().await.take();
+    }
 }
 
 impl Signals {
     /// `phase` is what everything else watches; `shutdown` tells Pingora's HTTP/2 connections.
     pub(super) fn new(
         shared: Arc<Shared>,
-        reloader: Arc<Reloader>,
+        replacement: Replacement,
         phase: PhaseSender,
         shutdown: watch::Sender<bool>,
         kinds: Kinds,
     ) -> Self {
         Self {
             shared,
-            reloader,
+            replacement: Arc::new(replacement),
             phase,
             shutdown,
             kinds: Mutex::new(kinds),
@@ -99,22 +144,37 @@ impl Signals {
 
     /// Serves the signals that do not end the process until one that does.
     async fn next(&self, kinds: &mut Kinds) -> Asked {
+        let mut upgrading = JoinSet::new();
         loop {
             tokio::select! {
                 _ = kinds.term.recv() => return Asked::Leave,
                 _ = kinds.quit.recv() => return Asked::Leave,
                 _ = kinds.int.recv() => return Asked::LeaveNow,
-                _ = kinds.hup.recv() => self.reloader.reload_and_tell().await,
+                _ = kinds.hup.recv() => self.replacement.reloader.reload_and_tell().await,
                 _ = kinds.usr1.recv() => {
                     self.shared.log.reopen();
                     log::info!("USR1: reopened the logs");
                 }
-                _ = kinds.usr2.recv() => log::warn!("USR2: this version cannot replace its binary; restart instead"),
+                _ = kinds.usr2.recv() => {
+                    if upgrading.is_empty() {
+                        let replacement = Arc::clone(&self.replacement);
+                        let shared = Arc::clone(&self.shared);
+                        upgrading.spawn(async move { replacement.start(&shared).await });
+                    }
+                }
+                Some(started) = upgrading.join_next() => match started {
+                    Ok(Ok(process)) => return Asked::GiveWay(process),
+                    Ok(Err(error)) => log::error!("not replaced, all goes on as it was: {error}"),
+                    Err(error) => log::error!("not replaced: {error}"),
+                }
             }
         }
     }
 
-    async fn drain(&self, kinds: &mut Kinds) {
+    /// Streams go on until the deadline where `streams_stay`: another process serves whoever comes, so
+    /// there is no hurry. Elsewhere they end as soon as no call is left, because the machine may be
+    /// waiting to be switched off.
+    async fn drain(&self, kinds: &mut Kinds, streams_stay: bool) {
         let (deadline, jitter) = {
             let config = &self.shared.snapshot.load().config;
             (Instant::now() + config.drain_timeout, config.drain_jitter)
@@ -125,12 +185,18 @@ impl Signals {
             flight.calls(),
             flight.streams()
         );
+        self.replacement.let_go().await;
         self.phase.enter(Phase::Draining);
         self.shutdown.send_replace(true);
         let spread = || spread(flight.calls() + flight.streams(), jitter);
         tokio::select! {
             () = async {
-                self.until(deadline, |_| flight.is_drained() || Instant::now() + spread() >= deadline).await;
+                let requests_over = Instant::now() + LAST_REQUESTS;
+                let is_done = || match streams_stay {
+                    true => flight.is_quiet() && flight.is_drained() && Instant::now() >= requests_over,
+                    false => flight.is_drained(),
+                };
+                self.until(deadline, |_| is_done() || Instant::now() + spread() >= deadline).await;
                 self.close(deadline, spread()).await;
             } => {}
             // Whoever asks twice is in a hurry.
@@ -182,8 +248,20 @@ impl ShutdownSignalWatch for Signals {
     async fn recv(&self) -> ShutdownSignal {
         let mut kinds = self.kinds.lock().await;
         match self.next(&mut kinds).await {
-            Asked::Leave => self.drain(&mut kinds).await,
-            Asked::LeaveNow => log::info!("leaving now"),
+            Asked::Leave => {
+                notify::stopping();
+                self.drain(&mut kinds, false).await;
+            }
+            Asked::LeaveNow => {
+                notify::stopping();
+                log::info!("leaving now");
+            }
+            Asked::GiveWay(process) => {
+                log::info!("process {process} serves from now on");
+                notify::replaced_by(process);
+                self.replacement.replaced.send_replace(true);
+                self.drain(&mut kinds, true).await;
+            }
         }
         // By now nothing is left to wait for, so Pingora may stop its runtimes at once.
         ShutdownSignal::FastShutdown

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
+use super::inherited::Inherited;
 use super::share::{Counting, Share, shares};
 use crate::config::{Listener, Tls};
 use crate::limit::{Client, Counted, Counts};
@@ -48,34 +49,50 @@ pub(super) fn acceptor(listener: &Listener) -> io::Result<Option<Acceptor>> {
     tls.map_err(io::Error::other)
 }
 
-/// Binds a listener `threads` times.
+/// Binds a listener `threads` times, or takes what was handed over for it.
 ///
 /// # Errors
 /// The operating system's; also if another process already listens on the address, which
 /// SO_REUSEPORT alone would let pass and then share connections with. Or that it gives no randomness
 /// for the keys of TLS.
-pub(super) fn bind(listener: &Listener, threads: usize) -> io::Result<(Arc<Gate>, Vec<Bound>)> {
+pub(super) fn bind(
+    listener: &Listener,
+    threads: usize,
+    inherited: &mut Inherited,
+) -> io::Result<(Arc<Gate>, Vec<Bound>)> {
     let gate = Arc::new(Gate::new(listener));
     let name: Arc<str> = Arc::from(listener.name.as_str());
     let tls = acceptor(listener)?;
-    if listener.bind.port() != 0 {
-        drop(socket(listener.bind, false)?);
+    let sockets = match inherited.at(listener.bind, threads)? {
+        none if none.is_empty() => sockets(listener.bind, threads)?,
+        inherited => inherited,
+    };
+    let shares = shares(sockets.len());
+    let bound = sockets.into_iter().zip(shares);
+    let bound = bound.map(|(socket, share)| Bound {
+        socket,
+        name: Arc::clone(&name),
+        gate: Arc::clone(&gate),
+        share,
+        tls: tls.clone(),
+    });
+    let bound = bound.collect();
+    Ok((gate, bound))
+}
+
+/// A socket for each thread, all on one address.
+fn sockets(mut address: SocketAddr, threads: usize) -> io::Result<Vec<TcpListener>> {
+    if address.port() != 0 {
+        drop(socket(address, false)?);
     }
-    let mut address = listener.bind;
-    let mut bound = Vec::with_capacity(threads);
-    for share in shares(threads) {
+    let mut sockets = Vec::with_capacity(threads);
+    for _ in 0..threads {
         let socket = socket(address, true)?;
         // With port 0 the first socket gets a port and the others share it.
         address = socket.local_addr()?;
-        bound.push(Bound {
-            socket,
-            name: Arc::clone(&name),
-            gate: Arc::clone(&gate),
-            share,
-            tls: tls.clone(),
-        });
+        sockets.push(socket);
     }
-    Ok((gate, bound))
+    Ok(sockets)
 }
 
 /// A listening socket. Without `shared` it can only be had if nobody else listens there.
@@ -190,14 +207,21 @@ mod tests {
 
     #[test]
     fn all_threads_share_one_port_and_nobody_else_gets_it() {
-        let (_, bound) = bind(&listener("127.0.0.1:0".parse().unwrap()), 3).unwrap();
+        let (_, bound) = bind(
+            &listener("127.0.0.1:0".parse().unwrap()),
+            3,
+            &mut Inherited::default(),
+        )
+        .unwrap();
         let address = bound[0].socket.local_addr().unwrap();
         assert!(
             bound
                 .iter()
                 .all(|b| b.socket.local_addr().unwrap() == address)
         );
-        let error = bind(&listener(address), 1).err().unwrap();
+        let error = bind(&listener(address), 1, &mut Inherited::default())
+            .err()
+            .unwrap();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     }
 

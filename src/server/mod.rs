@@ -14,17 +14,21 @@ pub mod demo;
 mod drain;
 mod handshake;
 mod http2;
+mod inherited;
 pub mod inproc;
 mod layer;
 mod listeners;
 mod names;
+mod notify;
 mod opened;
 mod probe;
 mod pulse;
+mod readiness;
 pub mod reload;
 mod share;
 mod state;
 mod tasks;
+pub mod upgrade;
 mod watchers;
 mod way;
 pub mod withdraw;
@@ -41,7 +45,7 @@ use arc_swap::ArcSwap;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server};
 use pingora::services::background::GenBackgroundService;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::config::{self, Config};
 use crate::demo::DemoServer;
@@ -56,10 +60,13 @@ use crate::telemetry::{AccessLog, Target, ToolNames};
 use admin::Admin;
 use apart::Apart;
 use connection::Bounds;
-use drain::Signals;
+use drain::{Replacement, Signals};
+use inherited::Inherited;
 use listeners::Bound;
+use readiness::Readiness;
 use reload::Reloader;
 use tasks::Tasks;
+use upgrade::Program;
 use worker::WorkerService;
 
 /// How long the first look-up of endpoints' names may hold up the start.
@@ -89,6 +96,9 @@ pub enum StartError {
     /// The signals could not be taken hold of.
     #[error("cannot handle signals: {0}")]
     Signals(io::Error),
+    /// A socket's handle could not be had.
+    #[error("cannot take another handle of a socket: {0}")]
+    Sockets(io::Error),
     /// A pool could not be built.
     #[error(transparent)]
     Pool(#[from] PoolError),
@@ -110,29 +120,37 @@ fn run_with(
     demos: Vec<(Bound, DemoServer)>,
     hello: impl FnOnce(),
 ) -> Result<(), StartError> {
+    let program = Program::of_this_process();
+    let mut inherited = Inherited::take();
     let kinds = drain::hold_signals().map_err(StartError::Signals)?;
     raise_file_limit(&config);
     let threads = config.threads.map_or_else(cores, usize::from);
     let bounds = bounds(&config);
-    let admin = bind_admin(&config)?;
+    let admin = bind_admin(&config, &mut inherited)?;
     let (phase_sender, phases) = phases();
     let (chores, waiting) = Chores::new();
     let tools = Arc::new(ToolNames::new());
     let shared = Arc::new(shared(config, phases, chores, Arc::clone(&tools))?);
     let channels = (0..threads).map(|_| mpsc::channel(1));
     let (workers, orders): (Vec<_>, Vec<_>) = channels.unzip();
-    let reloader = Reloader::start(path, Arc::clone(&shared), workers)?;
+    let reloader = Reloader::start(path, Arc::clone(&shared), workers, &mut inherited)?;
+    inherited.tell_unused();
     first_resolve(&shared.snapshot.load());
     hello();
 
     let (shutdown_sender, shutdown) = watch::channel(false);
+    let (replaced_sender, replaced) = watch::channel(false);
+    let started = watch::Sender::new(0);
     let mut server = Server::new_with_opt_and_conf(None, server_conf());
     server.bootstrap();
-    let tasks = Tasks::new(Arc::clone(&shared), tools, waiting);
+    let readiness = Readiness::new(Arc::clone(&shared), started.subscribe(), threads);
+    let tasks = Tasks::new(Arc::clone(&shared), tools, waiting, readiness);
     server.add_service(GenBackgroundService::new(
         "tasks".to_owned(),
         Arc::new(tasks),
     ));
+    let admin_socket = admin.as_ref().map(|bound| bound.socket.try_clone());
+    let admin_socket = admin_socket.transpose().map_err(StartError::Sockets)?;
     if let Some(bound) = admin {
         let admin = vec![(bound, Admin::new(Arc::clone(&shared)))];
         server.add_service(Apart::new(
@@ -141,10 +159,18 @@ fn run_with(
             &shared,
             bounds,
             shutdown.clone(),
+            replaced.clone(),
         ));
     }
     if !demos.is_empty() {
-        server.add_service(Apart::new("demo", demos, &shared, bounds, shutdown.clone()));
+        server.add_service(Apart::new(
+            "demo",
+            demos,
+            &shared,
+            bounds,
+            shutdown.clone(),
+            replaced.clone(),
+        ));
     }
     for (index, orders) in orders.into_iter().enumerate() {
         let name = format!("worker-{index}");
@@ -154,11 +180,17 @@ fn run_with(
             orders,
             Arc::clone(&shared),
             shutdown,
+            started.clone(),
         ));
     }
     let signals = Signals::new(
         Arc::clone(&shared),
-        reloader,
+        Replacement {
+            program,
+            reloader,
+            admin: Mutex::new(admin_socket),
+            replaced: replaced_sender,
+        },
         phase_sender,
         shutdown_sender,
         kinds,
@@ -223,7 +255,7 @@ fn server_conf() -> ServerConf {
     }
 }
 
-fn bind_admin(config: &Config) -> Result<Option<Bound>, StartError> {
+fn bind_admin(config: &Config, inherited: &mut Inherited) -> Result<Option<Bound>, StartError> {
     let Some(address) = config.admin.bind else {
         return Ok(None);
     };
@@ -234,11 +266,12 @@ fn bind_admin(config: &Config) -> Result<Option<Bound>, StartError> {
         max_connections_per_client: None,
         tls: None,
     };
-    let (_, bound) = listeners::bind(&listener, 1).map_err(|error| StartError::Bind {
-        address,
-        what: "admin.bind; give another address or \"off\"".to_owned(),
-        error,
-    })?;
+    let (_, bound) =
+        listeners::bind(&listener, 1, inherited).map_err(|error| StartError::Bind {
+            address,
+            what: "admin.bind; give another address or \"off\"".to_owned(),
+            error,
+        })?;
     Ok(bound.into_iter().next())
 }
 

@@ -1,9 +1,12 @@
 //! The listeners that are open, and how to get from those of one configuration to those of the next.
 
 use std::collections::HashMap;
+use std::io;
+use std::net::TcpListener;
 use std::sync::Arc;
 
 use super::connection::Bounds;
+use super::inherited::Inherited;
 use super::listeners::{self, Bound, Gate, ListenerId};
 use super::worker::{Entrance, Entrances};
 use super::{StartError, bounds};
@@ -24,6 +27,8 @@ struct Open {
     config: Listener,
     gate: Arc<Gate>,
     tls: Option<Acceptor>,
+    /// Handles to its sockets, for a process that replaces this one.
+    sockets: Arc<Vec<TcpListener>>,
 }
 
 /// What is to be open. Its new listeners are bound, and nobody accepts on them yet.
@@ -62,7 +67,12 @@ impl Opened {
     ///
     /// # Errors
     /// The first address that could not be had; then nothing has been opened.
-    pub(super) fn plan(&self, config: &Config, threads: usize) -> Result<Plan, StartError> {
+    pub(super) fn plan(
+        &self,
+        config: &Config,
+        threads: usize,
+        inherited: &mut Inherited,
+    ) -> Result<Plan, StartError> {
         let mut plan = Plan {
             listeners: Vec::new(),
             bounds: bounds(config),
@@ -94,12 +104,16 @@ impl Opened {
                         config: listener.clone(),
                         gate: Arc::clone(&open.gate),
                         tls,
+                        sockets: Arc::clone(&open.sockets),
                     }
                 }
                 None => {
                     let id = ListenerId(plan.next);
                     plan.next += 1;
-                    let (gate, bound) = listeners::bind(listener, threads).map_err(failed)?;
+                    let (gate, bound) =
+                        listeners::bind(listener, threads, inherited).map_err(failed)?;
+                    let sockets = bound.iter().map(|bound| bound.socket.try_clone());
+                    let sockets = sockets.collect::<Result<_, _>>().map_err(failed)?;
                     let tls = bound.first().and_then(|bound| bound.tls.clone());
                     plan.new.push((id, bound));
                     Open {
@@ -107,6 +121,7 @@ impl Opened {
                         config: listener.clone(),
                         gate,
                         tls,
+                        sockets: Arc::new(sockets),
                     }
                 }
             };
@@ -114,6 +129,21 @@ impl Opened {
         }
         plan.closed = free.len();
         Ok(plan)
+    }
+
+    /// Handles to all sockets.
+    ///
+    /// # Errors
+    /// The operating system's, most likely for want of files.
+    pub(super) fn sockets(&self) -> io::Result<Vec<TcpListener>> {
+        let sockets = self.listeners.iter().flat_map(|open| open.sockets.iter());
+        sockets.map(TcpListener::try_clone).collect()
+    }
+
+    /// Lets go of the handles: a socket is closed with its last one, and must be when nobody accepts
+    /// from it any more.
+    pub(super) fn let_go(&mut self) {
+        self.listeners.clear();
     }
 
     /// Makes it so: what each thread is to accept on.
@@ -127,17 +157,17 @@ impl Opened {
         let mut new: HashMap<ListenerId, Vec<Bound>> = plan.new.into_iter().collect();
         for open in &plan.listeners {
             open.gate.limit(&open.config);
-            let mut bound = new.remove(&open.id).map(Vec::into_iter);
-            for entrances in &mut entrances {
-                let new = bound.as_mut().and_then(Iterator::next);
-                entrances.all.push(match new {
-                    Some(bound) => Entrance::New(open.id, bound),
-                    None => Entrance::Stays(
-                        open.id,
-                        Arc::from(open.config.name.as_str()),
-                        open.tls.clone(),
-                    ),
-                });
+            match new.remove(&open.id) {
+                // A process that had more threads has handed over more sockets.
+                Some(bound) => bound.into_iter().enumerate().for_each(|(at, bound)| {
+                    let thread = &mut entrances[at % plan.threads];
+                    thread.all.push(Entrance::New(open.id, bound));
+                }),
+                None => entrances.iter_mut().for_each(|thread| {
+                    let name = Arc::from(open.config.name.as_str());
+                    let stays = Entrance::Stays(open.id, name, open.tls.clone());
+                    thread.all.push(stays);
+                }),
             }
         }
         self.next = plan.next;

@@ -6,12 +6,16 @@
 //! end under the configuration that they began with.
 
 use std::collections::HashSet;
+use std::io;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, mpsc};
 
+use super::inherited::Inherited;
+use super::notify;
 use super::opened::Opened;
 use super::withdraw::{Terms, withdraw};
 use super::worker::Entrances;
@@ -107,9 +111,10 @@ impl Reloader {
         path: Option<PathBuf>,
         shared: Arc<Shared>,
         workers: Vec<mpsc::Sender<Entrances>>,
+        inherited: &mut Inherited,
     ) -> Result<Arc<Self>, StartError> {
         let mut opened = Opened::default();
-        let plan = opened.plan(&shared.snapshot.load().config, workers.len())?;
+        let plan = opened.plan(&shared.snapshot.load().config, workers.len(), inherited)?;
         for (worker, entrances) in workers.iter().zip(opened.apply(plan)) {
             // The first word in each channel, so there is room.
             let _ = worker.try_send(entrances);
@@ -121,6 +126,19 @@ impl Reloader {
             workers,
             state: Mutex::new(State { opened, leaving }),
         }))
+    }
+
+    /// Handles to the sockets of all listeners, for a process that replaces this one.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub(super) async fn sockets(&self) -> io::Result<Vec<TcpListener>> {
+        self.state.lock().await.opened.sockets()
+    }
+
+    /// Lets go of the sockets, so that those who accept from them can close them.
+    pub(super) async fn let_go(&self) {
+        self.state.lock().await.opened.let_go();
     }
 
     /// Reads the file again and goes by it.
@@ -139,7 +157,9 @@ impl Reloader {
         let kept = kept(&before.config, &config);
         let dir = before.config.state_dir.clone().unwrap_or_else(state_dir);
         let keys = load_or_create(&config.sessions.key_files, &dir)?;
-        let plan = state.opened.plan(&config, self.workers.len())?;
+        let plan = state
+            .opened
+            .plan(&config, self.workers.len(), &mut Inherited::default())?;
         let (opened, closed) = (plan.opened(), plan.closed());
         let after = Arc::new(state::compile(config, Some(&before))?);
         resolve_names(&after).await;
@@ -166,7 +186,10 @@ impl Reloader {
 
     /// The same, and says in the log what came of it.
     pub(super) async fn reload_and_tell(self: &Arc<Self>) {
-        match self.reload().await {
+        notify::reloading();
+        let reloaded = self.reload().await;
+        notify::ready();
+        match reloaded {
             Ok(reloaded) => reloaded.tell(),
             Err(error) => log::error!("not reloaded, all goes on as it was: {error}"),
         }

@@ -9,6 +9,8 @@ use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 use tokio::sync::{Mutex, Semaphore, mpsc};
 
+use super::notify;
+use super::readiness::Readiness;
 use super::watchers::Watchers;
 use crate::proxy::ask::delete_session;
 use crate::proxy::state::{Orphan, Phase, Phases, Shared, Waiting};
@@ -28,21 +30,26 @@ const SWEEP: Duration = Duration::from_secs(1);
 pub(super) struct Tasks {
     shared: Arc<Shared>,
     tools: Arc<ToolNames>,
-    waiting: Mutex<Option<Waiting>>,
+    begin: Mutex<Option<(Waiting, Readiness)>>,
 }
 
 impl Tasks {
     /// Takes the receiving end of the chores.
-    pub(super) fn new(shared: Arc<Shared>, tools: Arc<ToolNames>, waiting: Waiting) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        tools: Arc<ToolNames>,
+        waiting: Waiting,
+        readiness: Readiness,
+    ) -> Self {
         Self {
             shared,
             tools,
-            waiting: Mutex::new(Some(waiting)),
+            begin: Mutex::new(Some((waiting, readiness))),
         }
     }
 
     async fn run(&self) {
-        let Some(waiting) = self.waiting.lock().await.take() else {
+        let Some((waiting, readiness)) = self.begin.lock().await.take() else {
             return;
         };
         let Waiting {
@@ -53,6 +60,8 @@ impl Tasks {
         let errand = self.shared.flight.errand();
         let dialer = Dialer::new();
         let mut phases = self.shared.phases.clone();
+        tokio::spawn(readiness.tell());
+        let watchdog = tokio::spawn(notify::watchdog());
         let sweeping = tokio::spawn(sweep(Arc::clone(&self.shared)));
         let deleting = delete_orphans(orphans, Arc::clone(&dialer), phases.clone());
         let deleting = tokio::spawn(deleting);
@@ -67,6 +76,7 @@ impl Tasks {
             }
         }
         sweeping.abort();
+        watchdog.abort();
         // The checks delete their sessions; deletions that were begun end too.
         let _ = tokio::time::timeout(LEAVE_TIME, async {
             watchers.end().await;

@@ -11,7 +11,7 @@ use pingora::protocols::http::ServerSession;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::{ServiceReadyNotifier, ServiceWithDependents};
 use pingora_proxy::HttpProxy;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -124,21 +124,25 @@ pub(super) struct WorkerService {
     orders: mpsc::Receiver<Entrances>,
     shared: Arc<Shared>,
     shutdown: ShutdownWatch,
+    started: watch::Sender<usize>,
 }
 
 impl WorkerService {
-    /// A worker that accepts where its orders say. `shutdown` turns true when the drain begins.
+    /// A worker that accepts where its orders say. `shutdown` turns true when the drain begins;
+    /// `started` counts those that accept.
     pub(super) fn new(
         name: String,
         orders: mpsc::Receiver<Entrances>,
         shared: Arc<Shared>,
         shutdown: ShutdownWatch,
+        started: watch::Sender<usize>,
     ) -> Self {
         Self {
             name,
             orders,
             shared,
             shutdown,
+            started,
         }
     }
 }
@@ -172,6 +176,7 @@ impl ServiceWithDependents for WorkerService {
                     doors.turn_to(entrances).await;
                     if let Some(ready) = ready.take() {
                         ready.notify_ready();
+                        self.started.send_modify(|count| *count += 1);
                     }
                 }
             }
@@ -212,23 +217,24 @@ impl Doors {
     async fn turn_to(&mut self, entrances: Entrances) {
         let mut before = std::mem::take(&mut self.open);
         for entrance in entrances.all {
-            let (id, way, bound) = match entrance {
-                Entrance::New(id, bound) => (id, self.way(), bound),
-                Entrance::Stays(id, name, tls) => {
-                    let Some(at) = before.iter().position(|door| door.id == id) else {
-                        continue;
-                    };
-                    let door = before.swap_remove(at);
-                    let _ = door.stop.send(());
-                    // None if the process has begun to leave meanwhile.
-                    let Ok(Some(bound)) = door.accepting.await else {
-                        continue;
-                    };
-                    (id, door.way, Bound { name, tls, ..bound })
+            match entrance {
+                Entrance::New(id, bound) => {
+                    let way = self.way();
+                    self.accept(id, way, bound, entrances.bounds);
                 }
-            };
-            let door = self.accept(id, way, bound, entrances.bounds);
-            self.open.push(door);
+                Entrance::Stays(id, name, tls) => {
+                    for door in before.extract_if(.., |door| door.id == id) {
+                        let _ = door.stop.send(());
+                        // None if the process has begun to leave meanwhile.
+                        let Ok(Some(bound)) = door.accepting.await else {
+                            continue;
+                        };
+                        let (name, tls) = (Arc::clone(&name), tls.clone());
+                        let bound = Bound { name, tls, ..bound };
+                        self.accept(id, door.way, bound, entrances.bounds);
+                    }
+                }
+            }
         }
         for door in before {
             door.way.close();
@@ -250,7 +256,7 @@ impl Doors {
         way
     }
 
-    fn accept(&self, id: ListenerId, way: Arc<Way>, bound: Bound, bounds: Bounds) -> Door {
+    fn accept(&mut self, id: ListenerId, way: Arc<Way>, bound: Bound, bounds: Bounds) {
         let handler = Gateway::new(
             Arc::clone(&self.shared),
             Arc::clone(&self.dialer),
@@ -269,12 +275,12 @@ impl Doors {
             flight: Some(Arc::clone(&self.shared.flight)),
         });
         let (stop, stopped) = oneshot::channel();
-        Door {
+        self.open.push(Door {
             id,
             way,
             stop,
             accepting: tokio::spawn(accept(bound, around, stopped)),
-        }
+        });
     }
 }
 

@@ -38,5 +38,6 @@ mod support_works;
 mod telemetry;
 mod tls;
 mod unknown_sessions;
+mod upgrade;
 mod websocket;
 mod withdraw;

@@ -307,7 +307,7 @@ async fn calls(
 }
 
 /// So many, or as the environment says.
-fn size(name: &str, otherwise: usize) -> usize {
+pub(crate) fn size(name: &str, otherwise: usize) -> usize {
     std::env::var(name)
         .ok()
         .and_then(|text| text.parse().ok())

@@ -40,7 +40,9 @@ class Stage:
         return self.parts[-1]
 
     def gate(self, fleet, **pool):
-        self.parts.append(Gate(self.work, self.binary, fleet.endpoints(), pool=pool))
+        # A killed server refuses checks at once; one that is slow because the machine is busy is well.
+        health = {"interval": f"{INTERVAL * 1000:.0f}ms", "timeout": "10s", "rise": RISE, "fall": FALL}
+        self.parts.append(Gate(self.work, self.binary, fleet.endpoints(), pool={"health": health, **pool}))
         return self.parts[-1]
 
     def seats(self, gate, kinds):

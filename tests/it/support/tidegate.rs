@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::process::{ExitStatus, Output, Stdio};
 use std::time::Duration;
 
+use command_fds::{CommandFdExt as _, FdMapping};
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
@@ -162,10 +163,11 @@ impl Tidegate {
         self.child.kill().await.expect("the child is ours");
     }
 
-    /// Sends a signal by name: `HUP`, `TERM`, `USR1`.
+    /// Sends a signal by name, to the process that serves: `HUP`, `TERM`, `USR1`.
     pub(crate) fn signal(&self, name: &str) {
-        let sent = send_signal(self.pid(), name);
-        assert!(sent, "kill -s {name} {}", self.pid());
+        let serves = self.adopted.last().copied().unwrap_or_else(|| self.pid());
+        let sent = send_signal(serves, name);
+        assert!(sent, "kill -s {name} {serves}");
     }
 
     /// Waits for the process to end by itself; panics when it does not.
@@ -279,6 +281,20 @@ fn spawn(builder: &Builder, places: &Places) -> Child {
         .stdout(stdout)
         .stderr(stderr)
         .kill_on_drop(true);
+    if !builder.handed.is_empty() {
+        let count = builder.handed.len();
+        command.env("LISTEN_FDS", count.to_string());
+        let handed = builder.handed.iter().zip(3..).map(|(socket, child_fd)| {
+            let socket = socket.try_clone().expect("another handle");
+            let parent_fd = socket.into();
+            FdMapping {
+                parent_fd,
+                child_fd,
+            }
+        });
+        let mapped = command.as_std_mut().fd_mappings(handed.collect());
+        mapped.expect("each file has a number of its own");
+    }
     command.spawn().expect("the binary can be run")
 }
 

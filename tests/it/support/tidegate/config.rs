@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fmt::Write;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -37,6 +37,11 @@ impl Places {
             address
         };
         let (listen, admin) = (port(), port());
+        let handed = builder
+            .handed
+            .first()
+            .and_then(|socket| socket.local_addr().ok());
+        let listen = handed.unwrap_or(listen);
         let more = (0..builder.more_ports).map(|_| port()).collect();
         let places = Self {
             listen,
@@ -97,6 +102,7 @@ pub(crate) struct Builder {
     health: String,
     more_ports: usize,
     whole: Option<Whole>,
+    pub(super) handed: Arc<Vec<TcpListener>>,
     pub(super) arguments: Vec<String>,
     pub(super) variables: Vec<(String, String)>,
 }
@@ -126,6 +132,7 @@ impl Builder {
             whole: None,
             arguments: Vec::new(),
             variables: Vec::new(),
+            handed: Arc::default(),
         }
     }
 
@@ -188,6 +195,12 @@ impl Builder {
     /// Reserves more ports, for further listeners: [`Places::more`].
     pub(crate) fn more_ports(mut self, count: usize) -> Self {
         self.more_ports = count;
+        self
+    }
+
+    /// Hands over a socket that listens already, as systemd does, for the listener.
+    pub(crate) fn hand_over(mut self, socket: TcpListener) -> Self {
+        self.handed = Arc::new(vec![socket]);
         self
     }
 
