@@ -106,11 +106,7 @@ mod tests {
 
     #[test]
     fn a_star_allows_what_is_asked_for_and_no_more() {
-        let names = asked(
-            ", headers: [\"*\"]",
-            "http",
-            "x-a, content-type, b\u{1}, x-b",
-        );
+        let names = asked(", headers: [\"*\"]", "http", "x-a, content-type, b@b, x-b");
         assert_eq!(names, "content-type, authorization, x-a, x-b");
         let many = "x-a,".repeat(100);
         assert_eq!(

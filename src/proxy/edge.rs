@@ -67,7 +67,11 @@ fn put(variable: Variable, facts: &Facts<'_>, value: &mut Value) {
         target if target.starts_with('/') => target,
         _ => "/",
     };
-    let path = || target().split_once('?').map_or(target(), |(path, _)| path);
+    let path = || {
+        target()
+            .split_once('?')
+            .map_or_else(target, |(path, _)| path)
+    };
     let text = match variable {
         Variable::RemoteAddr => {
             let _ = write!(Text(value), "{}", info.client.ip().to_canonical());

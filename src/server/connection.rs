@@ -309,11 +309,9 @@ impl<H: Handler> Line<H> {
             if !begun && self.around.closes_idle() {
                 return Poll::Ready(Read::Closed);
             }
-            if self.around.is_leaving() {
-                if turn == Turn::First && last_call.is_none() {
-                    last_call = Some(Instant::now());
-                    alarm.after(LAST_CALL);
-                }
+            if self.around.is_leaving() && turn == Turn::First && last_call.is_none() {
+                last_call = Some(Instant::now());
+                alarm.after(LAST_CALL);
             }
             let silent = conn.ahead().is_empty() || last_call.is_some();
             alarm

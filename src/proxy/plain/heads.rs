@@ -1,6 +1,6 @@
 //! What routes say of heads, on Pingora's.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName};
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
 
@@ -12,18 +12,18 @@ pub(super) fn change_request(head: &mut RequestHeader, more: &More<'_>) -> Resul
     for name in left(&head.headers, more) {
         head.remove_header(&name);
     }
-    let mut done = Ok(());
+    let mut wrong = None;
     more.each(&mut |name, value| {
-        let appended = head.append_header(name.to_owned(), value);
-        done = std::mem::replace(&mut done, Ok(())).and(appended.map(|_| ()));
-    });
-    more.host(&mut |host| {
-        if let Ok(value) = HeaderValue::from_bytes(host) {
-            let inserted = head.insert_header(http::header::HOST, value);
-            done = std::mem::replace(&mut done, Ok(())).and(inserted);
+        if let Err(error) = head.append_header(name.to_owned(), value) {
+            wrong = Some(error);
         }
     });
-    done
+    more.host(&mut |host| {
+        if let Err(error) = head.insert_header(http::header::HOST, host) {
+            wrong = Some(error);
+        }
+    });
+    wrong.map_or(Ok(()), Err)
 }
 
 /// Changes the head of a response on its way to a client.
@@ -31,12 +31,13 @@ pub(super) fn change_response(head: &mut ResponseHeader, more: &More<'_>) -> Res
     for name in left(&head.headers, more) {
         head.remove_header(&name);
     }
-    let mut done = Ok(());
+    let mut wrong = None;
     more.each(&mut |name, value| {
-        let appended = head.append_header(name.to_owned(), value);
-        done = std::mem::replace(&mut done, Ok(())).and(appended.map(|_| ()));
+        if let Err(error) = head.append_header(name.to_owned(), value) {
+            wrong = Some(error);
+        }
     });
-    done
+    wrong.map_or(Ok(()), Err)
 }
 
 fn left(fields: &HeaderMap, more: &More<'_>) -> Vec<HeaderName> {
