@@ -3,8 +3,12 @@
 
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= never
+# Where `make install` puts things, below DESTDIR if that is set, and the binary that it takes.
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+BINARY ?= target/release/tidegate
 
-.PHONY: help demo test setup check unit it fuzz-smoke fuzz peers docs bench bench-instructions loadtest loadtest-quick release clean
+.PHONY: help demo test setup check unit units it fuzz-smoke fuzz peers docs man bench bench-instructions loadtest loadtest-quick release install clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -13,7 +17,7 @@ demo: setup ## Build and run Tidegate on 127.0.0.1:8080 in front of three demo M
 	$(CARGO) build --quiet
 	@exec target/debug/tidegate demo
 
-test: setup check docs unit it fuzz-smoke peers ## Run all tests
+test: setup check units docs unit it fuzz-smoke peers ## Run all tests
 	@echo "all tests passed"
 
 setup: ## Install what the build lacks
@@ -27,6 +31,9 @@ unit: ## Unit, property and simulation tests, and the tests on the tree itself
 	$(CARGO) test --workspace --quiet --lib --bins
 	$(CARGO) test --quiet --test sim --test tidy --test parsers --test alloc
 
+units: ## What systemd thinks of the units, as `make install` writes them
+	tests/systemd/verify.sh
+
 it: ## Integration tests: the real binary, scripted servers, on loopback
 	$(CARGO) test --quiet --test it
 
@@ -39,6 +46,9 @@ fuzz: ## The same for hours: TIDEGATE_FUZZ_SECONDS each, 3600 unless set (see te
 
 docs: ## The documentation builds without a warning
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --no-deps --workspace --document-private-items
+
+man: ## Write docs/tidegate.8 anew, from the command line's own words
+	TIDEGATE_WRITE_MAN=1 $(CARGO) test --quiet --test tidy -- man::
 
 peers: ## Real SDK servers and clients, and the official conformance suite, direct and through Tidegate
 	tests/sdk/setup.sh
@@ -63,6 +73,20 @@ loadtest-quick: setup ## The same in five minutes, fewer scenarios
 
 release: setup ## The optimised binary, target/release/tidegate
 	$(CARGO) build --release
+
+install: ## Install what `make release` has built (DESTDIR, PREFIX, SYSCONFDIR, BINARY)
+	install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/tidegate
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/share/doc/tidegate
+	for unit in tidegate.service tidegate.socket; do \
+	    sed 's|/usr/bin/tidegate|$(PREFIX)/bin/tidegate|; s|/usr/share/|$(PREFIX)/share/|; s|/etc/|$(SYSCONFDIR)/|' \
+	        systemd/$$unit > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit; done
+	install -D -m 644 systemd/tidegate.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/tidegate.conf
+	install -D -m 644 systemd/tidegate.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/tidegate.conf
+	install -D -m 644 systemd/tidegate.logrotate $(DESTDIR)$(SYSCONFDIR)/logrotate.d/tidegate
+	install -D -m 644 docs/tidegate.8 $(DESTDIR)$(PREFIX)/share/man/man8/tidegate.8
+	install -m 644 docs/*.md conf/full.yaml conf/schema.json CHANGELOG.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/tidegate
+	test -e $(DESTDIR)$(SYSCONFDIR)/tidegate/tidegate.yaml || \
+	    install -D -m 644 conf/minimal.yaml $(DESTDIR)$(SYSCONFDIR)/tidegate/tidegate.yaml
 
 clean: ## Remove what was built and installed here
 	$(CARGO) clean

@@ -5,7 +5,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+
+mod client;
+mod table;
+mod verbs;
 
 use crate::config::{self, Config};
 use crate::server::{self, demo};
@@ -43,6 +47,13 @@ enum Command {
     Run(Run),
     /// Run in front of three built-in demo MCP servers, without a file.
     Demo,
+    #[command(flatten)]
+    Operate(verbs::Verb),
+}
+
+/// What the command line may be, for the manual page.
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Does what the command line says.
@@ -55,6 +66,7 @@ pub fn main() -> ExitCode {
         None => with_file(&arguments.run),
         Some(Command::Run(run)) => with_file(&run),
         Some(Command::Demo) => demo(),
+        Some(Command::Operate(verb)) => verbs::run(&verb),
     }
 }
 

@@ -9,6 +9,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+#[path = "tidy/man.rs"]
+mod man;
+
 /// Which top-level module may import which. This table is the architecture.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("main", &["cli"]),

@@ -50,20 +50,30 @@ pub(super) fn bind(text: &str) -> Result<SocketAddr, String> {
     ))
 }
 
-/// The address of an endpoint: `host:port`, `[v6]:port` or `http://host:port`.
-pub(super) fn endpoint(text: &str) -> Result<HostPort, String> {
+/// What an address says about TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scheme {
+    /// Nothing.
+    Unsaid,
+    /// There is none.
+    Http,
+    /// It is spoken.
+    Https,
+}
+
+/// The address of an endpoint: `host:port`, `[v6]:port`, `http://host:port` or `https://host:port`.
+pub(super) fn endpoint(text: &str) -> Result<(HostPort, Scheme), String> {
     let shown = quoted(text);
-    let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
-    if scheme.eq_ignore_ascii_case("https") {
-        return Err(format!(
-            "{shown}: TLS to endpoints is not part of this version; write host:port"
-        ));
-    }
-    if !scheme.eq_ignore_ascii_case("http") {
-        return Err(format!(
-            "{shown}: an endpoint is host:port or http://host:port"
-        ));
-    }
+    let (scheme, rest) = match text.split_once("://") {
+        None => (Scheme::Unsaid, text),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (Scheme::Http, rest),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (Scheme::Https, rest),
+        Some(_) => {
+            return Err(format!(
+                "{shown}: an endpoint is host:port, http://host:port or https://host:port"
+            ));
+        }
+    };
     if text.starts_with("unix:") {
         return Err(format!(
             "{shown}: unix sockets are not part of this version; write host:port"
@@ -96,7 +106,7 @@ pub(super) fn endpoint(text: &str) -> Result<HostPort, String> {
     let port = port.parse::<u16>().ok().filter(|port| *port != 0);
     let port = port.ok_or_else(|| format!("{shown}: the port must be a number from 1 to 65535"))?;
     let host = host_name(host).map_err(|wrong| format!("{shown}: {wrong}"))?;
-    Ok(HostPort { host, port })
+    Ok((HostPort { host, port }, scheme))
 }
 
 /// Which hosts a route takes.

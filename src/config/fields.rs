@@ -320,6 +320,11 @@ impl<'a> Fields<'a> {
         self.report.error(span, message);
     }
 
+    /// Reports what is only odd.
+    pub(super) fn warning(&self, span: Span, message: impl Into<String>) {
+        self.report.warning(span, message);
+    }
+
     /// Runs a parser of [`super::address`] on a word, and reports what it has to say.
     pub(super) fn parsed<T>(
         &self,

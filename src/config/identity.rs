@@ -1,4 +1,4 @@
-//! A certificate with its key: what a listener proves itself with.
+//! A certificate with its key: what one side of a connection proves itself with.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,10 @@ use rustls::sign::CertifiedKey;
 
 /// A chain of certificates and the key that belongs to the first of them.
 #[derive(Clone)]
-pub struct Identity(Arc<CertifiedKey>);
+pub struct Identity {
+    certified: Arc<CertifiedKey>,
+    key: Arc<PrivateKeyDer<'static>>,
+}
 
 /// What is wrong with one, and in which of the two files.
 #[derive(Debug, thiserror::Error)]
@@ -27,8 +30,12 @@ impl Identity {
         use rustls::{Error, InconsistentKeys};
         let chain = certificates(chain)?;
         let key = private_key(key)?;
-        match CertifiedKey::from_der(chain, key, &ring::default_provider()) {
-            Ok(certified) => Ok(Self(Arc::new(certified))),
+        let certified = CertifiedKey::from_der(chain, key.clone_key(), &ring::default_provider());
+        match certified {
+            Ok(certified) => Ok(Self {
+                certified: Arc::new(certified),
+                key: Arc::new(key),
+            }),
             Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => Err(Wrong::Key(
                 "this key does not belong to the certificate in `cert`".to_owned(),
             )),
@@ -41,21 +48,26 @@ impl Identity {
 
     /// What a TLS library signs with.
     pub fn certified(&self) -> &Arc<CertifiedKey> {
-        &self.0
+        &self.certified
+    }
+
+    /// The key as it stood in its file.
+    pub fn key(&self) -> &PrivateKeyDer<'static> {
+        &self.key
     }
 }
 
 impl fmt::Debug for Identity {
     /// Without the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Identity({} certificates)", self.0.cert.len())
+        write!(f, "Identity({} certificates)", self.certified.cert.len())
     }
 }
 
 impl PartialEq for Identity {
     /// A certificate belongs to one key, so it decides.
     fn eq(&self, other: &Self) -> bool {
-        self.0.cert == other.0.cert
+        self.certified.cert == other.certified.cert
     }
 }
 

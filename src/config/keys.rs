@@ -5,6 +5,7 @@
 //! JSON Schema is printed from them, and tests hold `conf/full.yaml` against them. Defaults and
 //! bounds are kept as an operator would write them.
 
+use super::admin::AdminLevel;
 use super::edge::Scheme;
 use super::model::{Eras, Level, OnEndpointLoss, PoolKind, State};
 
@@ -139,6 +140,14 @@ pub(super) enum CheckChoice {
     None,
 }
 
+/// Who of the clients is asked for a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ClientAuth {
+    Required,
+    Optional,
+    Off,
+}
+
 /// The words of a choice, each with what it stands for.
 pub(super) type Words<T, const N: usize> = [(&'static str, T); N];
 
@@ -177,6 +186,14 @@ pub(super) const CHECKS: Words<CheckChoice, 4> = [
     ("tcp", CheckChoice::Tcp),
     ("none", CheckChoice::None),
 ];
+pub(super) const ADMIN_LEVELS: Words<AdminLevel, 2> =
+    [("read", AdminLevel::Read), ("operate", AdminLevel::Operate)];
+pub(super) const CLIENT_AUTHS: Words<ClientAuth, 3> = [
+    ("required", ClientAuth::Required),
+    ("optional", ClientAuth::Optional),
+    ("off", ClientAuth::Off),
+];
+pub(super) const VERIFY: Words<bool, 2> = [("on", true), ("off", false)];
 pub(super) const LEVELS: Words<Level, 5> = [
     ("error", Level::Error),
     ("warn", Level::Warn),

@@ -13,17 +13,20 @@
 //!
 //! The same table gives the JSON Schema ([`schema()`]) that editors complete keys from.
 //!
-//! This module opens one file, and the certificates and keys that it names, because what is wrong
-//! with those an operator wants to hear before a restart. It does no other I/O: it resolves no name,
+//! This module opens one file, the certificates and keys that it names, and the authorities of the
+//! system where it relies on them, because what is wrong with those, and whether they are valid today,
+//! an operator wants to hear before a restart. It does no other I/O: it resolves no name,
 //! binds no port and does not look whether files of session keys exist. It knows nothing of the rest
 //! of the program.
 
 use std::path::Path;
 
 mod address;
+mod admin;
 mod check;
 mod cors;
 mod edge;
+mod effective;
 mod fields;
 mod identity;
 mod keys;
@@ -36,30 +39,35 @@ mod problem;
 mod protect;
 mod rewrite;
 mod schema;
+mod secure;
 mod streams;
 mod suggest;
 mod table;
 mod template;
 mod units;
+mod x509;
 
 #[cfg(test)]
 mod tests;
 
+pub use admin::{Admin, AdminLevel, AdminSocket};
 pub use cors::Cors;
 pub use edge::{Action, Field, HeaderEdits, Redirect, Return, Scheme};
 pub use identity::Identity;
 pub use limit::{Queue, Rate, RouteRate, ToolLimit};
 pub use model::{
-    AccessLog, Admin, Balance, Check, Config, Endpoint, Eras, HashOn, Health, HostPort, HostRule,
-    Level, Limits, Listener, Log, OnEndpointLoss, Origins, PathRule, Pool, PoolId, PoolKind, Route,
-    Sessions, State, Timeouts, Tls, Transport, is_below,
+    AccessLog, Balance, Check, Config, Endpoint, Eras, HashOn, Health, HostPort, HostRule, Level,
+    Limits, Listener, Log, OnEndpointLoss, Origins, PathRule, Pool, PoolId, PoolKind, Route,
+    Sessions, State, Timeouts, Transport, is_below,
 };
 pub use problem::{Problem, Problems, Severity};
 pub use protect::{Breaker, Ejection, Retries};
 pub use rewrite::Rewrite;
 pub use schema::schema;
+pub use secure::{Authorities, Certificate, ClientProof, EndpointTls, Proof, Tls, Trust};
 pub use streams::{Resume, Streams};
 pub use template::{Part, Template, Variable};
+pub use units::duration;
 
 use problem::Report;
 
@@ -81,7 +89,10 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
 pub fn parse(name: &str, text: &str) -> Result<Config, Problems> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let report = Report::new(name, text);
-    let config = load::tree(text, &report).map(|root| check::config(&root, &report));
+    let config = load::tree(text, &report).map(|root| Config {
+        effective: effective::effective(&root),
+        ..check::config(&root, &report)
+    });
     let warnings = report.finish()?;
     let nothing = || Problem::with_file(name, "this file could not be understood".to_owned());
     let config = config.ok_or_else(nothing)?;

@@ -15,12 +15,13 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::Problem;
+use super::admin::Admin;
 use super::cors::Cors;
 use super::edge::{Action, HeaderEdits, Scheme};
-use super::identity::Identity;
 use super::limit::{Queue, RouteRate, ToolLimit};
 use super::protect::{Breaker, Ejection, Retries};
 use super::rewrite::Rewrite;
+use super::secure::{EndpointTls, Tls};
 use super::streams::Streams;
 
 pub use super::matching::{HostRule, Origins, PathRule, is_below};
@@ -42,7 +43,7 @@ pub struct Config {
     pub streams: Streams,
     /// What one client may send at most, and how slowly.
     pub limits: Limits,
-    /// The admin address.
+    /// The admin address and socket.
     pub admin: Admin,
     /// Where the access log goes and how much else is logged.
     pub log: Log,
@@ -56,6 +57,9 @@ pub struct Config {
     /// The most time over which the ends of the streams that are still open are spread (default 10s,
     /// or a third of `drain_timeout` if that is less). Never above `drain_timeout`.
     pub drain_jitter: Duration,
+    /// The file as it was understood, with every default filled in and without secrets, for people to
+    /// look at. Not part of any decision.
+    pub effective: serde_json::Value,
     /// What is odd but not wrong, such as a pool that no route uses. Not part of any decision.
     pub warnings: Vec<Problem>,
 }
@@ -93,17 +97,6 @@ pub struct Listener {
     pub max_connections_per_client: Option<u32>,
     /// TLS, if it is spoken here; then nothing else is.
     pub tls: Option<Tls>,
-}
-
-/// How a listener speaks TLS.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tls {
-    /// The PEM file of the certificate and those that lead from it to a root (absolute).
-    pub cert: PathBuf,
-    /// The PEM file of the certificate's key (absolute).
-    pub key: PathBuf,
-    /// What was in both files when they were checked.
-    pub identity: Identity,
 }
 
 /// A rule from a request to a pool.
@@ -259,8 +252,10 @@ pub struct Endpoint {
     pub backup: bool,
     /// What the operator wants of it at the start (default up).
     pub state: State,
-    /// Speaks HTTP/2 without TLS, known beforehand (RFC 9113, section 3.3).
+    /// Speaks HTTP/2: without TLS as known beforehand (RFC 9113, section 3.3), with it by agreement.
     pub http2: bool,
+    /// TLS, if it is spoken there.
+    pub tls: Option<EndpointTls>,
     /// Calls in flight at once; `None` is any number.
     pub max_in_flight: Option<u32>,
 }
@@ -395,13 +390,6 @@ pub struct Limits {
     pub write_timeout: Duration,
     /// Most bytes of a body that are held to understand a call, never above `body` (default 64KiB).
     pub peek: usize,
-}
-
-/// The admin address.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Admin {
-    /// Where health, readiness and metrics are answered (default 127.0.0.1:9090); `None` is off.
-    pub bind: Option<SocketAddr>,
 }
 
 /// Where logs go.

@@ -3,10 +3,12 @@
 //! Names, bounds, defaults and meaning stand here once, in the order in which `conf/full.yaml`
 //! shows them. A bound is where a value stops being a setting and becomes a mistake.
 
+mod admin;
 mod edge;
 mod limits;
 mod listeners;
 mod streams;
+mod tls;
 
 use super::keys::Kind::{
     self, Choice, Count, Duration, DurationOrOff, Flag, Text, TextOrOff, Texts,
@@ -63,9 +65,9 @@ pub(super) static ROOT: Section = Section {
         ),
         key(
             "admin",
-            Kind::SectionOrOff(&ADMIN),
+            Kind::SectionOrOff(&admin::ADMIN),
             Optional,
-            "The address for health, readiness and metrics, or `off`.",
+            "The address and the socket for health, metrics and operators, or `off`.",
         ),
         key(
             "log",
@@ -243,6 +245,14 @@ static POOL: Section = Section {
             "The servers, each as an address or as a map.",
         ),
         key(
+            "tls",
+            Kind::SectionOrOff(&tls::ENDPOINT_TLS),
+            Optional,
+            "Speak TLS to all endpoints whose address does not begin with http://, by these keys; or \
+             `off`. Unless set: only to those whose address begins with https://, or that have a `tls` \
+             of their own.",
+        ),
+        key(
             "resolve_every",
             Duration("1s", "1h"),
             Default("30s"),
@@ -334,7 +344,8 @@ static ENDPOINT: Section = Section {
             "address",
             Text,
             Required("address: 10.0.0.1:8080"),
-            "host:port, \"[v6]:port\", or http://host:port; names are resolved by DNS.",
+            "host:port, \"[v6]:port\", http://host:port, or https://host:port for TLS; names are \
+             resolved by DNS.",
         ),
         key(
             "weight",
@@ -359,7 +370,15 @@ static ENDPOINT: Section = Section {
             "http2",
             Flag,
             Default("false"),
-            "Speaks HTTP/2 without TLS.",
+            "Speaks HTTP/2: without TLS as it stands; with TLS it is agreed on, and HTTP/1.1 is spoken \
+             where the endpoint prefers that.",
+        ),
+        key(
+            "tls",
+            Kind::SectionOrOff(&tls::ENDPOINT_TLS),
+            Optional,
+            "Speak TLS to it, by these keys over those of the pool; or `off`. Unless set: as the address \
+             and the pool say.",
         ),
         key(
             "max_in_flight",
@@ -415,17 +434,6 @@ static AFFINITY: Section = Section {
         Text,
         Required("cookie: TIDEGATE"),
         "Name of the cookie that holds the endpoint.",
-    )],
-};
-
-static ADMIN: Section = Section {
-    noun: "admin section",
-    about: "The address for health, readiness and metrics.",
-    keys: &[key(
-        "bind",
-        TextOrOff,
-        Default("127.0.0.1:9090"),
-        "IP address and port, or `off`.",
     )],
 };
 

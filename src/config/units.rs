@@ -29,7 +29,7 @@ const SIZE_UNITS: &[(&str, u64)] = &[
 ///
 /// # Errors
 /// A sentence that says which units there are.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     measure(text, TIME_UNITS, "a duration", "s").map(Duration::from_millis)
 }
 

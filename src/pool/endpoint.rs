@@ -18,6 +18,7 @@ use super::health::HealthState;
 use super::parting::Parting;
 use super::places::Places;
 use super::queue::Place;
+use super::verdict::Verdict;
 
 /// Greatest weight; a greater one is taken for this.
 pub const WEIGHT_MAX: u32 = 65_535;
@@ -94,6 +95,8 @@ pub struct Endpoint {
     pub guard: Guard,
     /// How many calls it may have in flight.
     pub places: Places,
+    /// What the checks say in words.
+    pub verdict: Verdict,
     counters: Counters,
 }
 
@@ -141,6 +144,7 @@ impl Endpoint {
             facts: Facts::default(),
             guard: Guard::default(),
             places: Places::default(),
+            verdict: Verdict::default(),
             counters: Counters::default(),
         })
     }

@@ -11,7 +11,7 @@
 //! healthy, or to connect to it, happens elsewhere and is told here.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 pub mod balance;
 pub mod breaker;
@@ -31,6 +31,7 @@ pub mod placing;
 pub mod protect;
 pub mod queue;
 pub mod ramp;
+pub mod verdict;
 pub mod window;
 
 use balance::{Balancer, Candidates, Scales};
@@ -49,12 +50,16 @@ pub use places::Places;
 pub use placing::NoPlace;
 pub use protect::{Changes, Ejection, Protection, Switched, Tripped};
 pub use queue::{Full, Place, Queue, Waiting};
+pub use verdict::{Told, Verdict};
 
 /// Endpoints from which on two of them are drawn instead of looking at all.
 const SAMPLED_FROM: usize = 16;
 /// Draws before all are looked at after all.
 const DRAWS_MAX: usize = 16;
 pub use parting::Parting;
+
+/// Calls that may wait for a place, unless a pool says otherwise.
+const QUEUE_MAX: usize = 1024;
 
 /// Most endpoints in a pool.
 pub const ENDPOINTS_MAX: usize = 1024;
@@ -73,8 +78,10 @@ pub struct Pool {
     heaviest: u32,
     protection: Protection,
     ejecting: Ejecting,
-    /// Where an endpoint has a limit to its calls in flight.
-    queue: Option<Arc<Queue>>,
+    /// Where an endpoint has, or has had, a limit to its calls in flight.
+    queue: OnceLock<Arc<Queue>>,
+    /// Calls that may wait in it.
+    queue_max: usize,
 }
 
 /// Why a pool could not be built.
@@ -169,7 +176,8 @@ impl Pool {
             endpoints,
             by_id,
             balancer,
-            queue: None,
+            queue: OnceLock::new(),
+            queue_max: QUEUE_MAX,
             heaviest,
             protection: Protection::default(),
             ejecting: Ejecting::default(),

@@ -26,14 +26,36 @@ impl Pool {
     /// Counts calls in flight against what endpoints have in [`Endpoint::places`], and lets at most
     /// `max` calls wait. A pool in which no endpoint has a limit needs no queue.
     #[must_use]
-    pub fn with_queue(mut self, max: usize) -> Self {
-        self.queue = Some(Queue::new(&self.endpoints, max));
+    pub fn with_queue(self, max: usize) -> Self {
+        let pool = self.with_queue_max(max);
+        pool.count_places();
+        pool
+    }
+
+    /// Lets at most `max` calls wait, should an endpoint ever get a limit.
+    #[must_use]
+    pub fn with_queue_max(mut self, max: usize) -> Self {
+        self.queue_max = max;
         self
+    }
+
+    /// Sets how many calls an endpoint of this pool may have in flight; `None` for any number. Calls
+    /// that were sent before any endpoint of the pool had a limit are not counted against it.
+    pub fn limit(&self, endpoint: &Endpoint, max: Option<u32>) {
+        endpoint.places.limit(max);
+        if max.is_some() {
+            self.count_places();
+        }
+    }
+
+    fn count_places(&self) {
+        self.queue
+            .get_or_init(|| Queue::new(&self.endpoints, self.queue_max));
     }
 
     /// Those that wait, where calls in flight are limited.
     pub fn queue(&self) -> Option<&Arc<Queue>> {
-        self.queue.as_ref()
+        self.queue.get()
     }
 
     /// Chooses like [`Pool::pick`] among those with a place left, and takes it.
@@ -46,7 +68,7 @@ impl Pool {
         priority: Priority,
         rng: &mut fastrand::Rng,
     ) -> Result<(Arc<Endpoint>, Option<Place>), NoPlace> {
-        let Some(queue) = &self.queue else {
+        let Some(queue) = self.queue() else {
             return Ok((self.pick(context, rng)?, None));
         };
         let mut candidates = self.candidates(context)?;
@@ -68,7 +90,7 @@ impl Pool {
     /// # Errors
     /// [`NoPlace::Busy`] if there is none; then [`Pool::wait_for`].
     pub fn place_at(&self, endpoint: u64, priority: Priority) -> Result<Option<Place>, NoPlace> {
-        let (Some(queue), Some(at)) = (&self.queue, self.position(endpoint)) else {
+        let (Some(queue), Some(at)) = (self.queue(), self.position(endpoint)) else {
             return Ok(None);
         };
         queue.take(at, priority).map(Some).ok_or(NoPlace::Busy)
@@ -83,7 +105,7 @@ impl Pool {
         context: &PickContext<'_>,
         priority: Priority,
     ) -> Result<Option<Waiting>, NoPlace> {
-        let Some(queue) = &self.queue else {
+        let Some(queue) = self.queue() else {
             return Ok(None);
         };
         let (among, _) = self.candidates(context)?;
@@ -96,7 +118,7 @@ impl Pool {
     /// # Errors
     /// [`NoPlace::Busy`] if as many wait as may.
     pub fn wait_for(&self, endpoint: u64, priority: Priority) -> Result<Option<Waiting>, NoPlace> {
-        let (Some(queue), Some(at)) = (&self.queue, self.position(endpoint)) else {
+        let (Some(queue), Some(at)) = (self.queue(), self.position(endpoint)) else {
             return Ok(None);
         };
         let waiting = queue.wait_only(at, priority);

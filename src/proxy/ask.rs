@@ -56,9 +56,11 @@ impl From<Error> for NotWell {
             Error::ConnectTimeout | Error::ReadTimeout | Error::WriteTimeout => {
                 Self::silent(error.to_string())
             }
-            Error::Refused | Error::Connect(_) | Error::Closed | Error::Malformed(_) => {
-                error.to_string().into()
-            }
+            Error::Refused
+            | Error::Connect(_)
+            | Error::Closed
+            | Error::Alert(_)
+            | Error::Malformed(_) => error.to_string().into(),
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::mcp::{Era, RawId};
 use crate::session::PrincipalHash;
 use crate::telemetry::{SessionTag, StreamEnd};
 use crate::transport::fields::USER_AGENT;
-use crate::transport::{Error, RequestHead};
+use crate::transport::{ConnInfo, Error, RequestHead};
 
 /// Why an exchange ended, for the log and the metrics. A closed set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,6 +153,18 @@ pub struct Ctx {
 }
 
 impl Ctx {
+    /// The request comes on this connection, whose client may have proved who it is.
+    ///
+    /// A client stays the same one with another certificate for the same name from the same authority.
+    pub fn comes_on(&mut self, info: &ConnInfo) {
+        let Some(peer) = info.certificate() else {
+            return;
+        };
+        // None of these texts has a line end in it.
+        let principal = format_args!("{}\n{}\n{}", peer.issuer(), peer.subject(), peer.name());
+        self.principal = PrincipalHash::of(principal.to_string().as_bytes());
+    }
+
     /// Begins with what the head alone tells.
     pub fn begin(snapshot: Arc<Snapshot>, head: &impl RequestHead, now: Instant) -> Self {
         Self {

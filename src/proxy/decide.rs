@@ -23,7 +23,7 @@ use crate::config::HashOn;
 use crate::mcp::HttpMethod;
 use crate::pool::{Endpoint, Fact, Need};
 use crate::session::{Claims, IdKind, Key, NameHash, NewSession, Pulse, Reason, Revision, Touched};
-use crate::telemetry::{self, Limit, RefusedId};
+use crate::telemetry::{self, Limit, RefusedId, SessionTag};
 use crate::transport::fields::{MCP_PROTOCOL_VERSION, MCP_SESSION_ID};
 use crate::transport::{ConnInfo, RequestHead};
 
@@ -115,7 +115,7 @@ fn within_session(
             bound.lost = true;
             return Ok(Aim::Bound(bound));
         }
-        touch(&worker.shared, pool, &mut bound, head, now);
+        touch(&worker.shared, pool, &mut bound, head, now)?;
         return Ok(Aim::Bound(bound));
     }
     if call.http != HttpMethod::Post && !pool.speaks_session_era() {
@@ -192,7 +192,7 @@ fn unseal(
         endpoint,
         key: Key::of(claims.pool, claims.endpoint, &claims.server_id),
         claims,
-        tag: telemetry::SessionTag::of(&sealed),
+        tag: SessionTag::of(&sealed),
         sealed,
         pulse: ArcSwapOption::empty(),
     })
@@ -208,25 +208,34 @@ pub fn alive(bound: &Bound) -> Result<(), Fault> {
 }
 
 /// Notes activity, taking in a session that another process, or this one before a restart, opened.
+///
+/// # Errors
+/// [`Fault::SessionUnknown`]: an operator has ended it.
 pub fn touch(
     shared: &Shared,
     pool: &Arc<PoolState>,
     bound: &mut Bound,
     head: &dyn RequestHead,
     now: Instant,
-) {
+) -> Result<(), Fault> {
     let beats = |pulse: &Arc<Pulse>| pulse.beat(now);
     if bound.pulse.load().as_ref().is_some_and(beats) {
-        return;
+        return Ok(());
     }
     let touched = shared.sessions.touch(bound.key, now, || {
-        new_session(pool, &bound.endpoint, &bound.claims, head)
+        new_session(pool, &bound.endpoint, &bound.claims, bound.tag, head)
     });
-    bound.adopted = touched == Touched::Adopted;
-    if matches!(touched, Touched::Untracked(_)) {
-        telemetry::limit_hit(Limit::Sessions);
+    match touched {
+        Touched::Known | Touched::Adopted => {}
+        Touched::Untracked(_) => telemetry::limit_hit(Limit::Sessions),
+        Touched::Ended => {
+            telemetry::id_refused(RefusedId::Ended);
+            return Err(Fault::SessionUnknown);
+        }
     }
+    bound.adopted = touched == Touched::Adopted;
     bound.pulse.store(shared.sessions.pulse(bound.key));
+    Ok(())
 }
 
 /// What the id of a session says, minted now for whoever asked.
@@ -253,6 +262,7 @@ pub fn new_session(
     pool: &Arc<PoolState>,
     endpoint: &Arc<Endpoint>,
     claims: &Claims,
+    tag: SessionTag,
     head: &dyn RequestHead,
 ) -> NewSession<Held> {
     let revision = head
@@ -271,6 +281,7 @@ pub fn new_session(
             path: head.onward().into(),
             origin: None,
             counted: None,
+            tag: Some(tag),
         },
     }
 }

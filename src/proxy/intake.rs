@@ -170,6 +170,27 @@ fn check_host(
     }
 }
 
+/// Whether a request to the admin API may come from where it does: over loopback, asked for by a
+/// loopback name, and by no web page but our own. A page that points a name of its own at 127.0.0.1, or
+/// that posts there from elsewhere, must not operate this process through somebody's browser.
+///
+/// # Errors
+/// [`Fault::Host`], [`Fault::Origin`].
+pub fn check_operator(head: &dyn RequestHead, info: &ConnInfo) -> Result<(), Fault> {
+    let is_ours = |authority: &str| is_loopback_name(host_of(authority));
+    let authority = head.authority().filter(|authority| is_ours(authority));
+    let is_here = info.local.ip().to_canonical().is_loopback();
+    let authority = authority.filter(|_| is_here).ok_or(Fault::Host)?;
+    let Some(origin) = head.known(ORIGIN) else {
+        return Ok(());
+    };
+    let own = origin.strip_prefix(b"http://");
+    match own.is_some_and(|own| own.eq_ignore_ascii_case(authority.as_bytes())) {
+        true => Ok(()),
+        false => Err(Fault::Origin),
+    }
+}
+
 /// An `Origin` that is there must be allowed: listed by the route; or, without a list, the same
 /// site as the route's own host, or a loopback page on a loopback connection.
 fn check_origin(route: &Route, head: &dyn RequestHead, info: &ConnInfo) -> Result<(), Fault> {
@@ -229,6 +250,37 @@ mod tests {
             place: None,
         };
         admit(config, &head, &info)
+    }
+
+    #[test]
+    fn only_this_hosts_own_tools_reach_the_admin_api() {
+        let ask = |local: &str, host: &str, fields: &str| {
+            let text = format!("POST /v1/x HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n");
+            let head = Head::parse(text.as_bytes(), 256).unwrap();
+            let info = ConnInfo {
+                client: "127.0.0.1:5".parse().unwrap(),
+                local: local.parse().unwrap(),
+                listener: "t".into(),
+                place: None,
+            };
+            check_operator(&head, &info)
+        };
+        let here = "127.0.0.1:9090";
+        let from = |origin: &str| ask(here, here, &format!("Origin: {origin}\r\n"));
+        assert_eq!(ask(here, here, ""), Ok(()));
+        assert_eq!(ask(here, "localhost:9090", ""), Ok(()));
+        assert_eq!(ask("[::1]:9090", "[::1]:9090", ""), Ok(()));
+        assert_eq!(from("http://127.0.0.1:9090"), Ok(()), "a page of ours");
+        assert_eq!(ask(here, "evil.example", ""), Err(Fault::Host));
+        assert_eq!(ask(THERE, "127.0.0.1:9090", ""), Err(Fault::Host));
+        for origin in [
+            "http://evil.example",
+            "http://127.0.0.1:3000",
+            "https://127.0.0.1:9090",
+            "null",
+        ] {
+            assert_eq!(from(origin), Err(Fault::Origin), "{origin}");
+        }
     }
 
     const HERE: &str = "127.0.0.1:8080";

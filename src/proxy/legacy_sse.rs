@@ -100,9 +100,10 @@ async fn open<D: Downstream>(
         .load()
         .seal(&claims, fresh_nonce())
         .map_err(|_| Fault::UpstreamMalformed)?;
-    ctx.session = Some(telemetry::SessionTag::of(&sealed));
+    let tag = telemetry::SessionTag::of(&sealed);
+    ctx.session = Some(tag);
     let key = Key::of(claims.pool, claims.endpoint, &claims.server_id);
-    let mut new = decide::new_session(pool, reply.endpoint(), &claims, down.head());
+    let mut new = decide::new_session(pool, reply.endpoint(), &claims, tag, down.head());
     new.guard.counted = limits::take_session(ctx);
     let tracked = worker
         .shared
@@ -312,6 +313,9 @@ async fn post<D: Downstream>(
     limits::admit_call(&snapshot, route, pool_id, ctx, &call, down.info())?;
     let bound = decide::open(worker, pool, sealed.as_bytes(), IdKind::Sse, ctx)?;
     decide::alive(&bound)?;
+    if worker.shared.sessions.is_ended(bound.key) {
+        return Err(Fault::SessionUnknown);
+    }
     let link = worker.shared.links.find(bound.key);
     if let Some(link) = &link
         && !link.owe(&owed)

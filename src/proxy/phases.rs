@@ -127,6 +127,17 @@ impl Phases {
         }
     }
 
+    /// The same for a call, which will end by itself if it is given the time: it has the whole of the
+    /// window in which an endpoint's streams end. In that of the process it draws its lot as they do,
+    /// for that one is not begun before calls have had their time.
+    pub fn leaves_call(&self, endpoint: &Endpoint, lot: u64) -> Option<(Instant, End)> {
+        let own = self.leaves_process(lot).map(|at| (at, End::Drain));
+        let moved = endpoint
+            .closing()
+            .map(|window| (window.end(), End::Withdrawn));
+        own.into_iter().chain(moved).min_by_key(|(at, _)| *at)
+    }
+
     /// Resolves when whoever has drawn `lot` has to end what it has open on `endpoint`; says on whose
     /// account. For tunnels, which have no alarm.
     pub async fn until_leaving(&mut self, endpoint: &Endpoint, lot: u64) -> End {

@@ -179,7 +179,7 @@ impl ProxyHttp for Plain {
         if let Some(ctx) = &mut plain.ctx {
             ctx.endpoint = Some(endpoint.id());
         }
-        let mut peer = peer(&target);
+        let mut peer = peer(&target, session.is_upgrade_req());
         peer.options.read_timeout = Some(pool.config.timeouts.header);
         plain.permit = Some(permit);
         Ok(Box::new(peer))

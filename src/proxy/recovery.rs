@@ -255,6 +255,7 @@ fn bind(
         path: path.clone(),
         origin: Some(Arc::clone(origin)),
         counted: None,
+        tag: None,
     };
     let name = NameHash::from_u64(endpoint.id());
     let now = Instant::now();
@@ -268,9 +269,10 @@ fn bind(
     };
     // It is the same client's.
     let counted = before.counted.take();
-    shared
-        .sessions
-        .with(lost.key, |held| held.counted = counted);
+    shared.sessions.with(lost.key, |held| {
+        held.counted = counted;
+        held.tag = before.tag;
+    });
     log::info!(
         pool = pool.pool.name(), endpoint = endpoint.name(), from = before.endpoint.name();
         "a session was begun again"

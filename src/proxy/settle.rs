@@ -130,7 +130,8 @@ fn bind(
         return Err(Fault::UpstreamMalformed);
     };
     let key = Key::of(claims.pool, claims.endpoint, &claims.server_id);
-    let mut new = new_session(pool, endpoint, &claims, head);
+    let tag = telemetry::SessionTag::of(&sealed);
+    let mut new = new_session(pool, endpoint, &claims, tag, head);
     new.guard.origin = origin(&worker.shared, pool, call);
     new.guard.counted = limits::take_session(ctx);
     match worker.shared.sessions.open(key, new, Instant::now()) {
@@ -138,7 +139,7 @@ fn bind(
         // Another request took the last place meanwhile: served, but not counted.
         Err(_) => telemetry::limit_hit(Limit::Sessions),
     }
-    ctx.session = Some(telemetry::SessionTag::of(&sealed));
+    ctx.session = Some(tag);
     Ok(sealed)
 }
 

@@ -15,8 +15,9 @@ use crate::config::{Balance, Config, Eras, HashOn, PoolId};
 use crate::limit;
 use crate::pool::{self, Admin, Allowance, Budget, Endpoint, Fact, HealthState, Moment};
 use crate::session::{Keyring, NameHash, Table};
-use crate::telemetry::{AccessLog, Limit, ToolNames};
+use crate::telemetry::{AccessLog, Limit, SessionTag, ToolNames};
 use crate::transport::dial::Target;
+use crate::transport::tls;
 
 pub use super::phases::{Phase, PhaseSender, Phases, phases};
 
@@ -77,8 +78,10 @@ pub struct DialFacts {
     pub authority: String,
     /// Keeps the connections of endpoints apart: a hash of the names of pool and endpoint.
     pub group: u64,
-    /// HTTP/2 with prior knowledge.
+    /// HTTP/2: with prior knowledge, or under TLS if the endpoint agrees to it.
     pub http2: bool,
+    /// How TLS is spoken, if it is.
+    pub tls: Option<tls::Client>,
 }
 
 /// Bound on a remembered `server/discover` result.
@@ -91,12 +94,13 @@ impl PoolState {
     }
 
     /// How an endpoint of this pool is dialed at `address`, and the authority to ask it by.
-    pub fn target(&self, endpoint: u64, address: SocketAddr) -> Option<(Target, &str)> {
+    pub fn target(&self, endpoint: u64, address: SocketAddr) -> Option<(Target<'_>, &str)> {
         let facts = self.dial.get(&endpoint)?;
         let target = Target {
             address,
             group: facts.group,
             http2: facts.http2,
+            tls: facts.tls.as_ref(),
             connect_timeout: self.config.timeouts.connect,
             write_timeout: Some(self.config.timeouts.write),
             idle: self.config.keep_alive,
@@ -110,11 +114,6 @@ impl PoolState {
         self.dial
             .get(&endpoint)
             .map_or("", |facts| &facts.authority)
-    }
-
-    /// Whether an endpoint is spoken to in HTTP/2; not if it is not of this pool.
-    pub fn http2(&self, endpoint: u64) -> bool {
-        self.dial.get(&endpoint).is_some_and(|facts| facts.http2)
     }
 
     /// Whether the pool's servers issue session ids: `Yes` if any does, `No` if all that are
@@ -236,6 +235,8 @@ pub struct Held {
     pub origin: Option<Arc<Origin>>,
     /// Counts the session as one of its client's, where that is limited.
     pub counted: Option<limit::Counted>,
+    /// The session in the words of the log.
+    pub tag: Option<SessionTag>,
 }
 
 /// Sessions to delete that may wait; more are dropped and counted.

@@ -410,6 +410,7 @@ impl Relay {
     fn leaves(&self, phases: &Phases, lot: u64) -> Option<(Instant, End)> {
         let leaves = match self.is_cut_off {
             true => (phases.leaves_process(lot)?, End::Drain),
+            false if self.kind == Kind::Post => phases.leaves_call(&self.endpoint, lot)?,
             false => phases.leaves(&self.endpoint, lot)?,
         };
         // The calls of HTTP+SSE are answered on the stream: it stays for them as for any call.

@@ -27,6 +27,7 @@ use crate::telemetry::{OpenStream, StreamKind};
 use crate::transport::dress::{Dress, More};
 use crate::transport::fields::{LAST_EVENT_ID, MCP_SESSION_ID, Names, ORIGIN};
 use crate::transport::tunnel::{Answer, TunnelEnd, carry, connect};
+use crate::transport::wire::Wire;
 use crate::transport::{ConnInfo, Edits, Error, Length, Outgoing, RequestHead};
 
 /// Serves an upgrade request on a connection of its own; the connection ends with it.
@@ -36,6 +37,7 @@ where
 {
     let snapshot = worker.shared.snapshot.load_full();
     let mut ctx = Ctx::begin(snapshot, head, Instant::now());
+    ctx.comes_on(info);
     let mut flight = worker.shared.flight.enter();
     let mut phases = worker.shared.phases.clone();
     let mut dress = Dress::default();
@@ -88,7 +90,7 @@ where
 async fn tunnel<C>(
     worker: &Worker,
     client: C,
-    server: tokio::net::TcpStream,
+    server: Wire,
     answer: &Answer,
     endpoint: &Endpoint,
     ctx: &mut Ctx,
@@ -118,7 +120,7 @@ async fn tunnel<C>(
 
 /// An upgrade that an endpoint has answered.
 struct Opened {
-    server: tokio::net::TcpStream,
+    server: Wire,
     answer: Answer,
     /// Counts the session on its endpoint.
     session: SessionGuard,
@@ -197,7 +199,9 @@ async fn open(
             }
             Error::Malformed(_) => (Stage::Answered, Fault::UpstreamMalformed),
             Error::ReadTimeout | Error::WriteTimeout => (Stage::Answered, Fault::UpstreamTimeout),
-            Error::Closed => (Stage::Sent { reused: false }, Fault::UpstreamClosed),
+            Error::Closed | Error::Alert(_) => {
+                (Stage::Sent { reused: false }, Fault::UpstreamClosed)
+            }
         };
         let said = outcome::of_fault(fault);
         outcome::report(&worker.shared, pool, &mut permit, said);
@@ -216,18 +220,20 @@ async fn open(
 async fn handshake(
     pool: &PoolState,
     head: &impl RequestHead,
-    target: &str,
+    path: &str,
     info: &ConnInfo,
     dress: &Dress,
     endpoint: &Endpoint,
-) -> Result<(tokio::net::TcpStream, Answer), Error> {
+) -> Result<(Wire, Answer), Error> {
     let address = endpoint.address();
     let address = address.ok_or_else(|| Error::Connect("no address".to_owned()))?;
-    let authority = pool.authority(endpoint.id());
+    let dialed = pool.target(endpoint.id(), address);
+    let (target, authority) =
+        dialed.ok_or_else(|| Error::Connect("unknown endpoint".to_owned()))?;
     let out = Outgoing {
         head,
         method: "GET",
-        target,
+        target: path,
         authority,
         edits: Edits {
             set: &[],
@@ -236,13 +242,12 @@ async fn handshake(
         },
         length: Length::None,
     };
-    let timeouts = &pool.config.timeouts;
     let more = dress.response(head, info);
-    connect(address, timeouts.connect, timeouts.header, &out, more).await
+    connect(&target, pool.config.timeouts.header, &out, more).await
 }
 
 /// Passes on what the endpoint said instead of upgrading, up to its end, within a few seconds.
-async fn pass_refusal<C>(mut client: C, mut server: tokio::net::TcpStream, answer: &Answer)
+async fn pass_refusal<C>(mut client: C, mut server: Wire, answer: &Answer)
 where
     C: AsyncRead + AsyncWrite + Unpin + Send,
 {

@@ -116,7 +116,7 @@ impl<'a> Watch<'a> {
     fn is_to_leave(&mut self) -> bool {
         self.leaves = self
             .phases
-            .leaves(self.endpoint, self.lot)
+            .leaves_call(self.endpoint, self.lot)
             .map(|(at, _)| at);
         if self.leaves.is_some() && self.lot == 0 {
             self.lot = fastrand::u64(1..);

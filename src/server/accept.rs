@@ -13,7 +13,7 @@ use super::share::Share;
 use crate::transport::ConnInfo;
 
 /// Pause after an accept that failed for want of files or memory.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts until it is time to leave, or the other end of `stop` is dropped; then takes what still
 /// waits in the queue and closes the socket. If a word comes through `stop`, the socket is given back

@@ -1,21 +1,27 @@
-//! Which check an endpoint gets. `tcp` and `http` are Pingora's own, `mcp` is ours, and all are asked
-//! through Pingora's `HealthCheck`.
+//! Which check an endpoint gets. `tcp` and `http` are Pingora's own, unless TLS is spoken; `mcp` is ours,
+//! and all are asked through Pingora's `HealthCheck`.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use pingora::{Error as PingoraError, ErrorType};
+use async_trait::async_trait;
+use pingora::{Error as PingoraError, ErrorType, Result as PingoraResult};
+use pingora_load_balancing::Backend;
 use pingora_load_balancing::health_check::{HealthCheck, HttpHealthCheck, TcpHealthCheck};
+use tokio::time::timeout;
 
 use super::probe::McpCheck;
 use crate::config::Check;
 use crate::pool::Endpoint;
+use crate::pool::lateness::Failure;
+use crate::proxy::ask::{NotWell, Question, ask};
 use crate::proxy::state::PoolState;
 use crate::telemetry::ToolNames;
-use crate::transport::dial::Dialer;
+use crate::transport::dial::{Dialer, Target, connect};
 
 /// A check, and how it is ended.
 pub(super) enum Checker {
-    /// One of Pingora's.
+    /// One that leaves nothing behind.
     Stock(Box<dyn HealthCheck + Send + Sync>),
     /// Ours, which may hold a session on the server.
     Mcp(Box<McpCheck>),
@@ -46,19 +52,30 @@ pub(super) fn check_for(
     tools: &Arc<ToolNames>,
 ) -> Option<Checker> {
     let health = &pool.config.health;
+    let facts = pool.dial.get(&endpoint.id())?;
+    let secure = |path: Option<&str>| {
+        let check = TlsCheck {
+            pool: Arc::clone(pool),
+            endpoint: Arc::clone(endpoint),
+            dialer: Arc::clone(dialer),
+            path: path.map(str::to_owned),
+        };
+        Some(Checker::Stock(Box::new(check)))
+    };
     match &health.check {
         Check::None => None,
+        Check::Tcp if facts.tls.is_some() => secure(None),
+        Check::Http { path } if facts.tls.is_some() => secure(Some(path)),
         Check::Tcp => {
             let mut check = TcpHealthCheck::new();
             check.peer_template.options.connection_timeout = Some(health.timeout);
             Some(Checker::Stock(check))
         }
         Check::Http { path } => {
-            let authority = pool.authority(endpoint.id());
-            let mut check = HttpHealthCheck::new(authority, false);
+            let mut check = HttpHealthCheck::new(&facts.authority, false);
             check.peer_template.options.connection_timeout = Some(health.timeout);
             check.peer_template.options.read_timeout = Some(health.timeout);
-            if pool.http2(endpoint.id()) {
+            if facts.http2 {
                 check.peer_template.options.set_http_version(2, 2);
             }
             if let Ok(uri) = path.parse() {
@@ -76,5 +93,79 @@ pub(super) fn check_for(
             let check = McpCheck::new(pool, endpoint, dialer, tools, path, *transport);
             Some(Checker::Mcp(Box::new(check)))
         }
+    }
+}
+
+/// The checks `tcp` and `http` of an endpoint that speaks TLS, by the rules that calls go by: with
+/// Pingora's own a certificate could be good for the one and not for the other.
+struct TlsCheck {
+    pool: Arc<PoolState>,
+    endpoint: Arc<Endpoint>,
+    dialer: Arc<Dialer>,
+    /// What is asked for, if anything is behind the handshake.
+    path: Option<String>,
+}
+
+impl TlsCheck {
+    async fn run(&self, address: SocketAddr) -> Result<(), NotWell> {
+        let Some(path) = &self.path else {
+            let dialed = self.pool.target(self.endpoint.id(), address);
+            let (target, _) = dialed.ok_or_else(|| "unknown endpoint".to_owned())?;
+            let target = Target {
+                connect_timeout: self.pool.config.health.timeout,
+                ..target
+            };
+            connect(&target, target.http2).await?;
+            return Ok(());
+        };
+        let question = Question::own("GET", path, &[]);
+        let answer = ask(&self.pool, &self.endpoint, &self.dialer, address, question).await?;
+        match answer.status {
+            200..=399 => Ok(()),
+            status => Err(format!("it was answered with status {status}").into()),
+        }
+    }
+}
+
+#[async_trait]
+impl HealthCheck for TlsCheck {
+    async fn check(&self, target: &Backend) -> PingoraResult<()> {
+        let Some(address) = target.addr.as_inet() else {
+            return PingoraError::e_explain(ErrorType::ConnectError, "not an internet address");
+        };
+        let limit = self.pool.config.health.timeout;
+        let checked = timeout(limit, self.run(*address)).await;
+        let silent = |_| NotWell::silent(format!("no answer within {limit:?}"));
+        checked.map_err(silent).flatten().map_err(in_its_words)
+    }
+
+    fn health_threshold(&self, success: bool) -> usize {
+        let health = &self.pool.config.health;
+        (if success { health.rise } else { health.fall }) as usize
+    }
+}
+
+/// The kind of error whose words are ours.
+const OURS: ErrorType = ErrorType::Custom("check");
+
+/// Why a check of ours failed, as Pingora's interface has it.
+pub(super) fn in_its_words(NotWell { why, failure }: NotWell) -> Box<PingoraError> {
+    match failure {
+        Failure::Silent => PingoraError::explain(ErrorType::ReadTimedout, why),
+        Failure::Told => PingoraError::explain(OURS, why),
+    }
+}
+
+/// Why a check failed, ours or Pingora's.
+pub(super) fn why(error: &PingoraError) -> NotWell {
+    let words = match (&error.context, error.etype()) {
+        (Some(ours), etype) if *etype == OURS => ours.as_str().to_owned(),
+        _ => error.to_string(),
+    };
+    match error.etype() {
+        ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout => {
+            NotWell::silent(words)
+        }
+        _ => words.into(),
     }
 }

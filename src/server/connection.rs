@@ -20,7 +20,6 @@ use tokio::time::timeout;
 
 use super::handshake::{Shaken, shake};
 use super::http2;
-use super::layer::layered;
 use super::way::Way;
 use crate::proxy::fault::Fault;
 use crate::proxy::flight::{Counted, Flight};
@@ -30,6 +29,7 @@ use crate::transport::buffer::{BUFFER_BYTES, Buffer};
 use crate::transport::h1::conn::Conn;
 use crate::transport::h1::down::{After, H1Down};
 use crate::transport::h1::head::{EndOfHead, Head, Refusal};
+use crate::transport::layer::layered;
 use crate::transport::single::Single;
 use crate::transport::timer::{Alarm, Wheel};
 use crate::transport::tls::Acceptor;
@@ -146,8 +146,11 @@ impl<H> Surroundings<H> {
     /// Are connections closed that wait for their next request? While calls are still running they
     /// are not: the next request may be on its way, and is answered with `Connection: close`.
     fn closes_idle(&self) -> bool {
-        let phase = self.leaves.max(Phase::Closing);
-        self.phases.now() >= phase || self.way.is_closed()
+        match self.phases.now() {
+            // The listener is gone, by a reload.
+            Phase::Running => self.way.is_closed(),
+            phase => phase >= self.leaves.max(Phase::Closing),
+        }
     }
 }
 
@@ -168,17 +171,35 @@ pub async fn serve<H: Handler>(
     line.serve(door, Turn::First).await;
 }
 
+/// Serves a connection over something else than a bare TCP socket to its end. A drain does not wait for
+/// its first request.
+pub(super) async fn serve_wire<H: Handler>(
+    wire: Wire,
+    info: ConnInfo,
+    around: Arc<Surroundings<H>>,
+) {
+    let alarm = around.wheel.alarm();
+    alarm.after(around.bounds.head_timeout);
+    let line = Line::new(wire, alarm, Arc::new(info), around);
+    line.serve(None, Turn::First).await;
+}
+
 /// Serves a connection on which TLS is to be spoken. What comes after the handshake is a task of its
 /// own, so that a connection that lasts does not hold what the handshake needed.
 async fn serve_tls<H: Handler>(
     stream: TcpStream,
-    info: ConnInfo,
+    mut info: ConnInfo,
     alarm: Alarm,
     around: Arc<Surroundings<H>>,
     door: Option<Counted>,
 ) {
     let Some(acceptor) = &around.tls else { return };
     let shaken = shake(acceptor, stream, &info, &alarm, &around).await;
+    if let Shaken::Tls(tls) = &shaken
+        && let Some(peer) = tls.peer()
+    {
+        info.prove(peer);
+    }
     let info = Arc::new(info);
     match shaken {
         Shaken::Tls(tls) if tls.is_http2() => {

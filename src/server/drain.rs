@@ -16,12 +16,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::notify;
-use super::reload::Reloader;
+use super::reload::{Reloader, UpgradeAnswer};
 use super::upgrade::{Program, UpgradeError};
 use crate::pool::Parting;
 use crate::proxy::state::{Phase, PhaseSender, Shared};
@@ -32,7 +32,7 @@ pub(super) const LAST_WORDS: Duration = Duration::from_secs(3);
 const STREAM_SPACE: Duration = Duration::from_millis(10);
 /// How long a process that was replaced waits for the next request on connections that are kept: each
 /// is answered, and told to go elsewhere with the one after.
-const LAST_REQUESTS: Duration = Duration::from_secs(2);
+const LAST_REQUESTS: Duration = Duration::from_secs(5);
 /// How often the exchanges in flight are counted while draining.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -56,8 +56,11 @@ pub(super) struct Signals {
     phase: PhaseSender,
     shutdown: watch::Sender<bool>,
     /// Only one watch is ever awaited.
-    kinds: Mutex<Kinds>,
+    kinds: Mutex<(Kinds, Upgrades)>,
 }
+
+/// Upgrades that are asked for over the API.
+struct Upgrades(mpsc::Receiver<UpgradeAnswer>);
 
 /// The signals that are held.
 pub(super) struct Kinds {
@@ -129,6 +132,7 @@ impl Signals {
     pub(super) fn new(
         shared: Arc<Shared>,
         replacement: Replacement,
+        upgrades: mpsc::Receiver<UpgradeAnswer>,
         phase: PhaseSender,
         shutdown: watch::Sender<bool>,
         kinds: Kinds,
@@ -138,43 +142,60 @@ impl Signals {
             replacement: Arc::new(replacement),
             phase,
             shutdown,
-            kinds: Mutex::new(kinds),
+            kinds: Mutex::new((kinds, Upgrades(upgrades))),
         }
     }
 
     /// Serves the signals that do not end the process until one that does.
-    async fn next(&self, kinds: &mut Kinds) -> Asked {
+    async fn next(&self, (kinds, upgrades): &mut (Kinds, Upgrades)) -> Asked {
         let mut upgrading = JoinSet::new();
+        let mut asked = Vec::new();
         loop {
             tokio::select! {
                 _ = kinds.term.recv() => return Asked::Leave,
                 _ = kinds.quit.recv() => return Asked::Leave,
                 _ = kinds.int.recv() => return Asked::LeaveNow,
-                _ = kinds.hup.recv() => self.replacement.reloader.reload_and_tell().await,
+                _ = kinds.hup.recv() => {
+                    // The log says what came of it.
+                    let _ = self.replacement.reloader.reload_and_tell().await;
+                }
                 _ = kinds.usr1.recv() => {
                     self.shared.log.reopen();
                     log::info!("USR1: reopened the logs");
                 }
-                _ = kinds.usr2.recv() => {
-                    if upgrading.is_empty() {
-                        let replacement = Arc::clone(&self.replacement);
-                        let shared = Arc::clone(&self.shared);
-                        upgrading.spawn(async move { replacement.start(&shared).await });
+                _ = kinds.usr2.recv() => self.begin_upgrade(&mut upgrading),
+                Some(answer) = upgrades.0.recv() => {
+                    asked.push(answer);
+                    self.begin_upgrade(&mut upgrading);
+                }
+                Some(started) = upgrading.join_next() => {
+                    let started = started.map_err(|error| error.to_string());
+                    let started = started.and_then(|started| started.map_err(|e| e.to_string()));
+                    for answer in asked.drain(..) {
+                        // Whoever has asked may be gone.
+                        let _ = answer.send(started.clone());
+                    }
+                    match started {
+                        Ok(process) => return Asked::GiveWay(process),
+                        Err(why) => log::error!("not replaced, all goes on as it was: {why}"),
                     }
                 }
-                Some(started) = upgrading.join_next() => match started {
-                    Ok(Ok(process)) => return Asked::GiveWay(process),
-                    Ok(Err(error)) => log::error!("not replaced, all goes on as it was: {error}"),
-                    Err(error) => log::error!("not replaced: {error}"),
-                }
             }
+        }
+    }
+
+    /// Starts another process, unless one is being started.
+    fn begin_upgrade(&self, upgrading: &mut JoinSet<Result<u32, UpgradeError>>) {
+        if upgrading.is_empty() {
+            let (replacement, shared) = (Arc::clone(&self.replacement), Arc::clone(&self.shared));
+            upgrading.spawn(async move { replacement.start(&shared).await });
         }
     }
 
     /// Streams go on until the deadline where `streams_stay`: another process serves whoever comes, so
     /// there is no hurry. Elsewhere they end as soon as no call is left, because the machine may be
     /// waiting to be switched off.
-    async fn drain(&self, kinds: &mut Kinds, streams_stay: bool) {
+    async fn drain(&self, kinds: &mut (Kinds, Upgrades), streams_stay: bool) {
         let (deadline, jitter) = {
             let config = &self.shared.snapshot.load().config;
             (Instant::now() + config.drain_timeout, config.drain_jitter)

@@ -12,9 +12,9 @@ use tokio::time::sleep;
 
 use super::calm::Calm;
 use super::connection::{Bounds, Handler, LAST_CALL, Lane, Served, Surroundings};
-use super::layer::layered;
 use crate::proxy::flight::Counted;
 use crate::transport::ConnInfo;
+use crate::transport::layer::layered;
 use crate::transport::sessions::{PingoraHead, SessionDown};
 use crate::transport::timer::Wheel;
 use crate::transport::wire::Wire;

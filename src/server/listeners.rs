@@ -10,10 +10,11 @@ use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use super::inherited::Inherited;
 use super::share::{Counting, Share, shares};
-use crate::config::{Listener, Tls};
+use crate::config::{ClientProof, Listener, Tls};
 use crate::limit::{Client, Counted, Counts};
 use crate::telemetry::{ActiveConnection, Limit, limit_hit};
-use crate::transport::tls::Acceptor;
+use crate::transport::Lasting;
+use crate::transport::tls::{Acceptor, Clients, Shown, Terms};
 
 /// Connections waiting to be accepted; the kernel caps it by `net.core.somaxconn`.
 const BACKLOG: i32 = 65_535;
@@ -39,14 +40,40 @@ pub(super) struct Bound {
     pub tls: Option<Acceptor>,
 }
 
-/// What speaks TLS for a listener, if that is to be spoken.
+/// What speaks TLS for a listener, if that is to be spoken. `before` is what has spoken it so far.
 ///
 /// # Errors
-/// If the system gives no randomness for the keys of tickets.
-pub(super) fn acceptor(listener: &Listener) -> io::Result<Option<Acceptor>> {
-    let acceptor = |tls: &Tls| Acceptor::new(Arc::clone(tls.identity.certified()));
+/// If the system gives no randomness for the keys of tickets, or an authority cannot be used.
+pub(super) fn acceptor(
+    listener: &Listener,
+    before: Option<&Acceptor>,
+) -> io::Result<Option<Acceptor>> {
+    let acceptor = |tls: &Tls| match before {
+        Some(before) => before.renewed(&terms(tls)),
+        None => Acceptor::new(&terms(tls)),
+    };
     let tls = listener.tls.as_ref().map(acceptor).transpose();
     tls.map_err(io::Error::other)
+}
+
+/// The terms of a listener's TLS.
+fn terms(tls: &Tls) -> Terms {
+    let authorities = |proof: &ClientProof| proof.authorities.as_slice().to_vec();
+    Terms {
+        certificates: tls
+            .certificates
+            .iter()
+            .map(|certificate| Shown {
+                certified: Arc::clone(certificate.proof.identity.certified()),
+                names: certificate.names.clone(),
+            })
+            .collect(),
+        clients: match &tls.clients {
+            None => Clients::Unasked,
+            Some(proof) if proof.required => Clients::Required(authorities(proof)),
+            Some(proof) => Clients::Optional(authorities(proof)),
+        },
+    }
 }
 
 /// Binds a listener `threads` times, or takes what was handed over for it.
@@ -62,7 +89,7 @@ pub(super) fn bind(
 ) -> io::Result<(Arc<Gate>, Vec<Bound>)> {
     let gate = Arc::new(Gate::new(listener));
     let name: Arc<str> = Arc::from(listener.name.as_str());
-    let tls = acceptor(listener)?;
+    let tls = acceptor(listener, None)?;
     let sockets = match inherited.at(listener.bind, threads)? {
         none if none.is_empty() => sockets(listener.bind, threads)?,
         inherited => inherited,
@@ -184,6 +211,8 @@ impl Gate {
         })
     }
 }
+
+impl Lasting for Place {}
 
 impl Drop for Place {
     fn drop(&mut self) {

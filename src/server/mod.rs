@@ -5,7 +5,7 @@
 //! are ours, because Pingora's own stop is a fixed sleep after which streams are cut.
 
 mod accept;
-mod admin;
+pub mod admin;
 mod apart;
 mod calm;
 mod checks;
@@ -16,11 +16,11 @@ mod handshake;
 mod http2;
 mod inherited;
 pub mod inproc;
-mod layer;
 mod listeners;
 mod names;
 mod notify;
 mod opened;
+mod operator;
 mod probe;
 mod pulse;
 mod readiness;
@@ -49,7 +49,6 @@ use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::config::{self, Config};
 use crate::demo::DemoServer;
-use crate::pool::PoolError;
 use crate::proxy::flight::Flight;
 use crate::proxy::limits::Having;
 use crate::proxy::origin::Origins;
@@ -57,12 +56,15 @@ use crate::proxy::resume::rings::Rings;
 use crate::proxy::state::{Chores, Phases, Shared, Snapshot, phases};
 use crate::session::{Caps, KeyError, Table, load_or_create};
 use crate::telemetry::{AccessLog, Target, ToolNames};
-use admin::Admin;
+pub use state::CompileError;
+
+use admin::service::AdminService;
 use apart::Apart;
 use connection::Bounds;
 use drain::{Replacement, Signals};
 use inherited::Inherited;
 use listeners::Bound;
+use operator::Operator;
 use readiness::Readiness;
 use reload::Reloader;
 use tasks::Tasks;
@@ -87,6 +89,14 @@ pub enum StartError {
         /// The reason.
         error: io::Error,
     },
+    /// The admin socket could not be had.
+    #[error("cannot listen on {path} (admin.socket): {error}")]
+    Socket {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        error: io::Error,
+    },
     /// The session keys could not be read or made.
     #[error(transparent)]
     Keys(#[from] KeyError),
@@ -99,9 +109,9 @@ pub enum StartError {
     /// A socket's handle could not be had.
     #[error("cannot take another handle of a socket: {0}")]
     Sockets(io::Error),
-    /// A pool could not be built.
+    /// The configuration could not be compiled.
     #[error(transparent)]
-    Pool(#[from] PoolError),
+    Compile(#[from] CompileError),
 }
 
 /// Runs the gateway until it is told to stop. `path` is where the configuration came from and is read
@@ -133,9 +143,21 @@ fn run_with(
     let shared = Arc::new(shared(config, phases, chores, Arc::clone(&tools))?);
     let channels = (0..threads).map(|_| mpsc::channel(1));
     let (workers, orders): (Vec<_>, Vec<_>) = channels.unzip();
-    let reloader = Reloader::start(path, Arc::clone(&shared), workers, &mut inherited)?;
+    let snapshot = shared.snapshot.load_full();
+    let operator = Operator::new(Arc::clone(&shared), &state_dir_of(&snapshot.config));
+    let (upgrades, asked) = mpsc::channel(1);
+    let reloader = Reloader::start(
+        path,
+        Arc::clone(&operator),
+        workers,
+        upgrades,
+        &mut inherited,
+    )?;
     inherited.tell_unused();
-    first_resolve(&shared.snapshot.load());
+    // In the state directory, which the keys have made.
+    let socket = admin::socket::bind(&snapshot.config)
+        .map_err(|(path, error)| StartError::Socket { path, error })?;
+    first_resolve(&snapshot);
     hello();
 
     let (shutdown_sender, shutdown) = watch::channel(false);
@@ -144,23 +166,18 @@ fn run_with(
     let mut server = Server::new_with_opt_and_conf(None, server_conf());
     server.bootstrap();
     let readiness = Readiness::new(Arc::clone(&shared), started.subscribe(), threads);
-    let tasks = Tasks::new(Arc::clone(&shared), tools, waiting, readiness);
+    let tasks = Tasks::new(Arc::clone(&operator), tools, waiting, readiness);
     server.add_service(GenBackgroundService::new(
         "tasks".to_owned(),
         Arc::new(tasks),
     ));
     let admin_socket = admin.as_ref().map(|bound| bound.socket.try_clone());
     let admin_socket = admin_socket.transpose().map_err(StartError::Sockets)?;
-    if let Some(bound) = admin {
-        let admin = vec![(bound, Admin::new(Arc::clone(&shared)))];
-        server.add_service(Apart::new(
-            "admin",
-            admin,
-            &shared,
-            bounds,
-            shutdown.clone(),
-            replaced.clone(),
-        ));
+    let ends = (shutdown.clone(), replaced.clone());
+    let address = admin.map(|bound| (bound, snapshot.config.admin.level));
+    let hands = (operator, Arc::clone(&reloader));
+    if let Some(admin) = AdminService::new(address, socket, hands, bounds, ends) {
+        server.add_service(admin);
     }
     if !demos.is_empty() {
         server.add_service(Apart::new(
@@ -191,6 +208,7 @@ fn run_with(
             admin: Mutex::new(admin_socket),
             replaced: replaced_sender,
         },
+        asked,
         phase_sender,
         shutdown_sender,
         kinds,
@@ -205,8 +223,9 @@ fn run_with(
 /// The error log goes to standard error, where systemd picks it up. Pingora's own lines are kept
 /// down: what they tell is told better in the access log.
 pub fn start_log(level: &str) {
+    const AUDIT: &str = admin::AUDIT;
     let filter = format!(
-        "{level},pingora=error,pingora_core=error,pingora_proxy=error,h2=error,rustls=error"
+        "{level},{AUDIT}=info,pingora=error,pingora_core=error,pingora_proxy=error,h2=error,rustls=error"
     );
     let _ = env_logger::Builder::new()
         .parse_filters(&filter)
@@ -281,7 +300,7 @@ fn shared(
     chores: Chores,
     tools: Arc<ToolNames>,
 ) -> Result<Shared, StartError> {
-    let state_dir = config.state_dir.clone().unwrap_or_else(state_dir);
+    let state_dir = state_dir_of(&config);
     let keys = load_or_create(&config.sessions.key_files, &state_dir)?;
     for warning in &keys.warnings {
         log::warn!("{warning}");
@@ -325,6 +344,26 @@ fn target(config: &Config) -> Target {
         config::AccessLog::Stderr => Target::Stderr,
         config::AccessLog::File(path) => Target::File(path.clone()),
     }
+}
+
+/// Where the admin socket of a process with this configuration is; `None` if it has none.
+pub fn admin_socket(config: &Config) -> Option<PathBuf> {
+    admin::socket::path_of(config)
+}
+
+/// Where the admin socket of a process is of whose configuration nothing is known: where the package
+/// has it, if there is one, else where it is unless the configuration says otherwise.
+pub fn usual_admin_socket() -> PathBuf {
+    let packaged = Path::new("/run/tidegate/admin.sock");
+    match packaged.exists() {
+        true => packaged.to_owned(),
+        false => admin::socket::in_directory(&state_dir()),
+    }
+}
+
+/// Where what outlives the process is kept.
+pub(crate) fn state_dir_of(config: &Config) -> PathBuf {
+    config.state_dir.clone().unwrap_or_else(state_dir)
 }
 
 /// Where state lives when the configuration does not say: what systemd gives, else where a

@@ -97,7 +97,9 @@ impl Opened {
                     plan.alters |= open.config != *listener;
                     let tls = match open.config.tls == listener.tls {
                         true => open.tls.clone(),
-                        false => listeners::acceptor(listener).map_err(failed)?,
+                        false => {
+                            listeners::acceptor(listener, open.tls.as_ref()).map_err(failed)?
+                        }
                     };
                     Open {
                         id: open.id,

@@ -22,9 +22,9 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::checks::in_its_words;
 use crate::config::{self, Eras, Transport};
 use crate::mcp::headers::MCP_SESSION_ID;
-use crate::pool::lateness::Failure;
 use crate::pool::{Endpoint, Fact};
 use crate::proxy::ask::{Answer, NotWell, Question, SESSION_REVISION, ask, delete_session};
 use crate::proxy::state::PoolState;
@@ -455,12 +455,7 @@ impl HealthCheck for McpCheck {
         let Some(address) = target.addr.as_inet() else {
             return PingoraError::e_explain(ErrorType::ConnectError, "not an internet address");
         };
-        self.run(*address)
-            .await
-            .map_err(|NotWell { why, failure }| match failure {
-                Failure::Silent => PingoraError::explain(ErrorType::ReadTimedout, why),
-                Failure::Told => PingoraError::explain(ErrorType::Custom("McpCheck"), why),
-            })
+        self.run(*address).await.map_err(in_its_words)
     }
 
     fn health_threshold(&self, success: bool) -> usize {

@@ -12,16 +12,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::inherited::Inherited;
 use super::notify;
 use super::opened::Opened;
+use super::operator::Operator;
 use super::withdraw::{Terms, withdraw};
 use super::worker::Entrances;
-use super::{StartError, caps, resolve_names, resume_memory, state, state_dir};
+use super::{CompileError, StartError, caps, resolve_names, resume_memory, state, state_dir_of};
 use crate::config::{self, Config, Problems};
-use crate::pool::{Endpoint, PoolError};
+use crate::pool::Endpoint;
 use crate::proxy::state::{Phase, PoolState, Shared, Snapshot};
 use crate::session::{KeyError, load_or_create};
 
@@ -43,9 +44,9 @@ pub enum ReloadError {
     /// The session keys could not be read.
     #[error(transparent)]
     Keys(#[from] KeyError),
-    /// A pool could not be built.
+    /// The configuration could not be compiled.
     #[error(transparent)]
-    Pool(#[from] PoolError),
+    Compile(#[from] CompileError),
 }
 
 /// What a reload has done.
@@ -91,9 +92,14 @@ impl Reloaded {
 pub struct Reloader {
     path: Option<PathBuf>,
     shared: Arc<Shared>,
+    operator: Arc<Operator>,
     workers: Vec<mpsc::Sender<Entrances>>,
+    upgrades: mpsc::Sender<UpgradeAnswer>,
     state: Mutex<State>,
 }
+
+/// Where the outcome of an upgrade is told: the new process, or why there is none.
+pub(super) type UpgradeAnswer = oneshot::Sender<Result<u32, String>>;
 
 struct State {
     opened: Opened,
@@ -109,10 +115,12 @@ impl Reloader {
     /// The first address that could not be had.
     pub(super) fn start(
         path: Option<PathBuf>,
-        shared: Arc<Shared>,
+        operator: Arc<Operator>,
         workers: Vec<mpsc::Sender<Entrances>>,
+        upgrades: mpsc::Sender<UpgradeAnswer>,
         inherited: &mut Inherited,
     ) -> Result<Arc<Self>, StartError> {
+        let shared = Arc::clone(&operator.shared);
         let mut opened = Opened::default();
         let plan = opened.plan(&shared.snapshot.load().config, workers.len(), inherited)?;
         for (worker, entrances) in workers.iter().zip(opened.apply(plan)) {
@@ -123,7 +131,9 @@ impl Reloader {
         Ok(Arc::new(Self {
             path,
             shared,
+            operator,
             workers,
+            upgrades,
             state: Mutex::new(State { opened, leaving }),
         }))
     }
@@ -155,13 +165,14 @@ impl Reloader {
         let warnings = config.warnings.iter().map(ToString::to_string).collect();
         let before = self.shared.snapshot.load_full();
         let kept = kept(&before.config, &config);
-        let dir = before.config.state_dir.clone().unwrap_or_else(state_dir);
+        let dir = state_dir_of(&before.config);
         let keys = load_or_create(&config.sessions.key_files, &dir)?;
         let plan = state
             .opened
             .plan(&config, self.workers.len(), &mut Inherited::default())?;
         let (opened, closed) = (plan.opened(), plan.closed());
         let after = Arc::new(state::compile(config, Some(&before))?);
+        self.operator.apply(&after, Some(&before));
         resolve_names(&after).await;
         self.shared.keyring.store(Arc::new(keys.keyring));
         self.turn_to(&after);
@@ -184,15 +195,32 @@ impl Reloader {
         })
     }
 
-    /// The same, and says in the log what came of it.
-    pub(super) async fn reload_and_tell(self: &Arc<Self>) {
+    /// The same, and says to the log and to systemd what came of it.
+    ///
+    /// # Errors
+    /// As [`Self::reload`].
+    pub(super) async fn reload_and_tell(self: &Arc<Self>) -> Result<Reloaded, ReloadError> {
         notify::reloading();
         let reloaded = self.reload().await;
         notify::ready();
-        match reloaded {
+        match &reloaded {
             Ok(reloaded) => reloaded.tell(),
             Err(error) => log::error!("not reloaded, all goes on as it was: {error}"),
         }
+        reloaded
+    }
+
+    /// Has another process started in the place of this one, as USR2 does. Its id, once it serves.
+    ///
+    /// # Errors
+    /// Why this one goes on.
+    pub(super) async fn upgrade(&self) -> Result<u32, String> {
+        let (answer, answered) = oneshot::channel();
+        if self.upgrades.try_send(answer).is_err() {
+            return Err("another upgrade is under way".to_owned());
+        }
+        let gone = |_| "this process is leaving".to_owned();
+        answered.await.map_err(gone)?
     }
 
     /// Puts a snapshot in force.

@@ -14,6 +14,23 @@ use crate::pool::{
 use crate::proxy::limits::Limits;
 use crate::proxy::state::{DialFacts, PoolState, Snapshot};
 use crate::session::NameHash;
+use crate::transport::tls;
+
+/// Why a configuration cannot be used that was found right.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// A pool with more endpoints than the balancer can hold.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    /// TLS to an endpoint.
+    #[error("TLS to endpoint {endpoint}: {why}")]
+    Tls {
+        /// The endpoint's name.
+        endpoint: String,
+        /// What is wrong.
+        why: String,
+    },
+}
 
 /// Compiles a configuration. What it has in common with the one before goes on: an endpoint of the same
 /// pool and name is the same endpoint, with all that is known of it, and a pool of which nothing has
@@ -21,13 +38,13 @@ use crate::session::NameHash;
 /// until it is in [`Admin::Maint`].
 ///
 /// # Errors
-/// A pool with more endpoints than the balancer can hold.
-pub(super) fn compile(config: Config, before: Option<&Snapshot>) -> Result<Snapshot, PoolError> {
+/// A pool with more endpoints than the balancer can hold, or rules of TLS that cannot be followed.
+pub(super) fn compile(config: Config, before: Option<&Snapshot>) -> Result<Snapshot, CompileError> {
     for pool in before.into_iter().flat_map(Snapshot::all_pools) {
         // Before anything is changed.
         let count = endpoints_after(pool, &config);
         if count > ENDPOINTS_MAX {
-            return Err(PoolError::TooMany(count));
+            return Err(PoolError::TooMany(count).into());
         }
     }
     let old = |name: &str| before?.all_pools().find(|pool| pool.config.name == name);
@@ -89,7 +106,7 @@ fn has_same_limits(before: &Config, now: &Config) -> bool {
 fn compile_pool(
     config: &config::Pool,
     before: Option<&Arc<PoolState>>,
-) -> Result<Arc<PoolState>, PoolError> {
+) -> Result<Arc<PoolState>, CompileError> {
     if let Some(before) = before
         && before.config == *config
         && before.leaving().iter().all(is_leaving)
@@ -103,7 +120,7 @@ fn compile_pool(
 }
 
 /// A pool that is no longer configured; `None` if nothing is left of it.
-fn leaving_pool(before: &Arc<PoolState>) -> Result<Option<Arc<PoolState>>, PoolError> {
+fn leaving_pool(before: &Arc<PoolState>) -> Result<Option<Arc<PoolState>>, CompileError> {
     let config = config::Pool {
         endpoints: Vec::new(),
         ..before.config.clone()
@@ -125,17 +142,12 @@ fn build(
     config: &config::Pool,
     mut endpoints: Vec<Arc<Endpoint>>,
     before: Option<&Arc<PoolState>>,
-) -> Result<PoolState, PoolError> {
-    let facts = |endpoint: &config::Endpoint| DialFacts {
-        authority: endpoint.address.to_string(),
-        group: NameHash::of(&format!("{}/{}", config.name, endpoint.name)).get(),
-        http2: endpoint.http2,
-    };
-    let mut dial: HashMap<u64, DialFacts> = endpoints
-        .iter()
-        .zip(&config.endpoints)
-        .map(|(endpoint, as_written)| (endpoint.id(), facts(as_written)))
-        .collect();
+) -> Result<PoolState, CompileError> {
+    let mut dial = HashMap::new();
+    let mut rules = before.map_or_else(Vec::new, |before| known_rules(before));
+    for (endpoint, as_written) in endpoints.iter().zip(&config.endpoints) {
+        dial.insert(endpoint.id(), facts(config, as_written, &mut rules)?);
+    }
     for endpoint in before.iter().flat_map(|before| before.pool.endpoints()) {
         let is_gone = !dial.contains_key(&endpoint.id());
         let known = before.and_then(|before| before.dial.get(&endpoint.id()));
@@ -150,11 +162,11 @@ fn build(
         config::Balance::RoundRobin => pool::Balance::RoundRobin,
         config::Balance::ConsistentHash(_) => pool::Balance::ConsistentHash,
     };
-    let limited = endpoints.iter().any(|e| e.places.max().is_some());
-    let mut pool =
-        pool::Pool::new(&config.name, balance, endpoints)?.with_protection(protection(config));
-    if limited {
-        pool = pool.with_queue(config.queue.max);
+    let pool = pool::Pool::new(&config.name, balance, endpoints)?
+        .with_protection(protection(config))
+        .with_queue_max(config.queue.max);
+    for endpoint in pool.endpoints() {
+        pool.limit(endpoint, endpoint.places.max());
     }
     Ok(PoolState {
         pool,
@@ -165,6 +177,81 @@ fn build(
         dial,
         config: config.clone(),
     })
+}
+
+/// What dialing an endpoint needs beside its address.
+fn facts<'a>(
+    pool: &config::Pool,
+    endpoint: &'a config::Endpoint,
+    rules: &mut Vec<Known<'a>>,
+) -> Result<DialFacts, CompileError> {
+    let tls = endpoint.tls.as_ref().map(|tls| compile_tls(tls, rules));
+    let tls = tls.transpose().map_err(|why| CompileError::Tls {
+        endpoint: endpoint.name.clone(),
+        why,
+    })?;
+    let group = NameHash::of(&format!("{}/{}", pool.name, endpoint.name)).get();
+    // Connections that were made by other rules are not to be used by these.
+    let by_rules = tls.as_ref().map_or(0, |tls| spread(tls.rules().id()));
+    Ok(DialFacts {
+        authority: endpoint.address.to_string(),
+        group: group ^ by_rules,
+        http2: endpoint.http2,
+        tls,
+    })
+}
+
+/// A small number as one whose bits are all over.
+fn spread(number: u64) -> u64 {
+    number.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// Rules of a pool, with what they were made of.
+type Known<'a> = (&'a config::Trust, Option<&'a config::Proof>, tls::Rules);
+
+/// The rules of a pool that was compiled before.
+fn known_rules(pool: &PoolState) -> Vec<Known<'_>> {
+    let mut known: Vec<Known<'_>> = Vec::new();
+    for endpoint in &pool.config.endpoints {
+        let facts = pool.dial.get(&NameHash::of(&endpoint.name).get());
+        if let (Some(config), Some(tls)) =
+            (&endpoint.tls, facts.and_then(|facts| facts.tls.as_ref()))
+        {
+            let rules = tls.rules();
+            if !known.iter().any(|(_, _, other)| other.id() == rules.id()) {
+                known.push((&config.trust, config.proof.as_ref(), rules.clone()));
+            }
+        }
+    }
+    known
+}
+
+/// How TLS is spoken to an endpoint; by rules that are there already, if another of its pool has the
+/// same.
+fn compile_tls<'a>(
+    config: &'a config::EndpointTls,
+    known: &mut Vec<Known<'a>>,
+) -> Result<tls::Client, String> {
+    let (trust, proof) = (&config.trust, config.proof.as_ref());
+    let same = |(of, by, _): &&Known<'_>| *of == trust && *by == proof;
+    let rules = match known.iter().find(same) {
+        Some((_, _, rules)) => rules.clone(),
+        None => {
+            let shown = proof.map(|proof| tls::Proof {
+                chain: &proof.identity.certified().cert,
+                key: proof.identity.key(),
+            });
+            let trusted = match trust {
+                config::Trust::File(_, these) => tls::Trust::These(these.as_slice()),
+                config::Trust::System(these) => tls::Trust::System(these.as_slice()),
+                config::Trust::Anybody => tls::Trust::Anybody,
+            };
+            let rules = tls::Rules::new(trusted, shown).map_err(|error| error.to_string())?;
+            known.push((trust, proof, rules.clone()));
+            rules
+        }
+    };
+    tls::Client::new(rules, &config.server_name).map_err(|error| error.to_string())
 }
 
 fn protection(pool: &config::Pool) -> Protection {

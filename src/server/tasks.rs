@@ -10,6 +10,7 @@ use pingora::services::background::BackgroundService;
 use tokio::sync::{Mutex, Semaphore, mpsc};
 
 use super::notify;
+use super::operator::Operator;
 use super::readiness::Readiness;
 use super::watchers::Watchers;
 use crate::proxy::ask::delete_session;
@@ -29,6 +30,7 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// The background of the process.
 pub(super) struct Tasks {
     shared: Arc<Shared>,
+    operator: Arc<Operator>,
     tools: Arc<ToolNames>,
     begin: Mutex<Option<(Waiting, Readiness)>>,
 }
@@ -36,13 +38,14 @@ pub(super) struct Tasks {
 impl Tasks {
     /// Takes the receiving end of the chores.
     pub(super) fn new(
-        shared: Arc<Shared>,
+        operator: Arc<Operator>,
         tools: Arc<ToolNames>,
         waiting: Waiting,
         readiness: Readiness,
     ) -> Self {
         Self {
-            shared,
+            shared: Arc::clone(&operator.shared),
+            operator,
             tools,
             begin: Mutex::new(Some((waiting, readiness))),
         }
@@ -58,6 +61,7 @@ impl Tasks {
             reloads,
         } = waiting;
         let errand = self.shared.flight.errand();
+        self.operator.begin();
         let dialer = Dialer::new();
         let mut phases = self.shared.phases.clone();
         tokio::spawn(readiness.tell());

@@ -4,17 +4,16 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pingora::ErrorType;
 use pingora_load_balancing::Backend;
 use tokio::sync::Notify;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::checks::{Checker, check_for};
+use super::checks::{Checker, check_for, why};
 use super::names::{next_address, resolve};
 use super::pulse::{Mark, Pulse};
 use crate::config::HostPort;
-use crate::pool::lateness::{Failure, excuses};
+use crate::pool::lateness::excuses;
 use crate::pool::{Endpoint, Health, HealthState};
 use crate::proxy::ask::NotWell;
 use crate::proxy::state::{PoolState, Shared, Snapshot};
@@ -177,6 +176,11 @@ async fn watch_endpoint(
         let outcome_failed = outcome.is_err();
         let excused = lateness.excuses(&pool, &endpoint, outcome.as_ref().err());
         let change = (!excused).then(|| health.record(outcome.is_ok())).flatten();
+        if !excused {
+            let wrong = outcome.as_ref().err().map(|wrong| &*wrong.why);
+            let now = shared.moment(Instant::now());
+            endpoint.verdict.note(wrong, change.is_some(), now);
+        }
         if let Some(change) = change {
             endpoint.set_health(health.state());
             match (change.from, change.to) {
@@ -298,13 +302,5 @@ async fn check(checker: &Checker, endpoint: &Endpoint) -> Result<(), NotWell> {
         .ok_or_else(|| "its name does not resolve".to_owned())?;
     let backend = Backend::new(&address.to_string()).map_err(|error| error.to_string())?;
     let checked = checker.as_check().check(&backend).await;
-    checked.map_err(|error| NotWell {
-        failure: match error.etype() {
-            ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout => {
-                Failure::Silent
-            }
-            _ => Failure::Told,
-        },
-        why: error.to_string(),
-    })
+    checked.map_err(|error| why(&error))
 }

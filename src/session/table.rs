@@ -24,9 +24,12 @@ use std::time::{Duration, Instant};
 
 use super::hash::{NameHash, PrincipalHash, session_digest};
 
+mod ended;
 mod ledger;
 mod live;
+mod page;
 
+use ended::Ended;
 use ledger::Ledger;
 pub use ledger::{Cap, Caps, Refused};
 pub use live::{Live, NewSession, Pulse, Revision};
@@ -44,6 +47,11 @@ impl Key {
     /// The key of the session that `endpoint` of `pool` calls `server_id`.
     pub fn of(pool: NameHash, endpoint: NameHash, server_id: &str) -> Self {
         Self(session_digest(pool, endpoint, server_id))
+    }
+
+    /// Wraps a value that [`Self::number`] once gave out.
+    pub const fn from_number(number: u128) -> Self {
+        Self(number)
     }
 
     /// The key as a number that no other session's has.
@@ -99,6 +107,8 @@ pub enum Touched {
     Adopted,
     /// It was not, and a cap leaves no room. Serve it all the same.
     Untracked(Refused),
+    /// It was ended here, whatever its server thinks of it.
+    Ended,
 }
 
 type Shard<T> = HashMap<Key, Live<T>, BuildHasherDefault<AsIs>>;
@@ -107,6 +117,7 @@ type Shard<T> = HashMap<Key, Live<T>, BuildHasherDefault<AsIs>>;
 pub struct Table<T> {
     shards: Box<[Mutex<Shard<T>>]>,
     ledger: Ledger,
+    ended: Ended,
     /// The number of the next session, so that a stream of a closed session is never counted
     /// against a later one of the same key.
     next_serial: AtomicU64,
@@ -125,6 +136,7 @@ impl<T: Send> Table<T> {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             ledger: Ledger::new(caps),
+            ended: Ended::default(),
             next_serial: AtomicU64::new(0),
             base: now,
             shown: AtomicU64::new(0),
@@ -148,6 +160,7 @@ impl<T: Send> Table<T> {
     /// A session of the same key is replaced: the server has given out its id anew. If a cap leaves
     /// no room, `new` is dropped, guard and all.
     pub fn open(&self, key: Key, new: NewSession<T>, now: Instant) -> Result<(), Refused> {
+        self.ended.forget(key);
         let old; // Dropped after the lock, like everything that holds a caller's guard.
         let result;
         {
@@ -166,6 +179,9 @@ impl<T: Send> Table<T> {
         if let Some(live) = self.shard(key).get(&key) {
             live.pulse.note(now);
             return Touched::Known;
+        }
+        if self.ended.has(key) {
+            return Touched::Ended;
         }
         let new = adopt();
         let mut shard = self.shard(key);

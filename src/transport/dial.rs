@@ -8,13 +8,10 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use pingora::connectors::ConnectorOptions;
-use pingora::connectors::http::Connector;
-use pingora::protocols::http::client::HttpSession;
 use pingora::upstreams::peer::HttpPeer;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
@@ -23,10 +20,15 @@ use tokio::time::timeout;
 use super::buffer::Piece;
 use super::h1::conn::Conn;
 use super::h1::up::H1Up;
-use super::sessions::{SessionUp, wire_error};
+use super::sessions::SessionUp;
 use super::timer::Alarm;
+use super::tls;
 use super::wire::Wire;
 use super::{Error, Length, Outgoing, ResponseHead, Upstream};
+
+mod http2;
+
+use http2::Connections;
 
 /// Idle connections kept per dialer over all endpoints; one more is closed.
 const IDLE_MAX: usize = 1024;
@@ -47,13 +49,15 @@ const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// Where and how to connect.
 #[derive(Debug, Clone, Copy)]
-pub struct Target {
+pub struct Target<'a> {
     /// The endpoint's address at this moment.
     pub address: SocketAddr,
     /// Keeps the connections of different endpoints apart even where addresses are equal.
     pub group: u64,
-    /// Speak HTTP/2 with prior knowledge.
+    /// Speak HTTP/2: with prior knowledge, or under TLS if the endpoint agrees to it.
     pub http2: bool,
+    /// How TLS is spoken, if it is.
+    pub tls: Option<&'a tls::Client>,
     /// Bound on making the connection.
     pub connect_timeout: Duration,
     /// Bound on a write that makes no progress.
@@ -63,6 +67,16 @@ pub struct Target {
     pub idle: Duration,
     /// Take a pooled connection if there is one.
     pub reuse: bool,
+}
+
+impl Target<'_> {
+    fn key(&self) -> IdleKey {
+        IdleKey {
+            group: self.group,
+            address: self.address,
+            idle: self.idle,
+        }
+    }
 }
 
 /// Which idle connections may serve a request, and how long one of them may wait for it.
@@ -125,8 +139,7 @@ struct Idle {
 pub struct Dialer {
     /// Never contended: only the worker's thread takes it.
     idle: Mutex<Idle>,
-    /// For HTTP/2; made when first needed, because it reads the system's certificates.
-    connector: OnceLock<Connector>,
+    http2: Connections,
 }
 
 impl Dialer {
@@ -140,7 +153,7 @@ impl Dialer {
                 by_key: HashMap::default(),
                 count: 0,
             }),
-            connector: OnceLock::new(),
+            http2: Connections::default(),
         })
     }
 
@@ -152,20 +165,18 @@ impl Dialer {
     /// sent in any of these cases.
     pub async fn open(
         self: &Arc<Self>,
-        target: Target,
+        target: Target<'_>,
         alarm: Option<&Alarm>,
     ) -> Result<Up, Error> {
+        let key = target.key();
         if target.http2 {
             // Boxed, because every exchange would otherwise hold the room for it.
-            let opened = Box::pin(self.open_http2(target)).await;
-            return opened.map(|up| Up::H2(Box::new(up)));
+            if let Some(up) = Box::pin(self.http2.open(&target)).await {
+                return Ok(Up::H2(Box::new(up)));
+            }
         }
-        let key = IdleKey {
-            group: target.group,
-            address: target.address,
-            idle: target.idle,
-        };
-        let pooled = if target.reuse {
+        // Under TLS an endpoint may have preferred HTTP/1.1 before.
+        let pooled = if target.reuse && !(target.http2 && target.tls.is_none()) {
             self.pooled(&key)
         } else {
             None
@@ -173,35 +184,16 @@ impl Dialer {
         let mut up = match pooled {
             Some(up) => up,
             None => {
-                let connecting = connect(target.address);
-                let connected = timeout(target.connect_timeout, connecting).await;
-                let stream = connected.map_err(|_| Error::ConnectTimeout)??;
-                H1Up::new(Conn::new(Wire::Tcp(stream), None, None))
+                let wire = connect(&target, target.http2).await?;
+                if target.http2 && wire.is_http2().unwrap_or(true) {
+                    let begun = Box::pin(self.http2.begin(wire, &target)).await;
+                    return begun.map(|up| Up::H2(Box::new(up)));
+                }
+                H1Up::new(Conn::new(wire, None, None))
             }
         };
         up.begin(Arc::clone(self), key, alarm, target.write_timeout);
         Ok(Up::H1(up))
-    }
-
-    async fn open_http2(self: &Arc<Self>, target: Target) -> Result<SessionUp, Error> {
-        let mut peer = peer(&target);
-        if !target.reuse {
-            // A group of its own finds no idle connection, so the dial is fresh.
-            peer.group_key = fastrand::u64(..);
-        }
-        let connecting = self.connector().get_http_session(&peer);
-        let (session, reused) = timeout(target.connect_timeout, connecting)
-            .await
-            .map_err(|_| Error::ConnectTimeout)?
-            .map_err(wire_error)?;
-        Ok(SessionUp::new(
-            session,
-            reused,
-            peer,
-            Arc::clone(self),
-            target.idle,
-            target.write_timeout,
-        ))
     }
 
     /// The idle connection to an endpoint that was used last, if one is still open.
@@ -249,23 +241,7 @@ impl Dialer {
             !(tidy && waiting.is_empty())
         });
         *count = by_key.values().map(Vec::len).sum();
-    }
-
-    /// Takes back an HTTP/2 session whose exchange has ended.
-    pub(super) async fn release_http2(
-        &self,
-        session: HttpSession,
-        peer: &HttpPeer,
-        idle: Duration,
-    ) {
-        self.connector()
-            .release_http_session(session, peer, Some(idle))
-            .await;
-    }
-
-    fn connector(&self) -> &Connector {
-        self.connector
-            .get_or_init(|| Connector::new(Some(ConnectorOptions::new(IDLE_MAX))))
+        self.http2.sweep(now);
     }
 
     fn lock(&self) -> MutexGuard<'_, Idle> {
@@ -273,7 +249,26 @@ impl Dialer {
     }
 }
 
-async fn connect(address: SocketAddr) -> Result<TcpStream, Error> {
+/// Makes a connection to an endpoint, and speaks TLS on it where that is wanted, offering HTTP/2 there
+/// if `http2`. All of it within the time of the target.
+///
+/// # Errors
+/// [`Error::Refused`], [`Error::Connect`] or [`Error::ConnectTimeout`].
+pub async fn connect(target: &Target<'_>, http2: bool) -> Result<Wire, Error> {
+    let connecting = async {
+        let stream = reach(target.address).await?;
+        match target.tls {
+            None => Ok(Wire::Tcp(stream)),
+            // Boxed, because every exchange would otherwise hold the room for a handshake.
+            Some(tls) => Box::pin(tls.shake(stream, http2)).await.map(Wire::Tls),
+        }
+    };
+    timeout(target.connect_timeout, connecting)
+        .await
+        .map_err(|_| Error::ConnectTimeout)?
+}
+
+async fn reach(address: SocketAddr) -> Result<TcpStream, Error> {
     let stream = TcpStream::connect(address)
         .await
         .map_err(|error| match error.kind() {
@@ -289,8 +284,8 @@ async fn connect(address: SocketAddr) -> Result<TcpStream, Error> {
     Ok(stream)
 }
 
-/// Pingora's description of an endpoint.
-pub fn peer(target: &Target) -> HttpPeer {
+/// Pingora's description of an endpoint, for an exchange that may need HTTP/1.1 (`upgrades`).
+pub fn peer(target: &Target<'_>, upgrades: bool) -> HttpPeer {
     let mut peer = HttpPeer::new(target.address, false, String::new());
     peer.group_key = target.group;
     peer.options.connection_timeout = Some(target.connect_timeout);
@@ -301,6 +296,10 @@ pub fn peer(target: &Target) -> HttpPeer {
         peer.options.max_h2_streams = H2_STREAMS_MAX;
         peer.options.h2_stream_window_size = Some(H2_STREAM_WINDOW);
         peer.options.h2_connection_window_size = Some(H2_CONNECTION_WINDOW);
+    }
+    if let Some(tls) = target.tls {
+        peer.options.total_connection_timeout = Some(target.connect_timeout);
+        tls.dress(&mut peer, target.http2 && !upgrades);
     }
     peer
 }

@@ -13,6 +13,7 @@ pub mod dial;
 pub mod dress;
 pub mod fields;
 pub mod h1;
+pub mod layer;
 pub mod patience;
 pub mod sessions;
 pub mod single;
@@ -21,7 +22,6 @@ pub mod tls;
 pub mod tunnel;
 pub mod wire;
 
-use std::any::Any;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
@@ -32,6 +32,7 @@ use buffer::Piece;
 use dress::{Dress, More};
 use fields::{Known, Name, Names};
 use timer::Alarm;
+use tls::Peer;
 
 /// What went wrong on a wire, told apart as far as the proxy acts on the difference.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +49,9 @@ pub enum Error {
     /// The other side closed or reset the connection.
     #[error("connection closed by the other side")]
     Closed,
+    /// The other side ended a TLS connection and said why.
+    #[error("connection ended by the other side: {0}")]
+    Alert(&'static str),
     /// The other side sent something that is not valid HTTP.
     #[error("malformed message: {0}")]
     Malformed(&'static str),
@@ -67,8 +71,45 @@ pub struct ConnInfo {
     pub local: SocketAddr,
     /// The listener's name from the config.
     pub listener: Arc<str>,
-    /// What lasts as long as the connection: its place in the listener's count.
-    pub place: Option<Box<dyn Any + Send + Sync>>,
+    /// What lasts as long as the connection: its place in the listener's count, and who its client has
+    /// proved to be.
+    pub place: Option<Box<dyn Lasting>>,
+}
+
+/// What lasts as long as a connection.
+pub trait Lasting: Send + Sync {
+    /// Who the client has proved to be.
+    fn peer(&self) -> Option<&Peer> {
+        None
+    }
+}
+
+impl ConnInfo {
+    /// Who the client has proved to be by its certificate, if it has.
+    pub fn certificate(&self) -> Option<&Peer> {
+        self.place.as_ref()?.peer()
+    }
+
+    /// The client has proved to be this one.
+    pub fn prove(&mut self, peer: Peer) {
+        let place = self.place.take();
+        self.place = Some(Box::new(Proved {
+            peer,
+            _place: place,
+        }));
+    }
+}
+
+/// Kept apart, so that a connection whose client has proved nothing has no room for it.
+struct Proved {
+    peer: Peer,
+    _place: Option<Box<dyn Lasting>>,
+}
+
+impl Lasting for Proved {
+    fn peer(&self) -> Option<&Peer> {
+        Some(&self.peer)
+    }
 }
 
 impl fmt::Debug for ConnInfo {

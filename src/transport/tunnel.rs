@@ -5,16 +5,16 @@
 //! one may stand.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::dial::{self, Target};
 use super::dress::More;
 use super::fields::{HOST, Name, Names, Stays};
+use super::wire::Wire;
 use super::{Error, Outgoing};
 
 /// Bound on the endpoint's response head.
@@ -65,24 +65,18 @@ pub struct Carried {
 /// [`Error::Refused`], [`Error::Connect`], [`Error::ConnectTimeout`]; [`Error::Closed`] or
 /// [`Error::Malformed`] for an answer that did not come or is not HTTP.
 pub async fn connect(
-    address: SocketAddr,
-    connect_timeout: Duration,
+    target: &Target<'_>,
     answer_timeout: Duration,
     out: &Outgoing<'_>,
     more: Option<More<'_>>,
-) -> Result<(TcpStream, Answer), Error> {
-    let connecting = timeout(connect_timeout, TcpStream::connect(address)).await;
-    let mut server = connecting
-        .map_err(|_| Error::ConnectTimeout)?
-        .map_err(|error| match error.kind() {
-            std::io::ErrorKind::ConnectionRefused => Error::Refused,
-            _ => Error::Connect(error.to_string()),
-        })?;
-    let _ = server.set_nodelay(true);
+) -> Result<(Wire, Answer), Error> {
+    // An upgrade is HTTP/1.1, whatever else the endpoint speaks.
+    let mut server = dial::connect(target, false).await?;
     server
         .write_all(&request(out))
         .await
         .map_err(|_| Error::Closed)?;
+    server.flush().await.map_err(|_| Error::Closed)?;
     let answer = timeout(answer_timeout, read_answer(&mut server, more))
         .await
         .map_err(|_| Error::ReadTimeout)??;
@@ -116,7 +110,7 @@ fn request(out: &Outgoing<'_>) -> Vec<u8> {
     bytes
 }
 
-async fn read_answer(server: &mut TcpStream, more: Option<More<'_>>) -> Result<Answer, Error> {
+async fn read_answer(server: &mut Wire, more: Option<More<'_>>) -> Result<Answer, Error> {
     let mut bytes = BytesMut::with_capacity(1024);
     loop {
         if let Some(length) = super::h1::head::end_of_head(&bytes) {

@@ -15,7 +15,8 @@ use super::tls::Tls;
 pub enum Wire {
     /// A socket, with nothing between it and us.
     Tcp(TcpStream),
-    /// TLS, spoken by us. Boxed, for it is large, and a plain connection should not pay for it.
+    /// TLS, spoken by us on either side. Boxed, for it is large, and a plain connection should not pay
+    /// for it.
     Tls(Box<Tls>),
     /// Given back by Pingora, which has served an exchange on it.
     Layered(Stream),
@@ -46,6 +47,14 @@ impl Wire {
 }
 
 impl Wire {
+    /// Has HTTP/2 been agreed on? `None` where nothing was said about it.
+    pub fn is_http2(&self) -> Option<bool> {
+        match self {
+            Self::Tls(stream) => Some(stream.is_http2()),
+            Self::Tcp(_) | Self::Layered(_) => None,
+        }
+    }
+
     /// Bytes that have left what this wire holds back for itself: between two waits of a write, more
     /// of them are progress. Always 0 where nothing is held back.
     pub fn sent(&self) -> u64 {

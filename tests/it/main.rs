@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stderr, reason = "a failure shows what the program said")]
 
+mod admin;
 mod balance;
 mod cli;
 mod drain;
@@ -37,6 +38,7 @@ mod support;
 mod support_works;
 mod telemetry;
 mod tls;
+mod tls_endpoints;
 mod unknown_sessions;
 mod upgrade;
 mod websocket;

@@ -120,6 +120,27 @@ async fn a_wrong_file_changes_nothing_and_is_shown_with_its_line() {
 }
 
 #[tokio::test]
+async fn the_command_says_what_was_done_or_what_is_wrong() {
+    let (a, b) = (Endpoint::start("a").await, Endpoint::start("b").await);
+    let gate = Tidegate::in_front_of(&[&a]).await;
+    let good = gate.config();
+    gate.write_config(&good.replace(&line(&a), &(line(&a) + &line(&b))));
+    let done = gate.ask(&["reload"]).await;
+    assert_eq!(
+        (&done["pools_changed"], &done["endpoints_leaving"]),
+        (&json!(1), &json!(0))
+    );
+    gate.write_config(&good.replace("pool: main", "pool: mian"));
+    let failed = gate.verb(&["reload"]).await;
+    assert_eq!(failed.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&failed.stderr).into_owned();
+    assert!(said.contains("mian") && said.contains("^^^^"), "{said}");
+    // Over the admin address one may look and not touch.
+    let refused = gate.admin().request("POST", "/v1/reload", &[], b"").await;
+    assert_eq!(refused.status, 403);
+}
+
+#[tokio::test]
 async fn an_endpoint_that_is_removed_is_drained_and_then_forgotten() {
     let (a, b) = (Endpoint::start("a").await, Endpoint::start("b").await);
     let gate = Tidegate::build(&[&a, &b])

@@ -12,7 +12,10 @@ use crate::support::tls::{Certificate, End, TlsDoor, VERSIONS};
 use crate::support::ws::{Frame, WebSocket};
 use crate::support::{Endpoint, Fault, Mcp, Outgoing, Tidegate, eventually, text_of};
 
+mod clients;
+mod names;
 mod shut;
+mod weak;
 
 /// What HTTP/1.1 clients offer.
 const HTTP_11: &[&str] = &["http/1.1"];

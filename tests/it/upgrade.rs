@@ -79,6 +79,33 @@ async fn sessions_go_on_with_the_new_process_and_calls_end_with_the_old_one() {
 }
 
 #[tokio::test]
+async fn the_command_tells_when_the_other_one_serves_and_hands_over_the_admin_socket() {
+    let a = Endpoint::start("a").await;
+    let mut gate = Tidegate::in_front_of(&[&a]).await;
+    let upgraded = gate.ask(&["upgrade"]).await;
+    let process = upgraded["process"]
+        .as_u64()
+        .and_then(|id| u32::try_from(id).ok());
+    gate.adopt(process.expect("its id"));
+    for _ in 0..5 {
+        let status = gate.ask(&["status"]).await;
+        assert_eq!(status["process"]["pid"], upgraded["process"]);
+    }
+    gate.wait_exit(Duration::from_secs(10)).await;
+    let status = gate.ask(&["status"]).await;
+    assert_eq!(
+        status["process"]["pid"], upgraded["process"],
+        "the file is still there"
+    );
+    let good = gate.config();
+    gate.write_config(&good.replace("pool: main", "pool: mian"));
+    let failed = gate.verb(&["upgrade"]).await;
+    assert_eq!(failed.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&failed.stderr).into_owned();
+    assert!(said.contains("exit status: 1"), "{said}");
+}
+
+#[tokio::test]
 async fn a_stream_lives_on_in_the_old_process_until_its_deadline() {
     let a = Endpoint::start("a").await;
     let mut gate = Tidegate::build(&[&a])
@@ -131,13 +158,26 @@ async fn one_that_does_not_start_leaves_everything_as_it_was() {
 async fn kept(client: Client, stop: tokio::sync::watch::Receiver<bool>) -> usize {
     let mut made = 0;
     let mut connection = client.connect().await.expect("a connection");
+    let (mut since, mut on) = (Instant::now(), 0);
     while !*stop.borrow() {
+        let asked = Instant::now();
         let sent = client.try_request_on(connection, "GET", "/health", &[], b"");
-        let mut answer = sent.await.expect("an answer");
+        let mut answer = match sent.await {
+            Ok(answer) => answer,
+            Err(error) => panic!(
+                "{error:?} {:?} after the request, {on} before it on this connection, made {:?} ago",
+                asked.elapsed(),
+                since.elapsed()
+            ),
+        };
+        on += 1;
         assert_eq!(answer.text().await, "ok\n");
         made += 1;
         connection = match answer.header("connection") {
-            Some("close") => client.connect().await.expect("a connection"),
+            Some("close") => {
+                (since, on) = (Instant::now(), 0);
+                client.connect().await.expect("a connection")
+            }
             _ => answer.into_connection(),
         };
         tokio::time::sleep(Duration::from_millis(made as u64 % 7)).await;

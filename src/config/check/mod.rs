@@ -9,9 +9,12 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod admin;
 mod cors;
 mod edge;
+mod endpoint_tls;
 mod limits;
+mod pem;
 mod pools;
 mod routes;
 mod tls;
@@ -19,9 +22,7 @@ mod tls;
 use super::address;
 use super::fields::{Fields, Item, is_off};
 use super::keys::LEVELS;
-use super::model::{
-    AccessLog, Admin, Config, Level, Limits, Listener, Log, PoolKind, Route, Sessions,
-};
+use super::model::{AccessLog, Config, Level, Limits, Listener, Log, PoolKind, Route, Sessions};
 use super::node::{Node, Span, Word};
 use super::problem::{Report, quoted};
 use super::streams::{Resume, Streams};
@@ -40,7 +41,7 @@ pub(super) fn config(root: &Node, report: &Report<'_>) -> Config {
             .is_some_and(|id| heads[id.0].kind == PoolKind::Mcp)
     };
     let is_mcp_only = routes.iter().all(is_mcp);
-    let admin = admin(&fields, &listeners, report);
+    let admin = admin::admin(&fields, &listeners, report);
     let state_dir = fields.text("state_dir");
     let drain_timeout = fields.duration("drain_timeout");
     Config {
@@ -60,6 +61,7 @@ pub(super) fn config(root: &Node, report: &Report<'_>) -> Config {
         threads: fields.count("threads").and_then(NonZeroUsize::new),
         drain_timeout,
         drain_jitter: drain_jitter(&fields, drain_timeout),
+        effective: serde_json::Value::Null,
         warnings: Vec::new(),
     }
 }
@@ -127,40 +129,6 @@ fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
             || ip_a == everything
             || ip_b == everything
             || ip_a.is_ipv4() == ip_b.is_ipv4() && (any(ip_a) || any(ip_b)))
-}
-
-fn admin(root: &Fields<'_>, listeners: &[(Span, Listener)], report: &Report<'_>) -> Admin {
-    let off = Admin { bind: None };
-    let Some(fields) = root.section_or_off("admin") else {
-        return off;
-    };
-    let Some(word) = fields.text("bind").filter(|word| !is_off(word.text)) else {
-        return off;
-    };
-    let Some(bind) = fields.parsed(word, address::bind) else {
-        return off;
-    };
-    for (at, listener) in listeners {
-        if !overlap(bind, listener.bind) {
-            continue;
-        }
-        if fields.written("bind").is_some() {
-            let line = report.line(*at);
-            let message = format!(
-                "{bind} is taken already: the listener on line {line} accepts on {}",
-                listener.bind
-            );
-            report.error(word.span, message);
-        } else {
-            let message = format!(
-                "{} is taken already by the admin address, which is {bind} unless `admin` says \
-                 another or `off`",
-                listener.bind
-            );
-            report.error(*at, message);
-        }
-    }
-    Admin { bind: Some(bind) }
 }
 
 fn sessions(fields: &Fields<'_>) -> Sessions {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::super::address;
+use super::super::address::{self, Scheme};
 use super::super::fields::{Fields, Item};
 use super::super::keys::{
     BALANCES, BalanceChoice, CHECKS, CheckChoice, ERAS, LOSSES, POOL_KINDS, STATES,
@@ -14,6 +14,7 @@ use super::super::model::{
 use super::super::node::{Span, Word};
 use super::super::problem::{Report, quoted};
 use super::super::protect::{Breaker, Ejection, Retries};
+use super::endpoint_tls::{self, Said, System};
 use super::limits;
 use super::routes::resolve;
 
@@ -43,6 +44,7 @@ pub(super) fn heads<'a>(root: &Fields<'a>) -> Vec<Head<'a>> {
 /// The pools, and a warning for each that no route uses.
 pub(super) fn pools(heads: &[Head<'_>], routes: &[Route], report: &Report<'_>) -> Vec<Pool> {
     let mut pools = Vec::new();
+    let system = System::default();
     for (at, head) in heads.iter().enumerate() {
         let id = PoolId(at);
         let uses: Vec<&Route> = routes
@@ -54,12 +56,12 @@ pub(super) fn pools(heads: &[Head<'_>], routes: &[Route], report: &Report<'_>) -
             let message = format!("no route uses the pool {name}; nothing is ever sent to it");
             report.warning(head.name.span, message);
         }
-        pools.push(pool(head, &uses, report));
+        pools.push(pool(head, &uses, &system, report));
     }
     pools
 }
 
-fn pool(head: &Head<'_>, routes: &[&Route], report: &Report<'_>) -> Pool {
+fn pool(head: &Head<'_>, routes: &[&Route], system: &System, report: &Report<'_>) -> Pool {
     let Head { name, kind, fields } = head;
     let name = fields.parsed(*name, address::pool_name);
     let eras = fields.choice("eras", &ERAS).unwrap_or(Eras::Auto);
@@ -78,7 +80,7 @@ fn pool(head: &Head<'_>, routes: &[&Route], report: &Report<'_>) -> Pool {
         balance: balance(fields),
         on_endpoint_loss: on_endpoint_loss.unwrap_or(OnEndpointLoss::NotFound),
         eras,
-        endpoints: endpoints(fields, report),
+        endpoints: endpoints(fields, system, report),
         resolve_every: fields.duration("resolve_every"),
         health: health(&fields.section("health"), *kind, routes),
         ejection: fields.section_or_off("ejection").as_ref().map(ejection),
@@ -121,7 +123,8 @@ struct Placed {
     name_at: Span,
 }
 
-fn endpoints(fields: &Fields<'_>, report: &Report<'_>) -> Vec<Endpoint> {
+fn endpoints(fields: &Fields<'_>, system: &System, report: &Report<'_>) -> Vec<Endpoint> {
+    let said = endpoint_tls::said(fields);
     let items = fields.items("endpoints");
     let count = items.len();
     let mut placed: Vec<Placed> = Vec::new();
@@ -130,8 +133,8 @@ fn endpoints(fields: &Fields<'_>, report: &Report<'_>) -> Vec<Endpoint> {
     let mut names: HashMap<String, Span> = HashMap::new();
     for item in items {
         let new = match item {
-            Item::Text(word) => plain_endpoint(fields, word),
-            Item::Fields(fields) => full_endpoint(&fields),
+            Item::Text(word) => plain_endpoint(fields, word, (said.as_ref(), system)),
+            Item::Fields(fields) => full_endpoint(&fields, (said.as_ref(), system)),
         };
         let Some(new) = new else { continue };
         let Endpoint { name, address, .. } = &new.endpoint;
@@ -158,10 +161,16 @@ fn endpoints(fields: &Fields<'_>, report: &Report<'_>) -> Vec<Endpoint> {
 }
 
 /// An endpoint written as its address alone.
-fn plain_endpoint(pool: &Fields<'_>, word: Word<'_>) -> Option<Placed> {
-    let address = pool.parsed(word, address::endpoint)?;
+fn plain_endpoint(
+    pool: &Fields<'_>,
+    word: Word<'_>,
+    (said, system): (Option<&Said>, &System),
+) -> Option<Placed> {
+    let (address, scheme) = pool.parsed(word, address::endpoint)?;
+    let place = (&address, scheme, word.span);
     let endpoint = Endpoint {
         name: default_name(pool, &address, word.span)?,
+        tls: endpoint_tls::of_endpoint(pool, place, None, said, system),
         address,
         weight: 1,
         backup: false,
@@ -177,16 +186,28 @@ fn plain_endpoint(pool: &Fields<'_>, word: Word<'_>) -> Option<Placed> {
 }
 
 /// An endpoint written as a map.
-fn full_endpoint(fields: &Fields<'_>) -> Option<Placed> {
+fn full_endpoint(fields: &Fields<'_>, (said, system): (Option<&Said>, &System)) -> Option<Placed> {
     let weight = fields.count("weight").unwrap_or(1);
     let backup = fields.flag("backup");
     let state = fields.choice("state", &STATES).unwrap_or(State::Up);
     let http2 = fields.flag("http2");
     let max_in_flight = fields.count("max_in_flight");
+    let own = endpoint_tls::said(fields);
+    let bare = fields.written("tls").is_some() && own.is_none();
     let name_word = fields.text("name");
     let name = name_word.map(|word| fields.parsed(word, address::address_name));
     let word = fields.text("address")?;
-    let address = fields.parsed(word, address::endpoint)?;
+    let (address, mut scheme) = fields.parsed(word, address::endpoint)?;
+    if bare && scheme == Scheme::Https {
+        fields.error(
+            word.span,
+            "`https://` is TLS, and `tls: off` is written as well",
+        );
+    } else if bare {
+        scheme = Scheme::Http;
+    }
+    let place = (&address, scheme, word.span);
+    let tls = endpoint_tls::of_endpoint(fields, place, own.as_ref(), said, system);
     let name = match name {
         Some(name) => name?,
         None => default_name(fields, &address, word.span)?,
@@ -198,6 +219,7 @@ fn full_endpoint(fields: &Fields<'_>) -> Option<Placed> {
         backup,
         state,
         http2,
+        tls,
         max_in_flight,
     };
     Some(Placed {

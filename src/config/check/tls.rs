@@ -1,63 +1,83 @@
-//! The certificates and keys of listeners: read, and held against one another.
+//! The TLS of listeners.
 
-use std::path::{Path, PathBuf};
-
-use crate::config::address;
-use crate::config::fields::Fields;
-use crate::config::identity::{self, Identity, Wrong};
-use crate::config::model::Tls;
-use crate::config::problem::quoted;
-
-/// Longest PEM file, in bytes. A chain is some kilobytes.
-const PEM_MAX: u64 = 1024 * 1024;
+use super::pem;
+use crate::config::fields::{Fields, Item};
+use crate::config::keys::{CLIENT_AUTHS, ClientAuth};
+use crate::config::secure::{Certificate, ClientProof, Tls};
 
 /// The TLS of a listener. `None` when anything about it was reported.
 pub(super) fn tls(fields: &Fields<'_>) -> Option<Tls> {
-    let cert = file(fields, "cert");
-    let key = file(fields, "key");
-    let (cert, chain) = cert?;
-    let (key, private) = key?;
-    match Identity::new(&chain, &private) {
-        Ok(identity) => Some(Tls {
-            cert,
-            key,
-            identity,
-        }),
-        Err(wrong) => {
-            let at = match wrong {
-                Wrong::Chain(_) => "cert",
-                Wrong::Key(_) => "key",
-            };
-            fields.error(fields.place_of(at), wrong.to_string());
-            None
+    let written = |name: &str| fields.written(name).is_some();
+    let mut certificates = Vec::new();
+    let mut whole = true;
+    if written("cert") || written("key") {
+        for name in ["cert", "key"] {
+            if !written(name) {
+                fields.error(fields.key_place(name), format!("this tls has no `{name}`"));
+            }
         }
+        let found = certificate(fields, true);
+        whole &= found.is_some();
+        certificates.extend(found);
+    } else {
+        fields.missing_all(&["cert", "certificates"], "cert: /etc/tidegate/cert.pem");
     }
+    for item in fields.items("certificates") {
+        let Item::Fields(item) = item else { continue };
+        let found = certificate(&item, certificates.is_empty());
+        whole &= found.is_some();
+        certificates.extend(found);
+    }
+    let clients = clients(fields)?;
+    (whole && !certificates.is_empty()).then_some(Tls {
+        certificates,
+        clients,
+    })
 }
 
-/// The path under a key, and what the file holds; everything that one file alone can have wrong is
-/// reported here, so that both files are looked at in one run.
-fn file(fields: &Fields<'_>, name: &str) -> Option<(PathBuf, Vec<u8>)> {
-    let word = fields.text(name)?;
-    let path = fields.parsed(word, address::file_path)?;
-    let bytes = fields.parsed(word, |text| read(&path, text))?;
-    let check = match name {
-        "cert" => identity::certificates(&bytes).map(drop),
-        _ => identity::private_key(&bytes).map(drop),
+/// One certificate. The `first` is shown to everybody for whose name there is no other; one behind it
+/// has to be for a name, or nobody ever sees it.
+fn certificate(fields: &Fields<'_>, first: bool) -> Option<Certificate> {
+    let (proof, facts) = pem::pair(fields)?;
+    let at = fields.place_of("cert");
+    if facts.names.is_empty() && !first {
+        let message = "this certificate is for no DNS name (subjectAltName), so no client can ask for it; \
+                       only the first one may be so";
+        fields.error(at, message);
+        return None;
+    }
+    if facts.names.is_empty() && !facts.has_address {
+        let message = "this certificate is for no name and no address (subjectAltName), and clients that \
+                       verify it will refuse it";
+        fields.warning(at, message);
+    }
+    Some(Certificate {
+        proof,
+        names: facts.names,
+    })
+}
+
+/// What is wanted of clients. `None` when anything was reported.
+fn clients(fields: &Fields<'_>) -> Option<Option<ClientProof>> {
+    let auth = fields.choice("client_auth", &CLIENT_AUTHS);
+    let ca = pem::authorities(fields, "client_ca");
+    if fields.written("client_ca").is_some() && ca.is_none() {
+        return None;
+    }
+    let asks = auth.is_some_and(|auth| auth != ClientAuth::Off);
+    let clients = match ca {
+        None if asks => {
+            let message = "`client_auth` needs `client_ca`, the authorities of the clients";
+            fields.error(fields.key_place("client_auth"), message);
+            return None;
+        }
+        None => None,
+        Some(_) if auth == Some(ClientAuth::Off) => None,
+        Some((ca, authorities)) => Some(ClientProof {
+            ca,
+            authorities,
+            required: auth != Some(ClientAuth::Optional),
+        }),
     };
-    fields.parsed(word, |_| check.map_err(|wrong| wrong.to_string()))?;
-    Some((path, bytes))
-}
-
-fn read(path: &Path, text: &str) -> Result<Vec<u8>, String> {
-    let shown = quoted(text);
-    let failed = |error: std::io::Error| format!("cannot read {shown}: {error}");
-    let facts = std::fs::metadata(path).map_err(failed)?;
-    if !facts.is_file() {
-        // A pipe would be waited for.
-        return Err(format!("{shown} is not a file"));
-    }
-    if facts.len() > PEM_MAX {
-        return Err(format!("{shown} is longer than 1 MiB"));
-    }
-    std::fs::read(path).map_err(failed)
+    Some(clients)
 }

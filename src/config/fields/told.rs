@@ -25,7 +25,9 @@ pub(super) fn not_a_map(section: &Section, value: &Value) -> String {
         Need::Default(text) => Some(format!("{}: {text}", key.name)),
         Need::Optional => None,
     });
-    let example = example.unwrap_or_default();
+    // One without needs and defaults begins with the key that is written most.
+    let first = || section.keys.first().map(|key| format!("{}: …", key.name));
+    let example = example.or_else(first).unwrap_or_default();
     let wrong = format!("this {noun} must be a map such as `{example}`");
     let Value::Text(text) = value else {
         return format!("{wrong}, not {}", value.describe());

@@ -4,6 +4,8 @@ use crate::config::keys::Kind::{self, Count, Text};
 use crate::config::keys::Need::{Default, Optional, Required};
 use crate::config::keys::{Section, key};
 
+use super::tls::TLS;
+
 pub(super) static LISTENER: Section = Section {
     noun: "listener",
     about: "An address to accept on.",
@@ -39,26 +41,6 @@ pub(super) static LISTENER: Section = Section {
             Kind::Section(&TLS),
             Optional,
             "Speak TLS 1.2 and 1.3 here, and nothing else. Unless set: no TLS.",
-        ),
-    ],
-};
-
-static TLS: Section = Section {
-    noun: "tls",
-    about: "The certificate that a listener shows. Read once, at the start.",
-    keys: &[
-        key(
-            "cert",
-            Text,
-            Required("cert: /etc/tidegate/cert.pem"),
-            "Absolute path of a PEM file: the certificate first, then those that lead from it \
-             to a root.",
-        ),
-        key(
-            "key",
-            Text,
-            Required("key: /etc/tidegate/key.pem"),
-            "Absolute path of a PEM file with the certificate's private key, not encrypted.",
         ),
     ],
 };

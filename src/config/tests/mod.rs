@@ -4,6 +4,7 @@
 use super::{Config, Problem, Problems, parse};
 
 mod agree;
+mod endpoint_tls;
 mod limits;
 mod mutated;
 mod right;

@@ -14,6 +14,7 @@ fn every_word_for_off_means_off() {
     for off in ["off", "Off", "OFF", "false", "no", "'off'", "\"no\""] {
         let config = good(In::Root, &format!("admin: {off}\nlog: {{ access: {off} }}"));
         assert_eq!(config.admin.bind, None, "{off}");
+        assert_eq!(config.admin.socket, None, "{off}");
         assert_eq!(config.log.access, AccessLog::Off, "{off}");
         let config = good(In::Root, &format!("admin: {{ bind: {off} }}"));
         assert_eq!(config.admin.bind, None, "{off}");

@@ -315,8 +315,21 @@ fn sections_of_the_process_are_checked() {
         ),
         (
             In::Root,
-            "admin: { «socket»: /run/x }",
-            "unknown key `socket`",
+            "admin: { socket: «run/x» }",
+            "write an absolute path",
+        ),
+        (In::Root, "admin: { socket_mode: «abc» }", "is no mode"),
+        (In::Root, "admin: { socket_mode: «060» }", "6 or 7"),
+        (In::Root, "admin: { socket_mode: «1777» }", "is no mode"),
+        (
+            In::Root,
+            "admin: { level: «write» }",
+            "takes read | operate",
+        ),
+        (
+            In::Root,
+            "admin: { bind: 0.0.0.0:9090, level: «operate» }",
+            "needs a loopback address",
         ),
         (
             In::Root,

@@ -225,13 +225,8 @@ fn endpoints_are_checked() {
         (In::Endpoint, "«web:65536»", "from 1 to 65535"),
         (
             In::Endpoint,
-            "«https://web:443»",
-            "TLS to endpoints is not part of this version",
-        ),
-        (
-            In::Endpoint,
             "«tcp://web:443»",
-            "host:port or http://host:port",
+            "host:port, http://host:port or https://host:port",
         ),
         (
             In::Endpoint,

@@ -19,6 +19,7 @@ use super::head::EndOfHead;
 use crate::transport::Error;
 use crate::transport::buffer::{BUFFER_BYTES, Buffer, Piece};
 use crate::transport::timer::Alarm;
+use crate::transport::tls;
 use crate::transport::wire::Wire;
 
 /// A connection between two messages, or in one.
@@ -129,7 +130,7 @@ impl Conn {
     /// length. `seen` is kept between calls.
     ///
     /// # Errors
-    /// [`Error::Closed`], and [`Error::Malformed`] for a head that is too long.
+    /// [`Error::Closed`] or [`Error::Alert`], and [`Error::Malformed`] for a head that is too long.
     pub fn poll_head(
         &mut self,
         context: &mut Context<'_>,
@@ -149,7 +150,11 @@ impl Conn {
             }
             match ready!(self.poll_fill(context, most + BUFFER_BYTES)) {
                 Ok(read) if read > 0 => {}
-                _ => return Poll::Ready(Err(Error::Closed)),
+                Ok(_) => return Poll::Ready(Err(Error::Closed)),
+                Err(error) => {
+                    let said = tls::alert(&error).map(Error::Alert);
+                    return Poll::Ready(Err(said.unwrap_or(Error::Closed)));
+                }
             }
         }
     }

@@ -1,7 +1,6 @@
 //! Pingora's HTTP/2 client sessions as [`Upstream`].
 
 use std::future::Future;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -9,11 +8,10 @@ use bytes::Bytes;
 use http::Method;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::client::HttpSession as ClientSession;
-use pingora::upstreams::peer::HttpPeer;
+use pingora::protocols::http::v2::client::Http2Session;
 
 use super::{copy_fields, wire_error};
 use crate::transport::buffer::Piece;
-use crate::transport::dial::Dialer;
 use crate::transport::fields::Name;
 use crate::transport::{Error, Headers, Length, Outgoing, ResponseHead, Upstream};
 
@@ -21,16 +19,12 @@ use crate::transport::{Error, Headers, Length, Outgoing, ResponseHead, Upstream}
 ///
 /// Dropped unfinished, the h2 crate resets the stream with CANCEL by itself.
 pub struct SessionUp {
-    /// `None` only once released.
-    session: Option<ClientSession>,
-    peer: HttpPeer,
-    dialer: Arc<Dialer>,
-    idle: Duration,
+    session: ClientSession,
+    /// `https` under TLS, else `http`.
+    scheme: &'static str,
     reused: bool,
     /// The request head went out.
     begun: bool,
-    /// The request went out to its end; a connection on which one did not serves no other.
-    whole: bool,
 }
 
 /// Stands where a response head is asked for before one was read.
@@ -72,39 +66,25 @@ impl ResponseHead for ResponseHeader {
 }
 
 impl SessionUp {
-    /// Wraps a fresh or reused client session. `idle` is how long the connection may wait in the
-    /// pool after [`Upstream::release`].
+    /// A new stream of a connection, which may have carried others before (`reused`).
     pub(in crate::transport) fn new(
-        session: ClientSession,
+        stream: Http2Session,
         reused: bool,
-        peer: HttpPeer,
-        dialer: Arc<Dialer>,
-        idle: Duration,
+        secure: bool,
         write_timeout: Option<Duration>,
     ) -> Self {
-        let mut up = Self {
-            session: Some(session),
-            peer,
-            dialer,
-            idle,
+        let mut session = ClientSession::H2(stream);
+        session.set_write_timeout(write_timeout);
+        Self {
+            session,
+            scheme: if secure { "https" } else { "http" },
             reused,
             begun: false,
-            whole: false,
-        };
-        up.session().set_write_timeout(write_timeout);
-        up
-    }
-
-    fn session(&mut self) -> &mut ClientSession {
-        self.session
-            .as_mut()
-            .expect("a session is taken only by release, which consumes self")
+        }
     }
 
     fn response(&self) -> Option<&ResponseHeader> {
-        self.session
-            .as_ref()
-            .and_then(ClientSession::response_header)
+        self.session.response_header()
     }
 
     fn request(&self, out: &Outgoing<'_>) -> Result<RequestHeader, Error> {
@@ -120,7 +100,7 @@ impl SessionUp {
         let mut authority = Vec::new();
         out.with_authority(&mut |text| authority.extend_from_slice(text));
         let uri = http::Uri::builder()
-            .scheme("http")
+            .scheme(self.scheme)
             .authority(authority.as_slice())
             .path_and_query(out.target)
             .build()
@@ -144,7 +124,7 @@ impl Upstream for SessionUp {
     async fn send_head(&mut self, out: &Outgoing<'_>) -> Result<(), Error> {
         let head = self.request(out)?;
         self.begun = true;
-        self.session()
+        self.session
             .write_request_header(Box::new(head))
             .await
             .map_err(wire_error)
@@ -155,19 +135,14 @@ impl Upstream for SessionUp {
         if data.is_empty() {
             return Ok(());
         }
-        self.session()
+        self.session
             .write_request_body(Bytes::copy_from_slice(data), false)
             .await
             .map_err(wire_error)
     }
 
     async fn finish(&mut self) -> Result<(), Error> {
-        self.session()
-            .finish_request_body()
-            .await
-            .map_err(wire_error)?;
-        self.whole = true;
-        Ok(())
+        self.session.finish_request_body().await.map_err(wire_error)
     }
 
     async fn read_head(&mut self) -> Result<(), Error> {
@@ -175,7 +150,7 @@ impl Upstream for SessionUp {
             return Err(Error::Closed);
         }
         loop {
-            self.session()
+            self.session
                 .read_response_header()
                 .await
                 .map_err(wire_error)?;
@@ -198,7 +173,7 @@ impl Upstream for SessionUp {
     fn release_head(&mut self) {}
 
     fn poll_body(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Piece>, Error>> {
-        let session = self.session();
+        let session = &mut self.session;
         // Pingora calls a response done when its framing says so and reports a cut one as an error.
         if session.response_done() {
             return Poll::Ready(Ok(None));
@@ -231,15 +206,6 @@ impl Upstream for SessionUp {
         self.reused
     }
 
-    fn release(mut self) {
-        if self.whole
-            && let Some(session) = self.session.take()
-        {
-            tokio::spawn(async move {
-                self.dialer
-                    .release_http2(session, &self.peer, self.idle)
-                    .await;
-            });
-        }
-    }
+    /// The connection is kept by whoever opened the stream.
+    fn release(self) {}
 }

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub(crate) mod authority;
 pub(crate) mod client;
 pub(crate) mod endpoint;
 pub(crate) mod frames;
@@ -31,6 +32,7 @@ pub(crate) mod script;
 pub(crate) mod sse;
 pub(crate) mod tidegate;
 pub(crate) mod tls;
+pub(crate) mod tls_front;
 pub(crate) mod wire;
 pub(crate) mod ws;
 

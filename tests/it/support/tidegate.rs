@@ -188,6 +188,21 @@ impl Tidegate {
         self.adopted.push(pid);
     }
 
+    /// Runs a command against its admin socket: `verb(&["drain", "main/a"])`.
+    pub(crate) async fn verb(&self, arguments: &[&str]) -> Output {
+        let socket = self.places.admin_socket();
+        let socket = socket.to_str().expect("UTF-8");
+        Self::command(&[arguments, &["--socket", socket]].concat()).await
+    }
+
+    /// The same, for a command that succeeds: what it prints as JSON.
+    pub(crate) async fn ask(&self, arguments: &[&str]) -> Value {
+        let output = self.verb(&[arguments, &["--json"]].concat()).await;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {said}");
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
     // Its configuration.
 
     /// The configuration file's text.

@@ -41,6 +41,11 @@ impl Certificate {
         Self { dir, der }
     }
 
+    /// Its file.
+    pub(crate) fn file(&self) -> String {
+        self.dir.path().join("cert.pem").display().to_string()
+    }
+
     /// The key of a listener that shows it.
     pub(crate) fn listener(&self) -> String {
         let dir = self.dir.path().display();
@@ -75,6 +80,8 @@ pub(crate) struct Carried {
     pub(crate) version: Option<ProtocolVersion>,
     pub(crate) kind: Option<HandshakeKind>,
     pub(crate) protocol: Option<String>,
+    /// The certificate that the server has shown.
+    pub(crate) shown: Option<Vec<u8>>,
     /// `None` while it is open, and when the client ended it first.
     pub(crate) end: Option<End>,
 }
@@ -113,14 +120,25 @@ impl TlsDoor {
         protocols: &[&str],
         versions: &[&'static SupportedProtocolVersion],
     ) -> Self {
-        let connector = TlsConnector::from(certificate.trusted(protocols, versions));
+        let name = ServerName::IpAddress(to.ip().into());
+        Self::with_config(to, certificate.trusted(protocols, versions), name).await
+    }
+
+    /// The same for a client that has its own mind, and asks for this name.
+    pub(crate) async fn with_config(
+        to: SocketAddr,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> Self {
+        let connector = TlsConnector::from(config);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let carried = Arc::new(Mutex::new(Vec::new()));
         let notes = Arc::clone(&carried);
         let accepting = tokio::spawn(async move {
             while let Ok((plain, _)) = listener.accept().await {
-                tokio::spawn(carry(plain, to, connector.clone(), Arc::clone(&notes)));
+                let (connector, name) = (connector.clone(), name.clone());
+                tokio::spawn(carry(plain, to, (connector, name), Arc::clone(&notes)));
             }
         });
         Self {
@@ -154,19 +172,21 @@ impl Drop for TlsDoor {
 async fn carry(
     plain: TcpStream,
     to: SocketAddr,
-    connector: TlsConnector,
+    (connector, name): (TlsConnector, ServerName<'static>),
     notes: Arc<Mutex<Vec<Carried>>>,
 ) {
     let Ok(stream) = TcpStream::connect(to).await else {
         return;
     };
     let _ = (plain.set_nodelay(true), stream.set_nodelay(true));
-    let name = ServerName::IpAddress(to.ip().into());
     let Ok(tls) = connector.connect(name, stream).await else {
         return;
     };
     let index = {
         let session = tls.get_ref().1;
+        let shown = session
+            .peer_certificates()
+            .and_then(|chain| Some(chain.first()?.to_vec()));
         let protocol = session
             .alpn_protocol()
             .map(|name| String::from_utf8_lossy(name).into());
@@ -175,6 +195,7 @@ async fn carry(
             version: session.protocol_version(),
             kind: session.handshake_kind(),
             protocol,
+            shown,
             end: None,
         });
         notes.len() - 1

@@ -68,6 +68,11 @@ impl Places {
         self.dir().join("state")
     }
 
+    /// Its admin socket, where nothing else is configured.
+    pub(crate) fn admin_socket(&self) -> PathBuf {
+        self.state_dir().join("admin.sock")
+    }
+
     pub(crate) fn access_log(&self) -> PathBuf {
         self.dir().join("access.log")
     }
@@ -100,6 +105,7 @@ pub(crate) struct Builder {
     pool: String,
     pools: String,
     health: String,
+    admin: String,
     more_ports: usize,
     whole: Option<Whole>,
     pub(super) handed: Arc<Vec<TcpListener>>,
@@ -128,6 +134,7 @@ impl Builder {
             pool: String::new(),
             pools: String::new(),
             health: "{ check: none }".into(),
+            admin: String::new(),
             more_ports: 0,
             whole: None,
             arguments: Vec::new(),
@@ -183,6 +190,12 @@ impl Builder {
     /// Sets the health checks of the pool `main`, as a YAML map on one line.
     pub(crate) fn health(mut self, yaml: &str) -> Self {
         self.health = yaml.into();
+        self
+    }
+
+    /// Adds keys to the admin section, as they stand inside a YAML map on one line.
+    pub(crate) fn admin(mut self, keys: &str) -> Self {
+        self.admin = format!(", {keys}");
         self
     }
 
@@ -270,7 +283,8 @@ impl Builder {
             writeln!(text, " }}")?;
         }
         text.push_str(&self.pools);
-        writeln!(text, "admin: {{ bind: \"{}\" }}", places.admin)?;
+        let admin = &self.admin;
+        writeln!(text, "admin: {{ bind: \"{}\"{admin} }}", places.admin)?;
         writeln!(text, "state_dir: {}", state.display())?;
         writeln!(text, "log: {{ access: {dir}/access.log, level: debug }}")?;
         text.push_str(&self.top);

@@ -1,120 +1,33 @@
-//! TLS towards clients: one set of rules for a listener, shared by all threads, and the stream that
-//! our own HTTP/1.1 reads and writes directly.
+//! TLS: towards clients one set of rules per listener, towards endpoints one per pool, both shared by
+//! all threads; and the stream that our own HTTP/1.1 reads and writes directly.
 //!
 //! What this module knows: records, handshakes, tickets, how a connection is closed so that the other
 //! side can tell the end from a cut. What it does not know: files, HTTP.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use rustls::crypto::ring;
-use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
-use rustls::{ServerConfig, SupportedCipherSuite};
+use rustls::ConnectionCommon;
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::{FallibleAccept, TlsStream};
+use tokio_rustls::TlsStream;
+
+mod endpoint;
+mod listen;
+mod peer;
+mod words;
+
+pub use endpoint::{Client, Proof, Rules, Trust};
+pub use listen::{Acceptor, Clients, Failed, Handshake, Shown, Terms};
+pub use peer::Peer;
+pub(super) use words::alert;
 
 /// The name of HTTP/2 in ALPN (RFC 9113 section 3.2).
 const H2: &[u8] = b"h2";
 /// The name of HTTP/1.1 in ALPN (RFC 7301 section 6).
 const HTTP_11: &[u8] = b"http/1.1";
-
-/// Accepts TLS connections of one listener. A clone is another handle to the same rules and ticket
-/// keys, so that a client may resume on whichever thread its next connection comes to.
-#[derive(Clone)]
-pub struct Acceptor(TlsAcceptor);
-
-impl Acceptor {
-    /// Shows this certificate to everybody.
-    ///
-    /// # Errors
-    /// If the system gives no randomness.
-    pub fn new(certificate: Arc<CertifiedKey>) -> Result<Self, rustls::Error> {
-        let mut provider = ring::default_provider();
-        provider
-            .cipher_suites
-            .sort_by_key(|suite| !is_quick(*suite));
-        let mut rules = ServerConfig::builder_with_provider(Arc::new(provider))
-            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(One(certificate)));
-        rules.ignore_client_order = true;
-        rules.alpn_protocols = vec![H2.to_vec(), HTTP_11.to_vec()];
-        // The keys of tickets change every six hours, and each is good for twice that. Nothing is
-        // kept per client.
-        rules.ticketer = ring::Ticketer::new()?;
-        rules.session_storage = Arc::new(NoServerSessionStorage {});
-        Ok(Self(TlsAcceptor::from(Arc::new(rules))))
-    }
-
-    /// Begins a handshake.
-    pub fn accept(&self, stream: TcpStream) -> Handshake {
-        let socket = Socket {
-            stream,
-            first: None,
-            sent: 0,
-        };
-        Handshake(self.0.accept(socket).into_fallible())
-    }
-}
-
-/// AES-128 with SHA-256, which processors have instructions for. Most clients would have AES-256 with
-/// SHA-384, whose key schedule alone is an eighth of a handshake.
-fn is_quick(suite: SupportedCipherSuite) -> bool {
-    use rustls::CipherSuite as Suite;
-    matches!(
-        suite.suite(),
-        Suite::TLS13_AES_128_GCM_SHA256
-            | Suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
-            | Suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
-    )
-}
-
-/// The certificate for every client, whatever name it asks for.
-#[derive(Debug)]
-struct One(Arc<CertifiedKey>);
-
-impl ResolvesServerCert for One {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0))
-    }
-}
-
-/// A handshake on its way.
-pub struct Handshake(FallibleAccept<Socket>);
-
-/// Why a handshake came to nothing.
-#[derive(Debug)]
-pub enum Failed {
-    /// The client speaks plain HTTP. It was told nothing yet.
-    Plain(TcpStream),
-    /// The client closed or reset the connection.
-    Closed,
-    /// The client speaks no TLS that we do; it was told.
-    Tls(io::Error),
-}
-
-impl Handshake {
-    /// Goes on with it.
-    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Tls, Failed>> {
-        let done = std::task::ready!(Future::poll(Pin::new(&mut self.0), context));
-        Poll::Ready(match done {
-            Ok(stream) => Ok(Tls {
-                stream,
-                whole: true,
-            }),
-            Err((_, socket)) if socket.is_plain() => Err(Failed::Plain(socket.stream)),
-            Err((error, _)) if error.kind() == io::ErrorKind::InvalidData => {
-                Err(Failed::Tls(error))
-            }
-            Err(_) => Err(Failed::Closed),
-        })
-    }
-}
 
 /// A TLS connection. Dropped, it says that this was the end, unless [`Self::cut`] was called.
 #[derive(Debug)]
@@ -125,9 +38,26 @@ pub struct Tls {
 }
 
 impl Tls {
+    fn new(stream: TlsStream<Socket>) -> Self {
+        Self {
+            stream,
+            whole: true,
+        }
+    }
+
     /// Has HTTP/2 been agreed on?
     pub fn is_http2(&self) -> bool {
         self.stream.get_ref().1.alpn_protocol() == Some(H2)
+    }
+
+    /// The certificate that the other side has shown, if it has.
+    fn certificate(&self) -> Option<&CertificateDer<'static>> {
+        self.stream.get_ref().1.peer_certificates()?.first()
+    }
+
+    /// Who the other side has proved to be, if it has.
+    pub fn peer(&self) -> Option<Peer> {
+        Peer::of(self.certificate()?)
     }
 
     /// The socket below.
@@ -151,14 +81,27 @@ impl Drop for Tls {
         if !self.whole {
             return;
         }
-        // Whether it has been sent already is known there. A socket that is full is not waited for.
-        let (socket, session) = self.stream.get_mut();
-        session.send_close_notify();
-        while session.wants_write() {
-            match session.write_tls(&mut Now(&socket.stream)) {
-                Ok(sent) if sent > 0 => {}
-                _ => return,
+        match &mut self.stream {
+            TlsStream::Client(stream) => {
+                let (socket, session) = stream.get_mut();
+                take_leave(socket, session);
             }
+            TlsStream::Server(stream) => {
+                let (socket, session) = stream.get_mut();
+                take_leave(socket, session);
+            }
+        }
+    }
+}
+
+/// Says that nothing follows. Whether that has been said already is known there. A socket that is full
+/// is not waited for.
+fn take_leave<D>(socket: &Socket, session: &mut ConnectionCommon<D>) {
+    session.send_close_notify();
+    while session.wants_write() {
+        match session.write_tls(&mut Now(&socket.stream)) {
+            Ok(sent) if sent > 0 => {}
+            _ => return,
         }
     }
 }
@@ -223,14 +166,22 @@ impl AsyncWrite for Tls {
 #[derive(Debug)]
 struct Socket {
     stream: TcpStream,
-    /// The first byte that the client has sent.
+    /// The first byte that the other side has sent.
     first: Option<u8>,
     /// Bytes written.
     sent: u64,
 }
 
 impl Socket {
-    /// Has the client begun with a letter? Methods of HTTP do, and no record of TLS.
+    fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            first: None,
+            sent: 0,
+        }
+    }
+
+    /// Has the other side begun with a letter? Requests and responses of HTTP do, and no record of TLS.
     fn is_plain(&self) -> bool {
         self.first.is_some_and(|first| first.is_ascii_alphabetic())
     }

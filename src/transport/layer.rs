@@ -1,4 +1,4 @@
-//! Connections as Pingora wants them, for what it carries: HTTP/2 and the plain lane.
+//! Connections as Pingora wants them, for what it carries: HTTP/2 on both sides, and the plain lane.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -15,15 +15,15 @@ use pingora::protocols::{
     TimingDigest, UniqueID, UniqueIDType,
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
-use crate::transport::ConnInfo;
-use crate::transport::tls::Tls;
-use crate::transport::wire::Wire;
+use super::ConnInfo;
+use super::tls::Tls;
+use super::wire::Wire;
 
-/// A wire as Pingora's stream; `ahead` was read from it and is read again. It has the addresses that
-/// Pingora's sessions hand to the plain lane.
-pub(super) fn layered(wire: Wire, ahead: &[u8], info: &ConnInfo) -> Stream {
+/// A client's wire as Pingora's stream; `ahead` was read from it and is read again. It has the addresses
+/// that Pingora's sessions hand to the plain lane.
+pub fn layered(wire: Wire, ahead: &[u8], info: &ConnInfo) -> Stream {
     match wire {
         Wire::Tcp(stream) => {
             let digest = digest(&stream, info);
@@ -37,6 +37,24 @@ pub(super) fn layered(wire: Wire, ahead: &[u8], info: &ConnInfo) -> Stream {
         Wire::Tls(tls) => Box::new(TlsLayer {
             digest: Arc::new(digest(tls.socket(), info)),
             ahead: BytesMut::from(ahead),
+            tls,
+        }),
+        Wire::Layered(stream) => stream,
+    }
+}
+
+/// A unix socket as a wire.
+pub fn unix(stream: UnixStream) -> Wire {
+    Wire::Layered(Box::new(TcpLayer::from(stream)))
+}
+
+/// The wire to an endpoint as Pingora's stream.
+pub(super) fn towards_endpoint(wire: Wire) -> Stream {
+    match wire {
+        Wire::Tcp(stream) => Box::new(TcpLayer::from(stream)),
+        Wire::Tls(tls) => Box::new(TlsLayer {
+            digest: Arc::new(SocketDigest::from_raw_fd(tls.socket().as_raw_fd())),
+            ahead: BytesMut::new(),
             tls,
         }),
         Wire::Layered(stream) => stream,

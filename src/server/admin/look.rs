@@ -1,0 +1,256 @@
+//! From the state of the process to what the API shows of it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::view;
+use crate::config::{AdminLevel, Balance, PoolKind};
+use crate::pool::breaker::State;
+use crate::pool::{Admin, Fact, FactCell, HealthState};
+use crate::proxy::local;
+use crate::proxy::state::{Held, Phase, PoolState};
+use crate::server::operator::{Found, Operator};
+use crate::session::{Key, Live, Table};
+
+/// Sessions on a page, unless asked otherwise.
+pub(super) const PAGE: usize = 100;
+/// Sessions on a page at most.
+pub(super) const PAGE_MAX: usize = 1000;
+
+/// The process, as seen over a connection of this level.
+pub(super) fn info(operator: &Operator, level: AdminLevel) -> view::Info {
+    let shared = &operator.shared;
+    let phase = match shared.phase() {
+        Phase::Running => "running",
+        Phase::Draining => "draining",
+        Phase::Closing => "closing",
+        Phase::Ending => "ending",
+    };
+    view::Info {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        uptime_seconds: shared.started.elapsed().as_secs(),
+        phase: phase.to_owned(),
+        ready: local::readiness(shared).1.trim_end().to_owned(),
+        level: level.as_str().to_owned(),
+    }
+}
+
+/// Everything at once.
+pub(super) fn status(operator: &Operator, level: AdminLevel) -> view::Status {
+    let view::Streams { streams, calls } = streams(operator);
+    view::Status {
+        process: info(operator, level),
+        totals: view::Totals {
+            sessions: operator.shared.sessions.len(),
+            streams,
+            calls,
+        },
+        pools: pools(operator).pools,
+    }
+}
+
+/// Streams and calls.
+pub(super) fn streams(operator: &Operator) -> view::Streams {
+    view::Streams {
+        streams: operator.shared.flight.streams(),
+        calls: operator.shared.flight.calls(),
+    }
+}
+
+/// All pools.
+pub(super) fn pools(operator: &Operator) -> view::Pools {
+    let snapshot = operator.shared.snapshot.load();
+    let pools = snapshot.all_pools();
+    view::Pools {
+        pools: pools.map(|state| pool(operator, state)).collect(),
+    }
+}
+
+/// One pool.
+pub(super) fn pool(operator: &Operator, state: &Arc<PoolState>) -> view::Pool {
+    let endpoints = state.pool.endpoints().iter().enumerate();
+    let endpoints: Vec<view::Endpoint> = endpoints
+        .map(|(at, one)| {
+            let found = Found {
+                pool: Arc::clone(state),
+                endpoint: Arc::clone(one),
+                at,
+            };
+            endpoint(operator, &found)
+        })
+        .collect();
+    let kind = match state.config.kind {
+        PoolKind::Mcp => "mcp",
+        PoolKind::Http => "http",
+    };
+    let balance = match state.config.balance {
+        Balance::LeastLoad => "least_load",
+        Balance::PeakEwma => "peak_ewma",
+        Balance::RoundRobin => "round_robin",
+        Balance::ConsistentHash(_) => "consistent_hash",
+    };
+    view::Pool {
+        name: state.pool.name().to_owned(),
+        kind: kind.to_owned(),
+        balance: balance.to_owned(),
+        usable: state.is_usable(),
+        sessions: operator.shared.sessions.pool_len(state.hash),
+        in_flight: endpoints.iter().map(|e| u64::from(e.in_flight)).sum(),
+        waiting: state.pool.queue().map_or(0, |queue| queue.waiting()),
+        endpoints,
+    }
+}
+
+/// One endpoint.
+pub(super) fn endpoint(operator: &Operator, found: &Found) -> view::Endpoint {
+    let (one, config) = (&found.endpoint, found.config());
+    let instant = Instant::now();
+    let now = operator.shared.moment(instant);
+    let told = one.verdict.told();
+    let out_by = operator.out_by(found);
+    let out_in = out_by.filter(|_| one.admin() == Admin::Drain);
+    let set_by = match operator.has_set(found) {
+        true => "operator",
+        false => "config",
+    };
+    let breaker = one.guard.breaker(now);
+    view::Endpoint {
+        name: one.name().to_owned(),
+        address: found.pool.authority(one.id()).to_owned(),
+        resolved: one.address().map(|address| address.to_string()),
+        configured: config.is_some(),
+        backup: one.is_backup(),
+        state: state(found, breaker, one.guard.is_ejected(now)).to_owned(),
+        health: view::Health {
+            state: one.health().label().to_owned(),
+            reason: told.wrong.map(|wrong| wrong.trim().to_owned()),
+            for_seconds: told.since.map(|since| now.since(since).as_secs()),
+        },
+        admin: view::Admin {
+            state: one.admin().label().to_owned(),
+            set_by: set_by.to_owned(),
+            out_in_seconds: out_in.map(|at| ceil(at.saturating_duration_since(instant))),
+        },
+        weight: one.weight(),
+        weight_configured: config.map(|config| config.weight.into()),
+        max_in_flight: one.places.max(),
+        max_in_flight_configured: config.and_then(|config| config.max_in_flight),
+        sessions: one.sessions(),
+        in_flight: one.in_flight(),
+        ejected: one.guard.is_ejected(now),
+        ejections: one.guard.ejections(),
+        failures_in_row: one.guard.streak(),
+        breaker: view::Breaker {
+            state: breaker.label().to_owned(),
+            openings: one.guard.openings(),
+        },
+        facts: view::Facts {
+            issues_sessions: known(&one.facts.issues_sessions),
+            session_era: known(&one.facts.speaks_session_era),
+            stateless_era: known(&one.facts.speaks_stateless_era),
+        },
+    }
+}
+
+/// The state in one word: of all that keeps calls away, what the operator would want to know first.
+fn state(found: &Found, breaker: State, is_ejected: bool) -> &'static str {
+    let one = &found.endpoint;
+    match (one.admin(), one.health()) {
+        (Admin::Maint, _) => "maint",
+        (Admin::Drain, _) => "drain",
+        (Admin::Up, HealthState::Down) => "down",
+        (Admin::Up, _) if one.address().is_none() => "unresolved",
+        (Admin::Up, _) if breaker == State::Open => "open",
+        (Admin::Up, _) if is_ejected => "ejected",
+        (Admin::Up, _) if breaker == State::HalfOpen => "half-open",
+        (Admin::Up, health) => health.label(),
+    }
+}
+
+fn known(fact: &FactCell) -> Option<bool> {
+    match fact.get() {
+        Fact::Unknown => None,
+        Fact::Yes => Some(true),
+        Fact::No => Some(false),
+    }
+}
+
+fn ceil(time: Duration) -> u64 {
+    u64::try_from(time.as_millis().div_ceil(1000)).unwrap_or(u64::MAX)
+}
+
+/// Which sessions are asked for.
+pub(super) struct Wanted<'a> {
+    pub(super) pool: Option<&'a str>,
+    pub(super) endpoint: Option<&'a str>,
+    pub(super) max: usize,
+    pub(super) after: Option<Key>,
+}
+
+/// A page of sessions.
+pub(super) fn sessions(operator: &Operator, wanted: &Wanted<'_>) -> view::Sessions {
+    let table = &operator.shared.sessions;
+    let now = Instant::now();
+    let is = |wanted: Option<&str>, name: &str| wanted.is_none_or(|wanted| wanted == name);
+    // One more than wanted tells whether there is another page.
+    let mut page = table.page(wanted.after, wanted.max + 1, |live| {
+        let shown = session(live, now);
+        (is(wanted.pool, &shown.pool) && is(wanted.endpoint, &shown.endpoint))
+            .then_some((live.key, shown))
+    });
+    let has_more = page.len() > wanted.max;
+    page.truncate(wanted.max);
+    let last = page.last().map(|(key, _)| format!("{:032x}", key.number()));
+    view::Sessions {
+        total: table.len(),
+        next: last.filter(|_| has_more),
+        sessions: page.into_iter().map(|(_, shown)| shown).collect(),
+    }
+}
+
+/// One session.
+pub(super) fn session(live: &Live<Held>, now: Instant) -> view::Session {
+    let idle = match live.open_streams {
+        0 => now.saturating_duration_since(live.last_used()).as_secs(),
+        _ => 0,
+    };
+    view::Session {
+        id: id_of(live),
+        pool: live.guard.pool.pool.name().to_owned(),
+        endpoint: live.guard.endpoint.name().to_owned(),
+        revision: live.revision.as_str().to_owned(),
+        age_seconds: now.saturating_duration_since(live.created).as_secs(),
+        idle_seconds: idle,
+        open_streams: live.open_streams,
+    }
+}
+
+/// The session's tag in the log, and enough of its key to tell it from others with the same tag.
+fn id_of(live: &Live<Held>) -> String {
+    let tag = live.guard.tag.map_or(0, |tag| tag.bits());
+    format!("{tag:08x}-{:08x}", (live.key.number() >> 96) as u32)
+}
+
+/// Why a session was not found by its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// There is none.
+    None,
+    /// There are several.
+    Several,
+}
+
+/// The session of this id, or of this tag if no other has it.
+pub(super) fn find_session(table: &Table<Held>, id: &str) -> Result<Key, Missing> {
+    let is_it = |live: &Live<Held>| {
+        let own = id_of(live);
+        own == id || (id.len() == 8 && own.starts_with(id))
+    };
+    let found = table.list(2, is_it);
+    match found.as_slice() {
+        [] => Err(Missing::None),
+        [one] => Ok(one.key),
+        _ => Err(Missing::Several),
+    }
+}

@@ -1,0 +1,213 @@
+//! The admin address and the admin socket: health, readiness, metrics and the API for operators, apart
+//! from the traffic.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::connection::{Handler, Served};
+use super::operator::Operator;
+use super::reload::Reloader;
+use crate::config::AdminLevel;
+use crate::pool::HealthState;
+use crate::pool::breaker::State;
+use crate::proxy::ctx::Ctx;
+use crate::proxy::fault::Fault;
+use crate::proxy::intake::{self, Builtin};
+use crate::proxy::local;
+use crate::telemetry::{self, EndpointView};
+use crate::transport::fields::Names;
+use crate::transport::timer::TICK;
+use crate::transport::{Downstream, Edits, Length, RequestHead};
+
+mod api;
+mod audit;
+mod look;
+mod process;
+pub(super) mod service;
+pub(super) mod socket;
+pub mod view;
+
+pub(super) use audit::TARGET as AUDIT;
+
+use api::{BODY_MAX, Refusal, Reply, Request};
+use audit::{Audit, Peer};
+use service::Around;
+
+/// What every path of the API begins with.
+const API: &str = "/v1/";
+
+/// Serves the admin address, or one connection of the admin socket.
+pub(super) struct Admin {
+    operator: Arc<Operator>,
+    reloader: Arc<Reloader>,
+    /// What may be done here.
+    level: AdminLevel,
+    /// Who is at the other end, where that does not depend on the address.
+    process: Option<Peer>,
+}
+
+impl Admin {
+    /// A handler for the admin address.
+    fn at_address(around: &Around, level: AdminLevel) -> Self {
+        Self {
+            operator: Arc::clone(&around.operator),
+            reloader: Arc::clone(&around.reloader),
+            level,
+            process: None,
+        }
+    }
+
+    /// The metrics, as Prometheus reads them.
+    pub(super) fn metrics(&self) -> String {
+        let shared = &self.operator.shared;
+        let snapshot = shared.snapshot.load();
+        telemetry::set_sessions(shared.sessions.len());
+        let now = shared.moment(Instant::now());
+        for pool in snapshot.all_pools() {
+            if let Some(queue) = pool.pool.queue() {
+                telemetry::set_calls_waiting(pool.pool.name(), queue.waiting());
+            }
+        }
+        let mut endpoints = snapshot.all_pools().flat_map(|pool| {
+            pool.pool.endpoints().iter().map(|endpoint| EndpointView {
+                pool: pool.pool.name(),
+                endpoint: endpoint.name(),
+                healthy: endpoint.health() == HealthState::Up,
+                in_flight: u64::from(endpoint.in_flight()),
+                sessions: u64::from(endpoint.sessions()),
+                admin: endpoint.admin() as u8,
+                ejected: endpoint.guard.is_ejected(now),
+                ejections: endpoint.guard.ejections(),
+                breaker: match endpoint.guard.breaker(now) {
+                    State::Closed => 0,
+                    State::HalfOpen => 1,
+                    State::Open => 2,
+                },
+                openings: endpoint.guard.openings(),
+            })
+        });
+        telemetry::render(&mut endpoints)
+    }
+}
+
+impl Handler for Admin {
+    async fn exchange<D: Downstream>(&self, mut down: D) -> Served<D> {
+        self.answer(&mut down).await;
+        Served::Done(down)
+    }
+}
+
+impl Admin {
+    async fn answer<D: Downstream>(&self, down: &mut D) {
+        let shared = &self.operator.shared;
+        let mut ctx = Ctx::begin(shared.snapshot.load_full(), down.head(), Instant::now());
+        let path = down.head().path().to_owned();
+        if let Some(path) = path.strip_prefix(API) {
+            return self.operate(down, path).await;
+        }
+        match path.as_str() {
+            "/health" => local::builtin(shared, down, &mut ctx, Builtin::Health).await,
+            "/ready" => local::builtin(shared, down, &mut ctx, Builtin::Ready).await,
+            "/metrics" if down.head().method() == "GET" => {
+                // Threads that serve tell what they have counted once in a tick.
+                tokio::time::sleep(TICK + TICK / 4).await;
+                let text = self.metrics();
+                respond(down, 200, telemetry::CONTENT_TYPE, None, text.as_bytes()).await;
+            }
+            "/metrics" => local::refuse(down, &mut ctx, Fault::Method("GET")).await,
+            _ => local::refuse(down, &mut ctx, Fault::NoRoute).await,
+        }
+    }
+
+    /// Answers a request of the API, in JSON whatever happens.
+    async fn operate<D: Downstream>(&self, down: &mut D, path: &str) {
+        let reply = self.reply(down, path).await;
+        let allow = match &reply {
+            Err(Refusal::Method(allow)) => Some(*allow),
+            _ => None,
+        };
+        let (status, value) = reply.unwrap_or_else(|refusal| {
+            let (status, code, message) = refusal.parts();
+            let error = serde_json::json!({ "error": { "code": code, "message": message } });
+            (status, error)
+        });
+        if !down.body_ended() {
+            down.close_after();
+        }
+        let text = format!("{value}\n");
+        respond(down, status, "application/json", allow, text.as_bytes()).await;
+    }
+
+    async fn reply<D: Downstream>(&self, down: &mut D, path: &str) -> Reply {
+        let peer = self.process.unwrap_or(Peer::Address(down.info().client));
+        let method = down.head().method().to_owned();
+        if self.process.is_none() && intake::check_operator(down.head(), down.info()).is_err() {
+            let refusal = Refusal::Forbidden(NOT_FROM_HERE);
+            return Err(match method.as_str() {
+                "GET" | "HEAD" => refusal,
+                _ => Audit::new(&peer, "request", path.to_owned()).refused(refusal),
+            });
+        }
+        let query = down.head().query().map(str::to_owned);
+        let body = read_body(down).await?;
+        let request = Request {
+            method: &method,
+            path,
+            query: query.as_deref(),
+            body: &body,
+            peer: &peer,
+            level: self.level,
+        };
+        api::answer(&self.operator, &self.reloader, &request).await
+    }
+}
+
+const NOT_FROM_HERE: &str =
+    "the API answers over loopback only, to a loopback Host, and to no page of another origin";
+
+/// The whole body of a request, as far as it may be long.
+async fn read_body<D: Downstream>(down: &mut D) -> Result<Vec<u8>, Refusal> {
+    let mut body = Vec::new();
+    loop {
+        match down.read_body().await {
+            Ok(Some(piece)) if body.len() + piece.len() > BODY_MAX => {
+                return Err(Refusal::TooLarge);
+            }
+            Ok(Some(piece)) => body.extend_from_slice(&piece),
+            Ok(None) => return Ok(body),
+            Err(error) => return Err(Refusal::Bad(error.to_string())),
+        }
+    }
+}
+
+async fn respond<D: Downstream>(
+    down: &mut D,
+    status: u16,
+    content_type: &str,
+    allow: Option<&str>,
+    body: &[u8],
+) {
+    let mut set: Vec<(&'static str, &[u8])> = vec![
+        ("content-type", content_type.as_bytes()),
+        ("cache-control", b"no-store"),
+    ];
+    if let Some(allow) = allow {
+        set.push(("allow", allow.as_bytes()));
+    }
+    let edits = Edits {
+        set: &set,
+        drop: Names::NONE,
+        ..Edits::default()
+    };
+    let length = Length::Exact(body.len() as u64);
+    let has_body = down.head().method() != "HEAD";
+    let sent = async {
+        down.send_head(status, None, edits, length).await?;
+        if has_body {
+            down.send_body(body).await?;
+        }
+        down.finish().await
+    };
+    // Whoever asked and is gone needs no answer.
+    let _ = sent.await;
+}
