@@ -302,7 +302,7 @@ pub(super) async fn send<D: Downstream>(
     authority: &str,
     up: &mut Up,
 ) -> Result<(), Sending> {
-    send_head(down.head(), call, aim, authority, up)
+    send_head(down, call, aim, authority, up)
         .await
         .map_err(|_| Sending::Server)?;
     for chunk in &call.body.chunks {
@@ -332,13 +332,14 @@ fn check_whole(call: &Call) -> Result<(), Fault> {
     }
 }
 
-async fn send_head(
-    head: &dyn RequestHead,
+async fn send_head<D: Downstream>(
+    down: &mut D,
     call: &Call,
     aim: &Aim,
     authority: &str,
     up: &mut Up,
 ) -> Result<(), Error> {
+    let head = down.head();
     // The events of a stream are read on their way, so they must not come compressed; and the
     // server is asked by us, not by the page that the client may be.
     let drop = match call.rules {
@@ -356,9 +357,9 @@ async fn send_head(
     };
     // What the server knows the session by: an id, or in HTTP+SSE an address of its own.
     let (id, target) = match aim {
-        Aim::Any { .. } => (None, head.target()),
+        Aim::Any { .. } => (None, head.onward()),
         Aim::Bound(bound) => match bound.claims.kind {
-            IdKind::Session => (Some(bound.claims.server_id.as_bytes()), head.target()),
+            IdKind::Session => (Some(bound.claims.server_id.as_bytes()), head.onward()),
             IdKind::Sse => (None, bound.claims.server_id.as_str()),
         },
     };
@@ -371,6 +372,7 @@ async fn send_head(
         edits: Edits {
             set: id.as_slice(),
             drop,
+            more: down.dress().request(head, down.info()),
         },
         length: call.body.outgoing_length(),
     };

@@ -5,6 +5,7 @@
 //! most requests only the revision and the credentials are left. A stream may last for hours and
 //! there may be tens of thousands of them.
 
+use crate::transport::dress::More;
 use crate::transport::fields::Name;
 use crate::transport::{Headers, Http, RequestHead};
 
@@ -32,8 +33,8 @@ const LEFT: &[&str] = &[
 pub struct Kept(Box<[u8]>);
 
 impl Kept {
-    /// What has to be kept of `head`.
-    pub fn of(head: &(impl RequestHead + ?Sized)) -> Self {
+    /// What has to be kept of `head`, with what its route wants changed.
+    pub fn of(head: &(impl RequestHead + ?Sized), more: Option<More<'_>>) -> Self {
         let nominated = head.get("connection").map(<[u8]>::to_vec);
         let is_nominated = |name: Name<'_>| {
             nominated.as_deref().is_some_and(|list| {
@@ -43,7 +44,8 @@ impl Kept {
         };
         let mut lines = Vec::new();
         head.each(&mut |name, value| {
-            let left = LEFT.iter().any(|other| name.is(other));
+            let left = LEFT.iter().any(|other| name.is(other))
+                || more.is_some_and(|more| more.fields.leaves(name));
             if !left && !name.is_hop_by_hop() && !name.begins("sec-") && !is_nominated(name) {
                 lines.extend_from_slice(name.as_bytes());
                 lines.push(b':');
@@ -51,7 +53,20 @@ impl Kept {
                 lines.push(b'\n');
             }
         });
+        if let Some(more) = more {
+            let mut put = |name: &str, value: &[u8]| {
+                let parts = [name.as_bytes(), b":", value, b"\n"];
+                parts.iter().for_each(|part| lines.extend_from_slice(part));
+            };
+            more.each(&mut put);
+            more.host(&mut |host| put("host", host));
+        }
         Self(lines.into_boxed_slice())
+    }
+
+    /// What the server is to be asked for as its host, where the route says so.
+    pub fn host(&self) -> Option<&str> {
+        self.get("host").and_then(|host| str::from_utf8(host).ok())
     }
 
     fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
@@ -107,7 +122,7 @@ mod tests {
                     Mcp-Session-Id: s\r\nAuthorization: Bearer a:b\r\nX-Api-Key: k\r\nX-Hop: 1\r\n\
                     Connection: keep-alive, x-hop\r\nSec-Fetch-Mode: cors\r\n\
                     MCP-Protocol-Version: 2025-11-25\r\nCookie: a=1\r\nCookie: b=2\r\n\r\n";
-        let kept = Kept::of(&Head::parse(text.as_bytes(), 100).unwrap());
+        let kept = Kept::of(&Head::parse(text.as_bytes(), 100).unwrap(), None);
         assert_eq!(kept.get("authorization"), Some(&b"Bearer a:b"[..]));
         assert_eq!(kept.get("mcp-protocol-version"), Some(&b"2025-11-25"[..]));
         assert_eq!(kept.count("cookie"), 2);
@@ -132,7 +147,7 @@ mod tests {
     #[test]
     fn of_an_ordinary_stream_nearly_nothing_is_kept() {
         let text = "GET /mcp HTTP/1.1\r\nHost: h\r\nAccept: text/event-stream\r\n\r\n";
-        let kept = Kept::of(&Head::parse(text.as_bytes(), 100).unwrap());
+        let kept = Kept::of(&Head::parse(text.as_bytes(), 100).unwrap(), None);
         assert!(kept.0.is_empty());
     }
 }

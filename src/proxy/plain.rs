@@ -8,14 +8,16 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use pingora::http::ResponseHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
 use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session, http_proxy};
 
+use super::cors;
 use super::ctx::{Ctx, End};
+use super::edge;
 use super::fault::Fault;
 use super::finish;
 use super::flight::InFlight;
@@ -29,9 +31,13 @@ use crate::config::HashOn;
 use crate::pool::{Admin, CallPermit, Endpoint, HealthState, Need, Outcome, PickContext};
 use crate::session::NameHash;
 use crate::transport::dial::peer;
-use crate::transport::fields::{Name, is_nominated};
+use crate::transport::dress::Dress;
 use crate::transport::sessions::PingoraHead;
-use crate::transport::{ConnInfo, Headers};
+use crate::transport::{ConnInfo, Headers, RequestHead};
+
+mod answers;
+mod heads;
+mod retry;
 
 /// Endpoints tried for one request when connections fail.
 const ATTEMPTS_MAX: usize = 3;
@@ -58,6 +64,12 @@ pub struct PlainCtx {
     /// Why there is no endpoint for it.
     unplaced: Option<Fault>,
     flight: InFlight,
+    /// What the route says of heads.
+    dress: Dress,
+    /// The target that a server is asked for, where it is another.
+    onward: Option<Box<str>>,
+    /// Some attempt was begun.
+    counted: bool,
 }
 
 impl Plain {
@@ -86,6 +98,9 @@ impl ProxyHttp for Plain {
             set_cookie: None,
             unplaced: None,
             flight: self.shared.flight.enter(),
+            dress: Dress::default(),
+            onward: None,
+            counted: false,
         }
     }
 
@@ -99,22 +114,38 @@ impl ProxyHttp for Plain {
         let info = CONNECTION.try_with(Arc::clone).map_err(nobody)?;
         let mut ctx = Ctx::begin(Arc::clone(&snapshot), &head, Instant::now());
         let admitted = intake::admit(&snapshot.config, &head, &info);
-        let limited = match admitted {
-            Ok(Admitted::Route(route)) => limits::admit(&snapshot, route, &info, 1, ctx.started),
-            Ok(Admitted::Builtin(_)) | Err(_) => Ok(()),
+        let info = &*plain.info.insert(info);
+        let id = match admitted {
+            Ok(Admitted::Route(id)) => id,
+            Ok(Admitted::Builtin(_)) | Err(_) => {
+                plain.ctx = Some(ctx);
+                let fault = admitted.err().unwrap_or(Fault::NoRoute);
+                return answers::refuse(session, plain, fault).await;
+            }
         };
-        if let Ok(Admitted::Route(route)) = admitted {
-            let id = snapshot.config.routes[route.0].pool;
-            let pool = snapshot.pool(id);
-            (ctx.route, ctx.pool) = (Some(route), Some(id));
-            plain.pool = Some(Arc::clone(pool));
+        ctx.route = Some(id);
+        let route = &snapshot.config.routes[id.0];
+        if let Some(id) = route.pool() {
+            ctx.pool = Some(id);
+            plain.pool = Some(Arc::clone(snapshot.pool(id)));
         }
-        plain.info = Some(info);
+        if let Some(dress) = edge::dress(&snapshot.config, route, ctx.request_id, info, &head) {
+            plain.dress = dress;
+        }
+        let started = ctx.started;
         plain.ctx = Some(ctx);
-        match limited.and(admitted) {
-            Ok(Admitted::Route(_)) => Ok(false),
-            Ok(Admitted::Builtin(_)) => refuse(session, plain, Fault::NoRoute).await,
-            Err(fault) => refuse(session, plain, fault).await,
+        if let Some(cors) = &route.cors
+            && cors::is_preflight(&head)
+        {
+            return answers::preflight(session, plain, cors, &head).await;
+        }
+        let limited = limits::admit(&snapshot, id, info, 1, started);
+        match limited.and_then(|()| edge::rewritten(route, head.target())) {
+            Ok(onward) => {
+                plain.onward = onward;
+                Ok(false)
+            }
+            Err(fault) => answers::refuse(session, plain, fault).await,
         }
     }
 
@@ -126,6 +157,9 @@ impl ProxyHttp for Plain {
         let unavailable = || Error::new(ErrorType::HTTPStatus(503));
         let pool = plain.pool.clone().ok_or_else(unavailable)?;
         let head = PingoraHead::new(session.req_header());
+        if !std::mem::replace(&mut plain.counted, true) {
+            pool.count_call(self.shared.moment(Instant::now()));
+        }
         let key = key(&pool, &head, plain.info.as_deref());
         let wanted = wanted(&pool, &head);
         let since = Instant::now();
@@ -186,13 +220,55 @@ impl ProxyHttp for Plain {
         Ok(())
     }
 
+    fn error_while_proxy(
+        &self,
+        _: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        plain: &mut PlainCtx,
+        reused: bool,
+    ) -> Box<Error> {
+        let again = retry::may(session, &error, reused) && plain.may_retry(&self.shared, reused);
+        if again {
+            if !reused {
+                plain.report(&self.shared, outcome::of_fault(Fault::UpstreamClosed));
+            }
+            // An idle connection that broke says nothing of its server.
+            let failed = plain.permit.take().filter(|_| !reused);
+            plain
+                .tried
+                .extend(failed.map(|permit| permit.endpoint().id()));
+        }
+        error.set_retry(again);
+        error
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        plain: &mut PlainCtx,
+    ) -> Result<()> {
+        if let Some(target) = &plain.onward {
+            request.set_raw_path(target.as_bytes())?;
+        }
+        if let (Some(_), Some(info)) = (&plain.dress.request, &plain.info) {
+            let head = PingoraHead::new(session.req_header());
+            if let Some(more) = plain.dress.request(&head, info) {
+                heads::change_request(request, &more)?;
+            }
+        }
+        Ok(())
+    }
+
     async fn response_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         plain: &mut PlainCtx,
     ) -> Result<()> {
-        strip_hop_by_hop(response);
+        heads::strip_hop_by_hop(response);
+        plain.dress(session, response)?;
         let said = outcome::of_status(response.status.as_u16());
         plain.report(&self.shared, Some(said));
         let name = plain
@@ -200,7 +276,8 @@ impl ProxyHttp for Plain {
             .as_ref()
             .and_then(|pool| pool.config.affinity_cookie.clone());
         if let (Some(name), Some(id)) = (name, plain.set_cookie.take()) {
-            let value = format!("{name}={id:016x}; Path=/; HttpOnly; SameSite=Lax");
+            let secure = if plain.is_tls() { "; Secure" } else { "" };
+            let value = format!("{name}={id:016x}; Path=/; HttpOnly; SameSite=Lax{secure}");
             response.append_header("set-cookie", value)?;
         }
         let content_type = response
@@ -271,7 +348,7 @@ impl ProxyHttp for Plain {
             if !matches!(fault, Fault::Connect | Fault::NoEndpoint) {
                 plain.report(&self.shared, outcome::of_fault(fault));
             }
-            let _ = refuse(session, plain, fault).await;
+            let _ = answers::refuse(session, plain, fault).await;
         } else if let Some(ctx) = &mut plain.ctx {
             ctx.end = if fault == Fault::ClientGone {
                 End::ClientGone
@@ -300,6 +377,31 @@ impl ProxyHttp for Plain {
 }
 
 impl PlainCtx {
+    /// Did it come over TLS?
+    fn is_tls(&self) -> bool {
+        let known = self.ctx.as_ref().zip(self.info.as_ref());
+        known.is_some_and(|(ctx, info)| edge::is_tls(&ctx.snapshot.config, info))
+    }
+
+    /// May the request be sent again, after a first time that reached a server?
+    fn may_retry(&self, shared: &Shared, reused: bool) -> bool {
+        let now = shared.moment(Instant::now());
+        let in_budget = || self.pool.as_ref().is_some_and(|pool| pool.may_retry(now));
+        self.tried.len() + 1 < ATTEMPTS_MAX && (reused || in_budget())
+    }
+
+    /// Changes the head of a response as the route wants it.
+    fn dress(&self, session: &Session, response: &mut ResponseHeader) -> Result<()> {
+        let (Some(_), Some(info)) = (&self.dress.response, &self.info) else {
+            return Ok(());
+        };
+        let head = PingoraHead::new(session.req_header());
+        match self.dress.response(&head, info) {
+            Some(more) => heads::change_response(response, &more),
+            None => Ok(()),
+        }
+    }
+
     /// The error for a request that gets no endpoint.
     fn gives_up(&mut self, fault: Fault) -> Box<Error> {
         if fault == Fault::NoEndpoint && !self.tried.is_empty() {
@@ -386,28 +488,6 @@ fn cookie(head: &impl Headers, name: &str) -> Option<String> {
     found
 }
 
-/// Leaves behind what belongs to the endpoint's connection (RFC 9110 section 7.6.1), which Pingora
-/// does for requests only. Framing is Pingora's, and an upgrade keeps the words that make it one.
-fn strip_hop_by_hop(response: &mut ResponseHeader) {
-    if response.status == http::StatusCode::SWITCHING_PROTOCOLS {
-        return;
-    }
-    let stays = |name: &str| matches!(name, "content-length" | "transfer-encoding");
-    let left: Vec<http::HeaderName> = response
-        .headers
-        .keys()
-        .filter(|name| !stays(name.as_str()))
-        .filter(|name| {
-            let bytes = name.as_str().as_bytes();
-            Name::new(bytes).is_hop_by_hop() || is_nominated(&response.headers, bytes)
-        })
-        .cloned()
-        .collect();
-    for name in left {
-        response.remove_header(&name);
-    }
-}
-
 fn key(pool: &PoolState, head: &PingoraHead, info: Option<&ConnInfo>) -> Option<u64> {
     match pool.hash_on()? {
         HashOn::ClientIp => info.map(|info| NameHash::of(&info.client.ip().to_string()).get()),
@@ -417,38 +497,9 @@ fn key(pool: &PoolState, head: &PingoraHead, info: Option<&ConnInfo>) -> Option<
     }
 }
 
-/// Answers a fault in plain text: on these routes nobody speaks JSON-RPC.
-async fn refuse(session: &mut Session, plain: &mut PlainCtx, fault: Fault) -> Result<bool> {
-    let row = fault.row();
-    fault.count();
-    let text = format!("{}\n", row.message);
-    let mut head = ResponseHeader::build(row.status, Some(5))?;
-    head.insert_header("content-type", "text/plain; charset=utf-8")?;
-    head.insert_header("content-length", text.len().to_string())?;
-    if let Some((name, value)) = row.field {
-        head.insert_header(name, value)?;
-    }
-    if let Some(seconds) = fault.retry_after() {
-        head.insert_header("retry-after", seconds.to_string())?;
-    }
-    if let Some(ctx) = &mut plain.ctx {
-        ctx.fault = Some(fault);
-        ctx.end = End::Local;
-        ctx.answered(row.status, Instant::now());
-        ctx.bytes_out = text.len() as u64;
-    }
-    session.set_keepalive(None);
-    session.write_response_header(Box::new(head), false).await?;
-    session
-        .write_response_body(Some(Bytes::from(text)), true)
-        .await?;
-    Ok(true)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::RequestHead;
     use crate::transport::h1::head::Head;
 
     #[test]

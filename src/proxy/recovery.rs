@@ -29,9 +29,9 @@ use crate::mcp::headers::{MCP_PROTOCOL_VERSION, MCP_SESSION_ID};
 use crate::pool::{Endpoint, Need, Outcome, PickContext};
 use crate::session::{Key, Live, NameHash};
 use crate::telemetry;
+use crate::transport::Headers;
 use crate::transport::dial::Dialer;
 use crate::transport::fields::{self, Names};
-use crate::transport::{Headers, RequestHead};
 
 /// How long all of it may take; a client waits meanwhile.
 const RECOVERY_TIME: Duration = Duration::from_secs(20);
@@ -160,14 +160,14 @@ pub async fn recover(
 pub async fn recover_for(
     worker: &Worker,
     pool: &Arc<PoolState>,
-    head: &dyn RequestHead,
+    kept: Kept,
     bound: &mut Bound,
 ) -> Result<(), Fault> {
     let lost = Lost {
         key: bound.key,
         endpoint: bound.claims.endpoint,
         server_id: bound.claims.server_id.as_str().into(),
-        kept: Kept::of(head),
+        kept,
     };
     recover(&worker.shared, &worker.dialer, pool, lost).await?;
     let known = moved(&worker.shared, &bound.known).ok_or(Fault::SessionUnknown)?;

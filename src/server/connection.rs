@@ -55,6 +55,8 @@ pub enum Lane {
     Plain,
     /// A tunnel over the bare connection.
     Tunnel,
+    /// The handler, even where an upgrade is asked for.
+    Answer,
 }
 
 /// What an exchange leaves.
@@ -277,7 +279,7 @@ impl<H: Handler> Line<H> {
                     drop(door.take());
                     self.plain().await
                 }
-                Lane::Own => self.own(&mut door).await,
+                Lane::Own | Lane::Answer => self.own(&mut door).await,
             };
             match next {
                 Some(line) if !line.around.closes_idle() => self = line,
@@ -460,7 +462,7 @@ impl<H: Handler> Line<H> {
     async fn refuse(mut self, fault: Fault) {
         fault.count();
         self.around.handler.refused(self.down.info(), fault);
-        let text = local::bare(fault);
+        let text = local::bare(fault, None);
         if self.down.conn().send([&text, &[], &[]]).await.is_ok() {
             Box::pin(linger(self.down)).await;
         }

@@ -68,9 +68,10 @@ impl Gateway {
 impl Handler for Gateway {
     fn lane(&self, head: &dyn RequestHead) -> Lane {
         let snapshot = self.worker.shared.snapshot.load();
-        match intake::lane(&snapshot.config, head) {
+        match intake::lane(&snapshot.config, &self.listener, head) {
             intake::Lane::Plain => Lane::Plain,
             intake::Lane::Mcp => Lane::Own,
+            intake::Lane::Answer => Lane::Answer,
         }
     }
 
