@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 #[path = "tidy/man.rs"]
 mod man;
+#[path = "tidy/reference.rs"]
+mod reference;
 
 /// Which top-level module may import which. This table is the architecture.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
