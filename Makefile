@@ -88,6 +88,8 @@ install: ## Install what `make release` has built (DESTDIR, PREFIX, SYSCONFDIR, 
 	install -D -m 644 systemd/tidegate.logrotate $(DESTDIR)$(SYSCONFDIR)/logrotate.d/tidegate
 	install -D -m 644 docs/tidegate.8 $(DESTDIR)$(PREFIX)/share/man/man8/tidegate.8
 	install -m 644 docs/*.md conf/full.yaml conf/schema.json CHANGELOG.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/tidegate
+	install -d $(DESTDIR)$(PREFIX)/share/doc/tidegate/examples
+	install -m 644 docs/examples/* $(DESTDIR)$(PREFIX)/share/doc/tidegate/examples
 	test -e $(DESTDIR)$(SYSCONFDIR)/tidegate/tidegate.yaml || \
 	    install -D -m 644 conf/minimal.yaml $(DESTDIR)$(SYSCONFDIR)/tidegate/tidegate.yaml
 
