@@ -98,12 +98,13 @@ impl Page {
         let level = if above.is_empty() { "##" } else { "###" };
         let about = below["description"].as_str().unwrap();
         write!(self.text, "\n{level} `{path}`\n\n{about}").unwrap();
-        if let Some(first) = self.seen.get(&below.to_string()) {
+        if let Some(first) = self.seen.get(&below["properties"].to_string()) {
             let anchor = anchor(first);
             writeln!(self.text, " The keys are those of [`{first}`](#{anchor}).").unwrap();
             return;
         }
-        self.seen.insert(below.to_string(), path.clone());
+        self.seen
+            .insert(below["properties"].to_string(), path.clone());
         self.text.push_str("\n\n");
         self.table(&path, below);
         for (name, key) in below["properties"].as_object().unwrap() {
