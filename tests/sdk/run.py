@@ -443,7 +443,7 @@ def main():
     one = command("chaos", command_chaos, "many sessions while servers are killed, flap, and answer as no server should")
     one.add_argument("--full", action="store_true", help="for many minutes (give a --budget), not for one")
     one.add_argument("--only", default="", help="rows whose name holds this only")
-    one.add_argument("--loadtest", help="path of the program `loadtest`: compare CPU per call with and without ejection, breaker and slow start")
+    one.add_argument("--loadtest", help="path of the program `loadtest`: compare CPU per call with everything on and everything off")
     one.add_argument("--base", help="path of an older Tidegate, to be compared as well")
 
     one = command("all", command_all, "everything")
