@@ -7,6 +7,7 @@
   run.py clients --copies 3 --tidegate PATH [--via h2]
   run.py faults --tidegate PATH [--server py] [--only "3 killed"] [--via h2]
   run.py chaos --tidegate PATH [--full] [--only "1 killed"] [--loadtest PATH [--base PATH]]
+  run.py demo --tidegate PATH
   run.py all --tidegate PATH [--quick | --full]
 
 Run setup.sh first.
@@ -25,6 +26,7 @@ import time
 
 import chaos
 import cost
+import demo
 import faults
 import harness
 import matrix
@@ -294,6 +296,12 @@ def command_chaos(args, work):
     return tally.report()
 
 
+def command_demo(args, work):
+    tally = Tally()
+    tally.take_rows(demo.jobs(work, tidegate_path(args), tally.count))
+    return tally.report()
+
+
 # All
 
 
@@ -410,6 +418,7 @@ def command_all(args, work):
         # Every server, set and version once.
         if not args.quick or (server == "ts") == (revision == SETS[via == "tls"])
     )  # fmt: skip
+    tally.take_rows(demo.jobs(work, tidegate_path(args), tally.count))
     tally.take_rows(faults.jobs(work, tidegate_path(args), tally.count))
     chaos_rows(tally, args, work, short=True)
     servers = ("ts", "py") if args.full else () if args.quick else ("py",)
@@ -459,6 +468,8 @@ def main():
     one.add_argument("--only", default="", help="rows whose name holds this only")
     one.add_argument("--loadtest", help="path of the program `loadtest`: compare CPU per call with everything on and everything off")
     one.add_argument("--base", help="path of an older Tidegate, to be compared as well")
+
+    command("demo", command_demo, "clients of every SDK against `tidegate demo`")
 
     one = command("all", command_all, "everything")
     one.add_argument("--quick", action="store_true", help="fewer combinations and sessions")
