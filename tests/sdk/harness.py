@@ -179,6 +179,8 @@ class Tidegate:
     the access log, if there is to be one. With `tls`, the certificates, it speaks nothing else.
     """
 
+    tls = None
+
     def __init__(self, work, binary, ports, path="/mcp", check="mcp", http2=False, log=None, tls=None):
         self.port = free_ports(1)[0]
         self.log, self.tls = log, tls
