@@ -193,18 +193,6 @@ pub struct Ctx {
 }
 
 impl Ctx {
-    /// The request comes on this connection, whose client may have proved who it is.
-    ///
-    /// A client stays the same one with another certificate for the same name from the same authority.
-    pub fn comes_on(&mut self, info: &ConnInfo) {
-        let Some(peer) = info.certificate() else {
-            return;
-        };
-        // None of these texts has a line end in it.
-        let principal = format_args!("{}\n{}\n{}", peer.issuer(), peer.subject(), peer.name());
-        self.principal = PrincipalHash::of(principal.to_string().as_bytes());
-    }
-
     /// Begins with what the head and the connection alone tell.
     pub fn begin(
         snapshot: Arc<Snapshot>,
@@ -217,7 +205,9 @@ impl Ctx {
             client: forwarded::client(&snapshot.config.proxies, head, info),
             snapshot,
             request_id: fastrand::u64(..),
-            principal: PrincipalHash::ANONYMOUS,
+            principal: info.certificate().map_or(PrincipalHash::ANONYMOUS, |peer| {
+                PrincipalHash::of(peer.principal())
+            }),
             noted: None,
             http: head.version().as_str(),
             route: None,

@@ -127,7 +127,6 @@ pub enum Served<D> {
 pub async fn serve<D: Downstream>(worker: &Worker, mut down: D) -> Served<D> {
     let snapshot = worker.shared.snapshot.load_full();
     let mut ctx = Ctx::begin(snapshot, down.head(), down.info(), Instant::now());
-    ctx.comes_on(down.info());
     let mut flight = worker.shared.flight.enter();
     match exchange(worker, &mut down, &mut ctx, &mut flight).await {
         Ok(Next::Done) => {}

@@ -38,7 +38,6 @@ where
 {
     let snapshot = worker.shared.snapshot.load_full();
     let mut ctx = Ctx::begin(snapshot, head, info, Instant::now());
-    ctx.comes_on(info);
     let mut flight = worker.shared.flight.enter();
     let mut phases = worker.shared.phases.clone();
     let opened = tokio::select! {
