@@ -109,9 +109,7 @@ impl ProxyHttp for Plain {
         let mut ctx = Ctx::begin(Arc::clone(&snapshot), &head, &info, Instant::now());
         let admitted = intake::admit(&snapshot.config, &head, &info);
         let limited = match admitted {
-            Ok(Admitted::Route(route)) => {
-                limits::admit(&snapshot, route, ctx.client, 1, ctx.started)
-            }
+            Ok(Admitted::Route(route)) => limits::admit(&ctx, route, 1),
             Ok(Admitted::Builtin(_)) | Err(_) => Ok(()),
         };
         if let Ok(Admitted::Route(route)) = admitted {

@@ -138,7 +138,7 @@ async fn open(
     let id = snapshot.config.routes[route.0].pool;
     let pool = snapshot.pool(id);
     (ctx.route, ctx.pool) = (Some(route), Some(id));
-    limits::admit(&snapshot, route, ctx.client, 1, ctx.started)?;
+    limits::admit(ctx, route, 1)?;
     limits::reserve_session(&worker.shared, ctx)?;
     limits::reserve_stream(&worker.shared, ctx)?;
     let config = &snapshot.config;

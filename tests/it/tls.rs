@@ -14,6 +14,7 @@ use crate::support::{Endpoint, Fault, Mcp, Outgoing, Tidegate, eventually, text_
 
 mod clients;
 mod names;
+mod principals;
 mod shut;
 mod weak;
 
