@@ -13,10 +13,10 @@ use crate::support::tls::TlsDoor;
 use crate::support::ws::WebSocket;
 use crate::support::{Client, Endpoint, Mcp, Outgoing, Tidegate, eventually_some};
 
-const HERE: &str = "127.0.0.1";
-const THERE: &str = "127.0.0.2";
+pub(super) const HERE: &str = "127.0.0.1";
+pub(super) const THERE: &str = "127.0.0.2";
 /// What a client may ask for, each on a route of its own.
-const WAYS: [&str; 7] = [
+pub(super) const WAYS: [&str; 7] = [
     "/mcp",
     "/get",
     "/socket",
@@ -28,13 +28,13 @@ const WAYS: [&str; 7] = [
 const STREAM: [(&str, &str); 1] = [("accept", "text/event-stream")];
 
 /// A server of today's MCP and of plain HTTP, and one of HTTP+SSE.
-struct Servers {
-    today: Endpoint,
-    old: Endpoint,
+pub(super) struct Servers {
+    pub(super) today: Endpoint,
+    pub(super) old: Endpoint,
 }
 
 impl Servers {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         Self {
             today: Endpoint::named("today").websocket().start().await,
             old: Endpoint::named("old").legacy_sse().start().await,
@@ -42,7 +42,7 @@ impl Servers {
     }
 
     /// Routes to all that they serve, each with these keys; clients may prove themselves.
-    fn build(&self, parties: &Parties, keys: &str) -> Builder {
+    pub(super) fn build(&self, parties: &Parties, keys: &str) -> Builder {
         let pool = |name: &str, kind: &str, endpoint: &Endpoint| {
             let address = endpoint.address();
             format!(
@@ -66,20 +66,25 @@ impl Servers {
 }
 
 /// A client at one address.
-struct Person {
+pub(super) struct Person {
     doors: [TlsDoor; 2],
 }
 
 /// How a request was answered.
 #[derive(Debug, PartialEq)]
-enum Heard {
+pub(super) enum Heard {
     Passed,
     /// 429, with whole seconds to wait.
     Refused(u32),
 }
 
 impl Person {
-    async fn at(address: &str, parties: &Parties, gate: &Tidegate, proof: Option<&Issued>) -> Self {
+    pub(super) async fn at(
+        address: &str,
+        parties: &Parties,
+        gate: &Tidegate,
+        proof: Option<&Issued>,
+    ) -> Self {
         Self {
             doors: [
                 parties.door_at(address, gate, "http/1.1", proof).await,
@@ -88,16 +93,16 @@ impl Person {
         }
     }
 
-    fn client(&self) -> Client {
+    pub(super) fn client(&self) -> Client {
         self.doors[0].client()
     }
 
-    async fn h2(&self) -> H2Client {
+    pub(super) async fn h2(&self) -> H2Client {
         let client = H2Client::connect(self.doors[1].address()).await;
         client.expect("HTTP/2")
     }
 
-    async fn ask(&self, way: &str) -> Heard {
+    pub(super) async fn ask(&self, way: &str) -> Heard {
         let params = json!({"name": "whoami", "arguments": {}});
         let call = Outgoing::stateless(&json!(7), "tools/call", Some("whoami"), params);
         let client = self.client().with_path(way);
