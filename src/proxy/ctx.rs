@@ -17,6 +17,7 @@ use crate::route::RouteId;
 use crate::session::PrincipalHash;
 use crate::telemetry::{SessionTag, StreamEnd};
 use crate::transport::fields::USER_AGENT;
+use crate::transport::tls::Peer;
 use crate::transport::{ConnInfo, Error, RequestHead};
 
 /// Why an exchange ended, for the log and the metrics. A closed set.
@@ -192,6 +193,11 @@ pub struct Ctx {
     pub held: Option<Box<Holds>>,
 }
 
+/// Who a client has proved to be, as sessions and limits know it.
+pub fn principal(peer: &Peer) -> PrincipalHash {
+    PrincipalHash::of(peer.principal())
+}
+
 impl Ctx {
     /// Begins with what the head and the connection alone tell.
     pub fn begin(
@@ -205,9 +211,9 @@ impl Ctx {
             client: forwarded::client(&snapshot.config.proxies, head, info),
             snapshot,
             request_id: fastrand::u64(..),
-            principal: info.certificate().map_or(PrincipalHash::ANONYMOUS, |peer| {
-                PrincipalHash::of(peer.principal())
-            }),
+            principal: info
+                .certificate()
+                .map_or(PrincipalHash::ANONYMOUS, principal),
             noted: None,
             http: head.version().as_str(),
             route: None,

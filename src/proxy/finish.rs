@@ -126,7 +126,7 @@ fn log(shared: &Shared, ctx: &Ctx, info: &ConnInfo, head: &dyn RequestHead, dura
 fn proved<'a>(ctx: &Ctx, info: &'a ConnInfo) -> Option<Proved<'a>> {
     let peer = info.certificate()?;
     Some(Proved {
-        tag: (ctx.principal.0 >> 32) as u32,
+        tag: ctx.principal.tag(),
         name: peer.name(),
         subject: peer.subject(),
         issuer: peer.issuer(),

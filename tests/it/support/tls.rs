@@ -222,12 +222,11 @@ async fn both_ways(plain: TcpStream, tls: TlsStream<TcpStream>) -> Option<End> {
     let (mut plain_read, mut plain_write) = plain.into_split();
     let (mut tls_read, mut tls_write) = tokio::io::split(tls);
     let up = async {
-        if tokio::io::copy(&mut plain_read, &mut tls_write)
-            .await
-            .is_ok()
-        {
+        let carried = tokio::io::copy(&mut plain_read, &mut tls_write).await;
+        if carried.is_ok() {
             let _ = tls_write.shutdown().await;
         }
+        carried.is_ok()
     };
     let down = async {
         let mut piece = vec![0; 16 * 1024];
@@ -242,6 +241,10 @@ async fn both_ways(plain: TcpStream, tls: TlsStream<TcpStream>) -> Option<End> {
     let mut down = std::pin::pin!(down);
     tokio::select! {
         end = &mut down => end,
-        () = up => down.await,
+        ended = up => match ended {
+            true => down.await,
+            // The client has reset its connection, so this one is dropped.
+            false => None,
+        },
     }
 }

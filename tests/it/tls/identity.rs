@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::clients::Parties;
 use super::principals::{HERE, Person, Servers, WAYS};
 use crate::support::authority::Issued;
-use crate::support::{Mcp, eventually_some};
+use crate::support::{Mcp, Request, eventually_some};
 
 /// One with a name of its own beside its subject.
 fn worker(parties: &Parties) -> Issued {
@@ -97,4 +97,57 @@ async fn a_format_names_a_certificate_as_nginx_does() {
     assert_eq!((values[4].len(), values[5].len()), (8, 64));
     assert_eq!(values[6], "200");
     assert_eq!(lines[1], "NONE|-|-|-|-|-|200");
+}
+
+/// The values of a field, by any name that a server may take for it.
+fn told<'a>(request: &'a Request, name: &str) -> Vec<&'a str> {
+    let fields = request.headers.0.iter();
+    let fields = fields.filter(|(other, _)| other.replace('_', "-").eq_ignore_ascii_case(name));
+    fields.map(|(_, value)| value.as_str()).collect()
+}
+
+#[tokio::test]
+async fn servers_are_told_who_asks_and_not_what_clients_say_of_themselves() {
+    let servers = Servers::start().await;
+    let parties = Parties::new();
+    let fields = ", request_headers: { set: { X-Client: $client_name, X-Subject: $ssl_client_s_dn, \
+                  X-Proof: $ssl_client_verify/$principal, X-Print: $client_fingerprint } }";
+    let gate = servers.build(&parties, fields).start().await;
+    let one = worker(&parties);
+    for (proof, name, subject) in [
+        (
+            Some(&one),
+            Some("spiffe://example/worker"),
+            Some("CN=w\\C3\\B6rker,O=Example\\, Inc."),
+        ),
+        (None, None, None),
+    ] {
+        let person = Person::at(HERE, &parties, &gate, proof).await;
+        let person = person
+            .saying("x-client", "admin")
+            .saying("x_client", "admin");
+        let person = person
+            .saying("x_subject", "CN=admin")
+            .saying("x_print", "ff");
+        let session = person.client().initialize().await;
+        drop(person.client().get_stream(&session, None).await);
+        let ways = WAYS.into_iter().filter(|way| *way != "/get");
+        for (way, method) in ways.map(|way| (way, "")).chain([("/mcp", "GET")]) {
+            if method.is_empty() {
+                person.ask(way).await;
+            }
+            let mut requests = servers.today.requests();
+            requests.extend(servers.old.requests());
+            requests.retain(|request| request.path == way && request.method.contains(method));
+            let request = requests.last().expect("it came");
+            assert_eq!(told(request, "x-client"), Vec::from_iter(name), "{way}");
+            assert_eq!(told(request, "x-subject"), Vec::from_iter(subject), "{way}");
+            let prints: Vec<usize> = told(request, "x-print").iter().map(|p| p.len()).collect();
+            assert_eq!(prints, Vec::from_iter(name.map(|_| 64)), "{way}");
+            let proof = told(request, "x-proof").concat();
+            let (word, principal) = proof.split_once('/').expect("two");
+            let wanted = name.map_or(("NONE", 0), |_| ("SUCCESS", 8));
+            assert_eq!((word, principal.len()), wanted, "{way}");
+        }
+    }
 }

@@ -68,6 +68,8 @@ impl Servers {
 /// A client at one address.
 pub(super) struct Person {
     doors: [TlsDoor; 2],
+    /// What every request says.
+    says: Vec<(String, String)>,
 }
 
 /// How a request was answered.
@@ -90,16 +92,29 @@ impl Person {
                 parties.door_at(address, gate, "http/1.1", proof).await,
                 parties.door_at(address, gate, "h2", proof).await,
             ],
+            says: Vec::new(),
         }
     }
 
+    /// Has this field in every request.
+    pub(super) fn saying(mut self, name: &str, value: &str) -> Self {
+        self.says.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     pub(super) fn client(&self) -> Client {
-        self.doors[0].client()
+        let says = self.says.iter();
+        says.fold(self.doors[0].client(), |client, (name, value)| {
+            client.with_header(name, value)
+        })
     }
 
     pub(super) async fn h2(&self) -> H2Client {
         let client = H2Client::connect(self.doors[1].address()).await;
-        client.expect("HTTP/2")
+        let says = self.says.iter();
+        says.fold(client.expect("HTTP/2"), |client, (name, value)| {
+            client.with_header(name, value)
+        })
     }
 
     pub(super) async fn ask(&self, way: &str) -> Heard {
