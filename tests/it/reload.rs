@@ -145,6 +145,22 @@ async fn an_endpoint_that_is_removed_is_drained_and_then_forgotten() {
 }
 
 #[tokio::test]
+async fn what_is_removed_is_draining_when_the_reload_is_done() {
+    let (a, b) = (Endpoint::start("a").await, Endpoint::start("b").await);
+    let gate = Tidegate::in_front_of(&[&a, &b]).await;
+    let client = gate.client();
+    let session = client.session_on(&a).await;
+    let stream = client.get_stream(&session, None).await;
+    gate.write_config(&gate.config().replace(&line(&a), ""));
+    assert!(gate.verb(&["reload"]).await.status.success());
+    let status = gate.ask(&["status"]).await;
+    let endpoints = status["pools"][0]["endpoints"].as_array().expect("a list");
+    let leaves = endpoints.iter().find(|endpoint| endpoint["name"] == "a");
+    assert_eq!(leaves.expect("it is still there")["state"], "drain");
+    drop(stream);
+}
+
+#[tokio::test]
 async fn an_endpoint_that_is_removed_and_added_again_is_taken_back() {
     let (a, b) = (Endpoint::start("a").await, Endpoint::start("b").await);
     let gate = Tidegate::in_front_of(&[&a, &b]).await;
