@@ -55,7 +55,7 @@ pub struct Holds {
 pub struct CallHolds {
     /// Its place at the endpoint.
     _place: Option<Place>,
-    _tools: SmallVec<[CapGuard; 1]>,
+    tools: SmallVec<[CapGuard; 1]>,
 }
 
 /// Lets a request of a route pass that counts as so many, or says when it may come again.
@@ -242,7 +242,14 @@ pub fn take_call(ctx: &mut Ctx, place: Option<Place>) -> CallHolds {
     let held = ctx.held.as_mut();
     CallHolds {
         _place: place,
-        _tools: held.map_or_else(SmallVec::new, |held| std::mem::take(&mut held.tools)),
+        tools: held.map_or_else(SmallVec::new, |held| std::mem::take(&mut held.tools)),
+    }
+}
+
+/// Has this exchange go on with a call that was begun by another.
+pub fn take_over(ctx: &mut Ctx, call: CallHolds) {
+    if !call.tools.is_empty() {
+        ctx.holds().tools.extend(call.tools);
     }
 }
 
