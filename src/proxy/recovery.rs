@@ -254,7 +254,7 @@ fn bind(
         pool: Arc::clone(pool),
         path: path.clone(),
         origin: Some(Arc::clone(origin)),
-        counted: None,
+        counted: Box::default(),
         tag: None,
     };
     let name = NameHash::from_u64(endpoint.id());
@@ -268,7 +268,7 @@ fn bind(
         return Err(Fault::SessionUnknown);
     };
     // It is the same client's.
-    let counted = before.counted.take();
+    let counted = std::mem::take(&mut before.counted);
     shared.sessions.with(lost.key, |held| {
         held.counted = counted;
         held.tag = before.tag;

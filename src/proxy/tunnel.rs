@@ -42,7 +42,6 @@ where
 {
     let snapshot = worker.shared.snapshot.load_full();
     let mut ctx = Ctx::begin(snapshot, head, info, Instant::now());
-    ctx.comes_on(info);
     let mut flight = worker.shared.flight.enter();
     let mut phases = worker.shared.phases.clone();
     let mut dress = Dress::default();
@@ -167,7 +166,7 @@ async fn open(
     let target = target.as_deref().unwrap_or_else(|| head.target());
     let pool = snapshot.pool(id);
     (ctx.route, ctx.pool) = (Some(route), Some(id));
-    limits::admit(&snapshot, route, ctx.client, 1, ctx.started)?;
+    limits::admit(ctx, route, 1)?;
     if is_mcp(pool) {
         limits::reserve_session(&worker.shared, ctx)?;
     }
