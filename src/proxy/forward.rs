@@ -13,7 +13,7 @@ use super::ctx::Ctx;
 use super::decide::Aim;
 use super::fault::Fault;
 use super::forwarded::{self, Set, Told};
-use super::hedge;
+use super::hedge::{self, Hedge, Instead};
 use super::outcome::{self, Timed};
 use super::retry::{self, Stage};
 use super::state::PoolState;
@@ -94,11 +94,18 @@ pub async fn forward<D: Downstream>(
         }
         ctx.endpoint = Some(endpoint.id());
         let whole = call.body.ended;
-        let attempted = attempt(worker, down, ctx, pool, call, aim, &endpoint, lane);
+        let to = (&endpoint, lane);
+        let attempted = attempt(worker, down, ctx, pool, call, aim, to, &mut tried);
         let failed = match attempted.await {
             Ok((up, instead)) => {
                 ctx.replied(Instant::now());
-                if let Some(other) = instead {
+                if let Some(Instead {
+                    permit: other,
+                    broken,
+                }) = instead
+                {
+                    let said = broken.and_then(outcome::of_fault);
+                    outcome::report(&worker.shared, pool, &mut permit, said);
                     ctx.endpoint = Some(other.endpoint().id());
                     permit = other;
                 }
@@ -206,9 +213,9 @@ async fn attempt<D: Downstream>(
     pool: &Arc<PoolState>,
     call: &mut Call,
     aim: &Aim,
-    endpoint: &Arc<Endpoint>,
-    lane: Lane,
-) -> Result<(Up, Option<CallPermit>), Failed> {
+    (endpoint, lane): (&Arc<Endpoint>, Lane),
+    tried: &mut Vec<u64>,
+) -> Result<(Up, Option<Instead>), Failed> {
     let before = |fault| Failed {
         fault,
         stage: Stage::Connect,
@@ -274,11 +281,16 @@ async fn attempt<D: Downstream>(
         }
         // Boxed, because every exchange would otherwise hold the room for it.
         Some(after) => {
-            let times = (after, limit);
-            let config = &ctx.snapshot.config;
-            let first = (&mut up, endpoint);
-            let asked = hedge::first_head(worker, down, config, pool, call, aim, first, times);
-            Box::pin(asked).await
+            let hedge = Hedge {
+                worker,
+                config: &ctx.snapshot.config,
+                pool,
+                call,
+                aim,
+                after,
+                limit,
+            };
+            Box::pin(hedge.first_head(down, &mut up, endpoint, tried)).await
         }
     };
     if let Ok(None) = waited {
@@ -305,12 +317,12 @@ fn head_timeout(pool: &PoolState, call: &Call) -> Duration {
 }
 
 /// Which side a request could not be sent because of.
-pub(super) enum Sending {
+enum Sending {
     Client(Fault),
     Server,
 }
 
-pub(super) async fn send<D: Downstream>(
+async fn send<D: Downstream>(
     down: &mut D,
     config: &Config,
     pool: &PoolState,
@@ -348,7 +360,7 @@ fn check_whole(call: &Call) -> Result<(), Fault> {
 }
 
 /// Not async, so that nothing of what is put together here is held while the request waits.
-fn put_head<D: Downstream>(
+pub(super) fn put_head<D: Downstream>(
     down: &D,
     config: &Config,
     pool: &PoolState,
@@ -404,7 +416,7 @@ fn put_head<D: Downstream>(
     up.put_head(&out)
 }
 
-pub(super) async fn await_head<D: Downstream>(
+async fn await_head<D: Downstream>(
     worker: &Worker,
     down: &mut D,
     up: &mut Up,

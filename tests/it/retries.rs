@@ -1,5 +1,7 @@
 //! How often a call is tried again, and which calls are.
 
+mod hedge;
+
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
