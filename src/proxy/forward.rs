@@ -307,7 +307,7 @@ async fn attempt<D: Downstream>(
 }
 
 fn head_timeout(pool: &PoolState, call: &Call) -> Duration {
-    let header = pool.config.timeouts.header;
+    let header = pool.config.timeouts.header.min(call.answer_within);
     match call.http {
         // Some servers send no head before the first event, however late that is.
         HttpMethod::Get => Duration::MAX,

@@ -1,5 +1,5 @@
-//! A second endpoint that is asked for a list when the first one takes its time; the first answer
-//! counts, and the other is let go.
+//! A second endpoint that is asked for a list, or for what it is (`server/discover`), when the first one
+//! takes its time; the first answer counts, and the other is let go.
 //!
 //! Only for what may be sent twice, is there as a whole and may be asked of any endpoint; and the
 //! second request is charged to the pool's budget like any other second attempt. The first answer is
@@ -29,13 +29,20 @@ use crate::telemetry::{self, RetryOutcome};
 use crate::transport::dial::Up;
 use crate::transport::{Downstream, Error, Upstream};
 
+/// When a second endpoint is asked for what it is, of which any server knows the answer at once.
+const DISCOVER_AFTER: Duration = Duration::from_secs(1);
+
 /// After which time a second endpoint is asked as well, if that is wanted and may be done.
 pub fn after(pool: &PoolState, call: &Call, aim: &Aim) -> Option<Duration> {
-    let after = pool.config.retries.as_ref()?.hedge_after?;
+    let retries = pool.config.retries.as_ref()?;
     let method = call.method.as_deref()?;
-    let is_list = method::facts(method).is_some_and(|facts| facts.listable);
+    let after = match method::facts(method) {
+        Some(facts) if facts.listable => retries.hedge_after?,
+        _ if method == "server/discover" => DISCOVER_AFTER,
+        _ => return None,
+    };
     let anywhere = matches!(aim, Aim::Any { .. });
-    (is_list && anywhere && call.body.is_whole()).then_some(after)
+    (anywhere && call.body.is_whole()).then_some(after)
 }
 
 /// A call that two endpoints may be asked for.
