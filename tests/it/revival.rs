@@ -382,3 +382,25 @@ async fn a_subscription_goes_on_past_a_server_that_says_nothing() {
     assert_eq!(told["method"], CHANGED);
     assert_eq!(other.streams_open(), 1);
 }
+
+/// Longer than a call may wait on a server that its checks have found down.
+#[tokio::test]
+async fn a_stream_is_held_open_for_as_long_as_is_configured() {
+    let a = Endpoint::named("a").stateless_only().start().await;
+    let gate = Tidegate::build(&[&a])
+        .health(QUICK)
+        .config("streams: { keep_alive: 100ms, reconnect: 60s }")
+        .start()
+        .await;
+    gate.metrics_when(|m| m.sum("mcp_server_healthy") == 1.0)
+        .await;
+    let (mut stream, _) = subscribed(&gate, &[&a], "sub-5").await;
+    let lost = Instant::now();
+    a.kill().await;
+    let mut events = stream.events();
+    while lost.elapsed() < Duration::from_secs(32) {
+        events.next_comment().await;
+    }
+    a.restart().await;
+    assert_eq!(events.next_json().await["method"], CHANGED);
+}
