@@ -15,7 +15,6 @@ use tokio::time::{sleep, timeout};
 
 use super::ask::{Question, send};
 use super::ctx::{Ctx, End};
-use super::fault::Fault;
 use super::forward::Reply;
 use super::kept::Kept;
 use super::listen::{Listen, Taken};
@@ -179,7 +178,7 @@ impl Revival {
             };
             match recovery::recover(shared, &self.dialer, &self.pool, lost).await {
                 Ok(()) => origin.announce(&mut news),
-                Err(Fault::NoEndpoint | Fault::UpstreamTimeout) => return Attempt::Later,
+                Err(fault) if recovery::is_for_now(fault) => return Attempt::Later,
                 Err(_) => return self.give_up(shared, key, true),
             }
             let Some(now) = Home::of(shared, key) else {
