@@ -242,6 +242,15 @@ fn a_call_of_a_route_that_is_logged_in_part_allocates_nothing() {
 }
 
 #[test]
+fn a_call_whose_fields_are_changed_allocates_nothing() {
+    let changes = ", request_headers: { set: { X-Real-IP: $remote_addr, X-Asked: \"$scheme://$http_host$request_uri\" }, add: { X-Id: $request_id }, remove: [User-Agent] }, response_headers: { set: { Cache-Control: private }, add: { X-To: $remote_addr } }, cors: { origins: [\"https://app.example\"] }";
+    for kind in [Kind::Stateless, Kind::Session] {
+        let counted = allocations_under(kind, "off", "least_load", changes, "");
+        assert_eq!(counted, 0, "{kind:?}");
+    }
+}
+
+#[test]
 fn balancing_by_latency_allocates_nothing() {
     assert_eq!(allocations_in(Kind::Session, "off", "peak_ewma"), 0);
 }

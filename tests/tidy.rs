@@ -55,7 +55,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 ];
 
 /// The files outside of `server` and `transport` that may name Pingora.
-const PINGORA_TOO: &[&str] = &["proxy/plain.rs"];
+const PINGORA_TOO: &[&str] = &[
+    "proxy/plain.rs",
+    "proxy/plain/answers.rs",
+    "proxy/plain/heads.rs",
+    "proxy/plain/retry.rs",
+];
 
 /// Modules that are arithmetic: no clock, no runtime, no sockets. `session/keys.rs` reads files.
 const PURE: &[&str] = &["mcp", "pool", "limit", "session", "route", "config"];

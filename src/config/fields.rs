@@ -82,14 +82,13 @@ impl<'a> Fields<'a> {
         self.entry(name).map_or(self.head, |entry| entry.value.span)
     }
 
-    /// Reports that one of two keys must be written and neither was.
-    pub(super) fn missing_either(&self, one: &str, other: &str, example: &str) {
-        let absent = |name: &str| self.written(name).is_none();
-        if self.whole && absent(one) && absent(other) {
+    /// Reports that one of these keys must be written and none was.
+    pub(super) fn missing_all(&self, names: &[&str], example: &str) {
+        if self.whole && names.iter().all(|name| self.written(name).is_none()) {
             let noun = self.section.noun;
-            let message = format!(
-                "this {noun} has no `{one}` and no `{other}`; write for example `{example}`"
-            );
+            let names: Vec<String> = names.iter().map(|name| format!("no `{name}`")).collect();
+            let names = names.join(" and ");
+            let message = format!("this {noun} has {names}; write for example `{example}`");
             self.report.error(self.head, message);
         }
     }
@@ -215,6 +214,26 @@ impl<'a> Fields<'a> {
         };
         let nodes = self.list(key, max);
         nodes.filter_map(|node| self.single(key, node)).collect()
+    }
+
+    /// Names of the operator's choice with a single value each; empty when it was not written.
+    pub(super) fn pairs(&self, name: &str) -> Vec<(Word<'a>, Word<'a>)> {
+        let key = self.key(name);
+        let (Kind::Pairs(max), Some(entry)) = (&key.kind, self.entry(name)) else {
+            return Vec::new();
+        };
+        let Value::Map(entries) = &entry.value.value else {
+            let got = entry.value.value.describe();
+            let message = format!("`{name}` takes a map of names to values, not {got}");
+            self.report.error(entry.value.span, message);
+            return Vec::new();
+        };
+        self.check_length(key, entries.len(), *max);
+        let pair = |entry: &'a Entry| {
+            let (text, span) = (entry.key.as_str(), entry.key_span);
+            Some((Word { text, span }, self.single(key, &entry.value)?))
+        };
+        entries.iter().take(*max).filter_map(pair).collect()
     }
 
     /// The section under a key. One that was not written has all its defaults.

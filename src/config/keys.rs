@@ -6,6 +6,7 @@
 //! bounds are kept as an operator would write them.
 
 use super::admin::AdminLevel;
+use super::edge::Scheme;
 use super::log::{Level, MessageFormat};
 use super::log_format::Escape;
 use super::model::{Eras, OnEndpointLoss, PoolKind, State};
@@ -76,6 +77,8 @@ pub(super) enum Kind {
     Choice(&'static [&'static str]),
     /// A list of at most so many single values.
     Texts(usize),
+    /// A map of at most so many names of the operator's choice to single values.
+    Pairs(usize),
     /// A section of its own.
     Section(&'static Section),
     /// A section, or `off`.
@@ -111,7 +114,8 @@ impl Kind {
             | Self::Share
             | Self::Size(..)
             | Self::Choice(_)
-            | Self::Texts(_) => None,
+            | Self::Texts(_)
+            | Self::Pairs(_) => None,
         }
     }
 }
@@ -184,6 +188,7 @@ pub(super) const ERAS: Words<Eras, 4> = [
     ("stateless", Eras::Stateless),
     ("both", Eras::Both),
 ];
+pub(super) const SCHEMES: Words<Scheme, 2> = [("http", Scheme::Http), ("https", Scheme::Https)];
 pub(super) const CHECKS: Words<CheckChoice, 4> = [
     ("mcp", CheckChoice::Mcp),
     ("http", CheckChoice::Http),

@@ -7,6 +7,7 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
@@ -14,13 +15,18 @@ use http::HeaderName;
 use super::Problem;
 use super::admin::Admin;
 use super::bind::Bind;
+use super::cors::Cors;
+use super::edge::{Action, HeaderEdits, Scheme};
 use super::host_port::HostPort;
 use super::limit::{Queue, RouteRate, ToolLimit};
 use super::log::{Log, Share};
 use super::protect::{Breaker, Ejection, Retries};
 use super::proxies::{ClientHeaders, Proxies, SendProxy};
+use super::rewrite::Rewrite;
 use super::secure::{EndpointTls, Tls};
 use super::streams::Streams;
+
+pub use super::matching::{HostRule, Origins, PathRule, is_below};
 
 /// One checked configuration file.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +35,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// Rules from a request to a pool, in file order; the first match wins. Never empty.
     pub routes: Vec<Route>,
+    /// Every route has a pool of kind mcp, so that no request needs another lane.
+    pub is_mcp_only: bool,
     /// The pools, in file order, with unique names. [`PoolId`] is an index into this list.
     pub pools: Vec<Pool>,
     /// Where session keys come from and how many sessions are kept.
@@ -104,8 +112,10 @@ pub struct Route {
     pub host: Option<HostRule>,
     /// Paths this route answers for.
     pub path: PathRule,
-    /// Where its requests go.
-    pub pool: PoolId,
+    /// Whether it takes only what came over TLS, or only what did not; `None` takes both.
+    pub scheme: Option<Scheme>,
+    /// What becomes of its requests.
+    pub action: Action,
     /// Which MCP transport clients speak here. Without meaning when the pool is plain HTTP.
     pub transport: Transport,
     /// Which values of the `Origin` header are let in.
@@ -114,63 +124,22 @@ pub struct Route {
     pub rate: Option<RouteRate>,
     /// Which of its requests are logged (default all).
     pub log: Share,
+    /// Changes to the heads of requests on their way to a server.
+    pub request: Option<Arc<HeaderEdits>>,
+    /// Changes to the heads of responses, whoever gives them and whoever asks.
+    pub response: Option<Arc<HeaderEdits>>,
+    /// What becomes of the path on its way to a server.
+    pub rewrite: Option<Rewrite>,
+    /// CORS in the servers' place.
+    pub cors: Option<Arc<Cors>>,
 }
 
-/// Which hosts a route answers for. Names are lower case and hold no port.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum HostRule {
-    /// This host alone. An IPv6 address is written without brackets.
-    Exact(String),
-    /// Every name below this one, at any depth, and not the name itself: `*.example.com` is kept
-    /// as `example.com`.
-    Below(String),
-}
-
-impl HostRule {
-    /// Does this rule take the host? `host` has no port, brackets or final dot.
-    pub fn matches(&self, host: &str) -> bool {
-        match self {
-            Self::Exact(name) => host.eq_ignore_ascii_case(name),
-            Self::Below(parent) => is_below(host, parent),
-        }
-    }
-}
-
-/// Is `host` a name below `parent`, whatever the case of its letters?
-pub fn is_below(host: &str, parent: &str) -> bool {
-    let Some(dot) = host.len().checked_sub(parent.len() + 1) else {
-        return false;
-    };
-    let (label, rest) = host.as_bytes().split_at(dot);
-    !label.is_empty() && rest[0] == b'.' && rest[1..].eq_ignore_ascii_case(parent.as_bytes())
-}
-
-/// Which paths a route answers for. Both begin with `/` and are compared byte by byte.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum PathRule {
-    /// This path alone.
-    Exact(String),
-    /// This path and everything below it, by whole segments: `/mcp` takes `/mcp` and `/mcp/x`, not
-    /// `/mcpx`. Has no `/` at its end, except `/` itself, which takes everything.
-    Prefix(String),
-}
-
-impl PathRule {
-    /// The path as written, whichever kind of rule it is.
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Exact(path) | Self::Prefix(path) => path,
-        }
-    }
-
-    /// Does this rule take the path? `path` has no query.
-    pub fn matches(&self, path: &str) -> bool {
-        match self {
-            Self::Exact(exact) => path == exact,
-            Self::Prefix(prefix) if prefix == "/" => true,
-            Self::Prefix(prefix) => path
-                .strip_prefix(prefix.as_str())
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+impl Route {
+    /// Where its requests go, unless it answers them itself.
+    pub fn pool(&self) -> Option<PoolId> {
+        match self.action {
+            Action::Pool(pool) => Some(pool),
+            Action::Return(_) | Action::Redirect(_) => None,
         }
     }
 }
@@ -182,17 +151,6 @@ pub enum Transport {
     Streamable,
     /// HTTP+SSE of 2024-11-05: a GET that stays open, and a second path for messages.
     Sse,
-}
-
-/// Which values of the `Origin` header a route lets in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origins {
-    /// Nothing was said in the file; the safe default rule of the proxy holds.
-    Unset,
-    /// These values, each `scheme://host[:port]` in lower case and without the scheme's own port.
-    List(Vec<String>),
-    /// Any value.
-    Any,
 }
 
 /// Endpoints that can serve one another's calls.

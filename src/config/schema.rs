@@ -95,6 +95,12 @@ fn kind(kind: &Kind) -> Value {
         Kind::Texts(max) => json!({
             "type": "array", "items": { "type": "string" }, "minItems": 1, "maxItems": max,
         }),
+        Kind::Pairs(max) => json!({
+            "type": "object",
+            "additionalProperties": { "type": ["string", "number", "boolean"] },
+            "minProperties": 1,
+            "maxProperties": max,
+        }),
         Kind::Section(below) => section(below),
         Kind::SectionOrOff(below) => json!({ "anyOf": [section(below), off()] }),
         // `off` is a text to YAML 1.2 and false to YAML 1.1, which some editors speak.

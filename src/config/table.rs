@@ -4,6 +4,7 @@
 //! shows them. A bound is where a value stops being a setting and becomes a mistake.
 
 mod admin;
+mod edge;
 mod limits;
 mod listeners;
 mod log;
@@ -13,8 +14,8 @@ mod tls;
 use super::keys::Kind::{self, Choice, Count, Duration, DurationOrOff, Flag, Text, Texts};
 use super::keys::Need::{Default, Optional, Required};
 use super::keys::{
-    BALANCES, CLIENT_HEADERS, ERAS, LOSSES, POOL_KINDS, PROXY_HEADERS, SEND_PROXY, STATES, Section,
-    TRANSPORTS, key, names,
+    BALANCES, CLIENT_HEADERS, ERAS, LOSSES, POOL_KINDS, PROXY_HEADERS, SCHEMES, SEND_PROXY, STATES,
+    Section, TRANSPORTS, key, names,
 };
 
 mod watch;
@@ -138,10 +139,28 @@ static ROUTE: Section = Section {
              /mcp/x, not /mcpx; / takes everything.",
         ),
         key(
+            "scheme",
+            Choice(&names(&SCHEMES)),
+            Optional,
+            "Only requests that came over TLS, or only those that did not. Unless set: both.",
+        ),
+        key(
             "pool",
             Text,
-            Required("pool: NAME"),
-            "Name of the pool its requests go to.",
+            Optional,
+            "Name of the pool its requests go to. A route has either this or `return` or `redirect`.",
+        ),
+        key(
+            "return",
+            Kind::Section(&edge::RETURN),
+            Optional,
+            "An answer that is always the same, in place of a pool.",
+        ),
+        key(
+            "redirect",
+            Kind::Section(&edge::REDIRECT),
+            Optional,
+            "Where clients are sent, in place of a pool.",
         ),
         key(
             "transport",
@@ -169,6 +188,30 @@ static ROUTE: Section = Section {
             Kind::SectionOrOff(&log::ROUTE),
             Optional,
             "Which of its requests are logged, or `off` for none. Unless set: all.",
+        ),
+        key(
+            "rewrite",
+            Kind::Section(&edge::REWRITE),
+            Optional,
+            "What the path becomes on its way to a server. Only with `pool`.",
+        ),
+        key(
+            "cors",
+            Kind::Section(&edge::CORS),
+            Optional,
+            "CORS in the servers' place. Only with `pool`.",
+        ),
+        key(
+            "request_headers",
+            Kind::Section(&edge::HEADERS),
+            Optional,
+            "Changes to requests on their way to a server. Only with `pool`.",
+        ),
+        key(
+            "response_headers",
+            Kind::Section(&edge::HEADERS),
+            Optional,
+            "Changes to responses, also to answers of Tidegate itself.",
         ),
     ],
 };

@@ -103,6 +103,7 @@ impl DemoServer {
         let edits = Edits {
             set: &fields,
             drop: Names::NONE,
+            ..Edits::default()
         };
         down.send_head(200, None, edits, Length::Unknown).await?;
         down.flush().await?;
@@ -272,6 +273,7 @@ async fn write<D: Downstream>(down: &mut D, whole: Whole, wants_body: bool) -> R
     let edits = Edits {
         set: &fields,
         drop: Names::NONE,
+        ..Edits::default()
     };
     if body.is_empty() || !wants_body {
         down.send_head(whole.status, None, edits, Length::None)

@@ -200,10 +200,11 @@ pub async fn send(up: &mut Up, authority: &str, question: Question<'_>) -> Resul
         head: question.from.unwrap_or(&nobody),
         method: question.method,
         target: question.path,
-        authority,
+        authority: question.from.and_then(Kept::host).unwrap_or(authority),
         edits: Edits {
             set: question.fields,
             drop: question.drop,
+            ..Edits::default()
         },
         length: body.map_or(Length::None, |body| Length::Exact(body.len() as u64)),
     };

@@ -277,7 +277,7 @@ pub fn new_session(
             guard: endpoint.session(),
             endpoint: Arc::clone(endpoint),
             pool: Arc::clone(pool),
-            path: head.target().into(),
+            path: head.onward().into(),
             origin: None,
             counted: None,
             tag: Some(tag),

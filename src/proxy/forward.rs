@@ -393,9 +393,9 @@ pub(super) fn put_head<D: Downstream>(
     };
     // What the server knows the session by: an id, or in HTTP+SSE an address of its own.
     let (id, target) = match aim {
-        Aim::Any { .. } => (None, head.target()),
+        Aim::Any { .. } => (None, head.onward()),
         Aim::Bound(bound) => match bound.claims.kind {
-            IdKind::Session => (Some(bound.claims.server_id.as_bytes()), head.target()),
+            IdKind::Session => (Some(bound.claims.server_id.as_bytes()), head.onward()),
             IdKind::Sse => (None, bound.claims.server_id.as_str()),
         },
     };
@@ -410,6 +410,7 @@ pub(super) fn put_head<D: Downstream>(
         edits: Edits {
             set: &set,
             drop: left.and(told.drop()),
+            more: down.dress().request(head, down.info()),
         },
         length: call.body.outgoing_length(),
     };

@@ -7,8 +7,10 @@
 use std::net::IpAddr;
 
 use super::fault::Fault;
+use super::forwarded;
 use crate::config::{Config, Origins, PoolKind, Route, is_below};
 use crate::mcp::headers::MCP_PARAM_PREFIX;
+use crate::route::path::has_dot_segment;
 use crate::route::{self, RouteId, host_of};
 use crate::transport::fields::{
     LAST_EVENT_ID, MCP_METHOD, MCP_NAME, MCP_PROTOCOL_VERSION, MCP_SESSION_ID, ORIGIN,
@@ -44,17 +46,37 @@ pub enum Lane {
     Mcp,
     /// By Pingora's HTTP proxy.
     Plain,
+    /// The same as `Mcp`, and never as a WebSocket: its route gives the answer itself.
+    Answer,
 }
 
 /// Finds the lane of a request. No policy: that is [`admit`], which every lane calls.
-pub fn lane(config: &Config, head: &dyn RequestHead) -> Lane {
-    if config.pools.iter().all(|pool| pool.kind == PoolKind::Mcp) {
+pub fn lane(config: &Config, head: &dyn RequestHead, info: &ConnInfo) -> Lane {
+    if config.is_mcp_only {
         return Lane::Mcp;
     }
-    match route::find(config, head.authority(), head.path()) {
-        Some((_, route)) if config.pool(route.pool).kind == PoolKind::Http => Lane::Plain,
-        _ => Lane::Mcp,
+    let Some((_, route)) = find(config, head, info) else {
+        return Lane::Mcp;
+    };
+    match kind(config, route) {
+        Some(PoolKind::Http) => Lane::Plain,
+        Some(PoolKind::Mcp) => Lane::Mcp,
+        None => Lane::Answer,
     }
+}
+
+fn find<'a>(
+    config: &'a Config,
+    head: &dyn RequestHead,
+    info: &ConnInfo,
+) -> Option<(RouteId, &'a Route)> {
+    let scheme = || forwarded::scheme(&config.proxies, head, info);
+    route::find(config, scheme, head.authority(), head.path())
+}
+
+/// What the pool of a route speaks, if it has one.
+fn kind(config: &Config, route: &Route) -> Option<PoolKind> {
+    route.pool().map(|pool| config.pool(pool).kind)
 }
 
 /// Admits an exchange to its route, or says why not.
@@ -65,16 +87,24 @@ pub fn lane(config: &Config, head: &dyn RequestHead) -> Lane {
 pub fn admit(config: &Config, head: &dyn RequestHead, info: &ConnInfo) -> Result<Admitted, Fault> {
     let authority = head.authority();
     check_authority(head)?;
-    let found = route::find(config, authority, head.path());
-    let Some((id, route)) = found else {
+    if has_dot_segment(head.path()) {
+        return Err(Fault::Invalid("dot segments in the path"));
+    }
+    let Some((id, route)) = find(config, head, info) else {
         check_host(None, authority, info)?;
         return builtin(head).map(Admitted::Builtin).ok_or(Fault::NoRoute);
     };
-    if config.pool(route.pool).kind == PoolKind::Mcp {
+    let kind = kind(config, route);
+    if kind != Some(PoolKind::Http) {
         check_fields(head, config.limits.headers, config.limits.header_block)?;
+    }
+    if kind == Some(PoolKind::Mcp) {
         check_host(Some(route), authority, info)?;
     }
-    check_origin(route, head, info)?;
+    // What pages may ask of a website is the website's business, unless the route says otherwise.
+    if kind == Some(PoolKind::Mcp) || route.origins != Origins::Unset {
+        check_origin(route, head, info)?;
+    }
     Ok(Admitted::Route(id))
 }
 
@@ -179,11 +209,12 @@ fn check_origin(route: &Route, head: &dyn RequestHead, info: &ConnInfo) -> Resul
     let Ok(origin) = std::str::from_utf8(origin) else {
         return Err(Fault::Origin);
     };
+    let bytes = origin.as_bytes();
+    if route.cors.as_ref().is_some_and(|cors| cors.lets_in(bytes)) {
+        return Ok(());
+    }
     let allowed = match &route.origins {
-        Origins::Any => true,
-        Origins::List(list) => list
-            .iter()
-            .any(|allowed| allowed.eq_ignore_ascii_case(origin)),
+        listed @ (Origins::Any | Origins::List(_)) => listed.has(bytes),
         Origins::Unset => {
             let host = origin
                 .split_once("://")

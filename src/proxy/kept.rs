@@ -8,6 +8,7 @@
 use super::forwarded::{Set, Told, announced, client};
 use super::state::PoolState;
 use crate::config::Config;
+use crate::transport::dress::{Dress, More};
 use crate::transport::fields::{Name, Names};
 use crate::transport::proxy_protocol::Header;
 use crate::transport::{ConnInfo, Headers, Http, RequestHead};
@@ -49,8 +50,15 @@ impl Default for Kept {
 }
 
 impl Kept {
-    /// What has to be kept of `head` for the endpoints of a pool, and who its client is.
-    pub fn of(config: &Config, pool: &PoolState, head: &dyn RequestHead, info: &ConnInfo) -> Self {
+    /// What has to be kept of `head` for the endpoints of a pool, with what its route wants changed,
+    /// and who its client is.
+    pub fn of(
+        config: &Config,
+        pool: &PoolState,
+        head: &dyn RequestHead,
+        info: &ConnInfo,
+        dress: &Dress,
+    ) -> Self {
         let how = pool.config.client_headers;
         let told = Told::of(&config.proxies, how, head, info);
         let mut set = Set::new();
@@ -58,7 +66,7 @@ impl Kept {
         let client = client(&config.proxies, head, info);
         Self {
             client: announced(client, info),
-            ..Self::fields_of(head, told.drop(), &set)
+            ..Self::fields_of(head, told.drop(), &set, dress.request(head, info))
         }
     }
 
@@ -67,7 +75,12 @@ impl Kept {
         self.client
     }
 
-    fn fields_of(head: &dyn RequestHead, drop: Names, set: &Set<'_>) -> Self {
+    fn fields_of(
+        head: &dyn RequestHead,
+        drop: Names,
+        set: &Set<'_>,
+        more: Option<More<'_>>,
+    ) -> Self {
         let nominated = head.get("connection").map(<[u8]>::to_vec);
         let is_nominated = |name: Name<'_>| {
             nominated.as_deref().is_some_and(|list| {
@@ -83,18 +96,31 @@ impl Kept {
             lines.push(b'\n');
         };
         head.each(&mut |name, value| {
-            let left = drop.has(name) || LEFT.iter().any(|other| name.is(other));
+            let left = drop.has(name)
+                || LEFT.iter().any(|other| name.is(other))
+                || more.is_some_and(|more| more.fields.leaves(name));
             if !left && !name.is_hop_by_hop() && !name.begins("sec-") && !is_nominated(name) {
                 keep(name.as_bytes(), value);
             }
         });
         for (name, value) in set {
-            keep(name.as_bytes(), value);
+            if !more.is_some_and(|more| more.fields.leaves(Name::new(name.as_bytes()))) {
+                keep(name.as_bytes(), value);
+            }
+        }
+        if let Some(more) = more {
+            more.each(&mut |name, value| keep(name.as_bytes(), value));
+            more.host(&mut |host| keep(b"host", host));
         }
         Self {
             lines: lines.into_boxed_slice(),
             ..Self::default()
         }
+    }
+
+    /// What the server is to be asked for as its host, where the route says so.
+    pub fn host(&self) -> Option<&str> {
+        self.get("host").and_then(|host| str::from_utf8(host).ok())
     }
 
     fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
@@ -154,7 +180,7 @@ mod tests {
                     X-Forwarded-For: 1.1.1.1\r\n\r\n";
         let head = Head::parse(text.as_bytes(), 100).unwrap();
         let set = Set::from_slice(&[("x-forwarded-for", b"192.0.2.1")]);
-        let kept = Kept::fields_of(&head, Names::of(&[X_FORWARDED_FOR]), &set);
+        let kept = Kept::fields_of(&head, Names::of(&[X_FORWARDED_FOR]), &set, None);
         assert_eq!(kept.get("authorization"), Some(&b"Bearer a:b"[..]));
         assert_eq!(kept.get("mcp-protocol-version"), Some(&b"2025-11-25"[..]));
         assert_eq!(kept.count("cookie"), 2);
@@ -181,7 +207,7 @@ mod tests {
     fn of_an_ordinary_stream_nearly_nothing_is_kept() {
         let text = "GET /mcp HTTP/1.1\r\nHost: h\r\nAccept: text/event-stream\r\n\r\n";
         let head = Head::parse(text.as_bytes(), 100).unwrap();
-        let kept = Kept::fields_of(&head, Names::NONE, &Set::new());
+        let kept = Kept::fields_of(&head, Names::NONE, &Set::new(), None);
         assert!(kept.lines.is_empty());
     }
 }

@@ -308,13 +308,9 @@ async fn post<D: Downstream>(
         ctx.tool = message.name.clone();
     }
     call.method.clone_from(&method);
-    limits::admit_call(
-        &snapshot,
-        route,
-        snapshot.config.routes[route.0].pool,
-        ctx,
-        &call,
-    )?;
+    let pool_id = snapshot.config.routes[route.0].pool();
+    let pool_id = pool_id.ok_or(Fault::NoRoute)?;
+    limits::admit_call(&snapshot, route, pool_id, ctx, &call)?;
     let bound = decide::open(worker, pool, sealed.as_bytes(), IdKind::Sse, ctx)?;
     decide::alive(&bound)?;
     if worker.shared.sessions.is_ended(bound.key) {

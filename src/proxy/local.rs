@@ -9,6 +9,7 @@ use super::fault::Fault;
 use super::intake::Builtin;
 use super::state::{Phase, PoolState, Shared};
 use crate::mcp::{Revision, answer};
+use crate::transport::dress::More;
 use crate::transport::fields::{MCP_PROTOCOL_VERSION, Names};
 use crate::transport::{Downstream, Edits, Error, Length, RequestHead};
 
@@ -68,8 +69,9 @@ fn requested(head: &impl RequestHead, ctx: &Ctx) -> String {
     header.unwrap_or_default().chars().take(64).collect()
 }
 
-/// A fault as the bytes of a whole HTTP/1 response, for a connection on which no exchange stands.
-pub fn bare(fault: Fault) -> Vec<u8> {
+/// A fault as the bytes of a whole HTTP/1 response, for a connection on which no exchange stands, with
+/// what a route says of its head.
+pub fn bare(fault: Fault, more: Option<More<'_>>) -> Vec<u8> {
     let row = fault.row();
     let body = answer::error(None, row.code, row.message, None);
     let status = http::StatusCode::from_u16(row.status).ok();
@@ -82,11 +84,18 @@ pub fn bare(fault: Fault) -> Vec<u8> {
         (None, None) => String::new(),
     };
     let mut bytes = format!(
-        "HTTP/1.1 {} {reason}\r\ncontent-type: application/json\r\n{retry_after}content-length: {}\r\nconnection: close\r\n\r\n",
+        "HTTP/1.1 {} {reason}\r\ncontent-type: application/json\r\n{retry_after}content-length: {}\r\nconnection: close\r\n",
         row.status,
         body.len()
     )
     .into_bytes();
+    if let Some(more) = more {
+        more.each(&mut |name, value| {
+            let parts = [name.as_bytes(), b": ", value, b"\r\n"];
+            parts.iter().for_each(|part| bytes.extend_from_slice(part));
+        });
+    }
+    bytes.extend_from_slice(b"\r\n");
     bytes.extend_from_slice(&body);
     bytes
 }
@@ -151,18 +160,32 @@ pub fn readiness(shared: &Shared) -> (u16, &'static str) {
     }
 }
 
+/// Answers with what the configuration says, without a look at the request's body.
+pub async fn fixed<D: Downstream>(
+    down: &mut D,
+    ctx: &mut Ctx,
+    status: u16,
+    set: &[(&str, &[u8])],
+    body: Bytes,
+) {
+    if !down.body_ended() {
+        down.close_after();
+    }
+    respond(down, ctx, status, set, body).await;
+}
+
 async fn respond<D: Downstream>(
     down: &mut D,
     ctx: &mut Ctx,
     status: u16,
-    set: &[(&'static str, &[u8])],
+    set: &[(&str, &[u8])],
     body: Bytes,
 ) {
     ctx.answered(status, Instant::now());
     ctx.end = End::Local;
     let length = match status {
         // It has no body, and no length either (RFC 9110, section 8.6).
-        204 => Length::None,
+        204 | 304 => Length::None,
         _ => Length::Exact(body.len() as u64),
     };
     let sent = async {
@@ -172,6 +195,7 @@ async fn respond<D: Downstream>(
             Edits {
                 set,
                 drop: Names::NONE,
+                ..Edits::default()
             },
             length,
         )

@@ -33,9 +33,11 @@ mod affinity;
 pub mod ask;
 pub mod body;
 pub mod call;
+pub mod cors;
 pub mod ctx;
 pub mod decide;
 pub mod discover;
+pub mod edge;
 pub mod fault;
 pub mod finish;
 pub mod flight;
@@ -72,13 +74,13 @@ pub mod watch;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::Transport;
+use crate::config::{PoolId, Transport};
 use crate::mcp::HttpMethod;
 use crate::pool::HealthState;
 use crate::route::RouteId;
 use crate::telemetry::{self, SessionEnd};
 use crate::transport::dial::Dialer;
-use crate::transport::{Downstream, Upstream};
+use crate::transport::{Downstream, RequestHead, Upstream};
 use call::{Call, Rules};
 use ctx::Ctx;
 use decide::{Aim, Bound};
@@ -155,7 +157,30 @@ async fn exchange<D: Downstream>(
             local::builtin(&worker.shared, down, ctx, which).await;
             Ok(Next::Done)
         }
-        Admitted::Route(route) => mcp(worker, down, ctx, flight, route).await,
+        Admitted::Route(id) => {
+            let snapshot = Arc::clone(&ctx.snapshot);
+            let route = &snapshot.config.routes[id.0];
+            if let Some(dress) = edge::dress(ctx, route, down.head(), down.info()) {
+                *down.dress_mut() = dress;
+            }
+            if let Some(cors) = &route.cors
+                && cors::is_preflight(down.head())
+            {
+                Box::pin(cors::answer(down, ctx, cors)).await?;
+                return Ok(Next::Done);
+            }
+            if let Some(target) = edge::rewritten(route, down.head().target())? {
+                down.send_onward(target);
+            }
+            match route.pool() {
+                Some(pool) => mcp(worker, down, ctx, flight, id, pool).await,
+                None => {
+                    limits::admit(&snapshot, id, ctx.client, 1, ctx.started)?;
+                    Box::pin(edge::answer(down, ctx, id)).await?;
+                    Ok(Next::Done)
+                }
+            }
+        }
     }
 }
 
@@ -165,11 +190,12 @@ async fn mcp<D: Downstream>(
     ctx: &mut Ctx,
     flight: &mut InFlight,
     id: RouteId,
+    pool_id: PoolId,
 ) -> Result<Next, Fault> {
     let snapshot = Arc::clone(&ctx.snapshot);
     let route = &snapshot.config.routes[id.0];
-    let pool = snapshot.pool(route.pool);
-    (ctx.route, ctx.pool) = (Some(id), Some(route.pool));
+    let pool = snapshot.pool(pool_id);
+    (ctx.route, ctx.pool) = (Some(id), Some(pool_id));
     if route.transport == Transport::Sse {
         // Boxed, like what follows that is rare: every exchange would hold the room for it.
         return Box::pin(legacy_sse::serve(worker, down, ctx, flight, pool, id)).await;
@@ -177,7 +203,7 @@ async fn mcp<D: Downstream>(
     let mut call = Call::new(HttpMethod::Post);
     let looked_at = call.understand(down, ctx, &snapshot.config.limits).await;
     // What could not be understood counts as well.
-    let admitted = limits::admit_call(&snapshot, id, route.pool, ctx, &call);
+    let admitted = limits::admit_call(&snapshot, id, pool_id, ctx, &call);
     match looked_at {
         Ok(()) => {}
         Err(Fault::ClientGone) => return Err(Fault::ClientGone),
@@ -344,7 +370,13 @@ async fn found_again<D: Downstream>(
         }
         return Err(Fault::SessionUnknown);
     }
-    let kept = Kept::of(&ctx.snapshot.config, pool, down.head(), down.info());
+    let kept = Kept::of(
+        &ctx.snapshot.config,
+        pool,
+        down.head(),
+        down.info(),
+        down.dress(),
+    );
     // Boxed: no other exchange should hold the room for it.
     Box::pin(recovery::recover_for(worker, pool, kept, bound)).await
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
+use http::HeaderValue;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
 use pingora::server::configuration::ServerConf;
@@ -17,8 +17,10 @@ use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session, http_proxy};
 
 use super::affinity::wanted;
+use super::cors;
 use super::ctx::{Ctx, End};
 use super::decide::hash_key;
+use super::edge;
 use super::fault::Fault;
 use super::finish;
 use super::flight::InFlight;
@@ -30,11 +32,16 @@ use super::state::{PoolState, Shared};
 use super::termination::Step;
 use super::waiting;
 use crate::pool::{CallPermit, Endpoint, Need, Outcome, PickContext};
-use crate::transport::ConnInfo;
 use crate::transport::dial::peer;
-use crate::transport::fields::{Name, Names, is_nominated};
+use crate::transport::dress::Dress;
+use crate::transport::fields::Names;
 use crate::transport::proxy_protocol::Header;
 use crate::transport::sessions::PingoraHead;
+use crate::transport::{ConnInfo, RequestHead};
+
+mod answers;
+mod heads;
+mod retry;
 
 /// Endpoints tried for one request when connections fail.
 const ATTEMPTS_MAX: usize = 3;
@@ -54,10 +61,8 @@ pub struct PlainCtx {
     ctx: Option<Ctx>,
     info: Option<Arc<ConnInfo>>,
     pool: Option<Arc<PoolState>>,
-    /// What the endpoint is told of the client.
-    told: Vec<(&'static str, HeaderValue)>,
-    /// What of the client's own words stays behind.
-    left: Names,
+    /// What the endpoint is told of the client, and what of the client's own words stays behind.
+    told: (Vec<(&'static str, HeaderValue)>, Names),
     permit: Option<CallPermit>,
     tried: Vec<u64>,
     /// The endpoint's id, when the client has no affinity cookie for it yet.
@@ -65,6 +70,12 @@ pub struct PlainCtx {
     /// Why there is no endpoint for it.
     unplaced: Option<Fault>,
     flight: InFlight,
+    /// What the route says of heads.
+    dress: Dress,
+    /// The target that a server is asked for, where it is another.
+    onward: Option<Box<str>>,
+    /// Some attempt was begun.
+    counted: bool,
 }
 
 impl Plain {
@@ -88,13 +99,15 @@ impl ProxyHttp for Plain {
             ctx: None,
             info: None,
             pool: None,
-            told: Vec::new(),
-            left: Names::NONE,
+            told: (Vec::new(), Names::NONE),
             permit: None,
             tried: Vec::new(),
             set_cookie: None,
             unplaced: None,
             flight: self.shared.flight.enter(),
+            dress: Dress::default(),
+            onward: None,
+            counted: false,
         }
     }
 
@@ -108,26 +121,41 @@ impl ProxyHttp for Plain {
         let info = CONNECTION.try_with(Arc::clone).map_err(nobody)?;
         let mut ctx = Ctx::begin(Arc::clone(&snapshot), &head, &info, Instant::now());
         let admitted = intake::admit(&snapshot.config, &head, &info);
-        let limited = match admitted {
-            Ok(Admitted::Route(route)) => {
-                limits::admit(&snapshot, route, ctx.client, 1, ctx.started)
+        let info = &*plain.info.insert(info);
+        let id = match admitted {
+            Ok(Admitted::Route(id)) => id,
+            Ok(Admitted::Builtin(_)) | Err(_) => {
+                plain.ctx = Some(ctx);
+                let fault = admitted.err().unwrap_or(Fault::NoRoute);
+                return answers::refuse(session, plain, fault).await;
             }
-            Ok(Admitted::Builtin(_)) | Err(_) => Ok(()),
         };
-        if let Ok(Admitted::Route(route)) = admitted {
-            let id = snapshot.config.routes[route.0].pool;
+        ctx.route = Some(id);
+        let route = &snapshot.config.routes[id.0];
+        if let Some(id) = route.pool() {
             let pool = snapshot.pool(id);
-            (ctx.route, ctx.pool) = (Some(route), Some(id));
+            ctx.pool = Some(id);
             let how = pool.config.client_headers;
-            plain.tell(&Told::of(&snapshot.config.proxies, how, &head, &info));
+            plain.told = told(&Told::of(&snapshot.config.proxies, how, &head, info));
             plain.pool = Some(Arc::clone(pool));
         }
-        plain.info = Some(info);
+        if let Some(dress) = edge::dress(&ctx, route, &head, info) {
+            plain.dress = dress;
+        }
+        let (client, started) = (ctx.client, ctx.started);
         plain.ctx = Some(ctx);
-        match limited.and(admitted) {
-            Ok(Admitted::Route(_)) => Ok(false),
-            Ok(Admitted::Builtin(_)) => refuse(session, plain, Fault::NoRoute).await,
-            Err(fault) => refuse(session, plain, fault).await,
+        if let Some(cors) = &route.cors
+            && cors::is_preflight(&head)
+        {
+            return answers::preflight(session, plain, cors, &head).await;
+        }
+        let limited = limits::admit(&snapshot, id, client, 1, started);
+        match limited.and_then(|()| edge::rewritten(route, head.target())) {
+            Ok(onward) => {
+                plain.onward = onward;
+                Ok(false)
+            }
+            Err(fault) => answers::refuse(session, plain, fault).await,
         }
     }
 
@@ -139,6 +167,9 @@ impl ProxyHttp for Plain {
         let unavailable = || Error::new(ErrorType::HTTPStatus(503));
         let pool = plain.pool.clone().ok_or_else(unavailable)?;
         let head = PingoraHead::new(session.req_header());
+        if !std::mem::replace(&mut plain.counted, true) {
+            pool.count_call(self.shared.moment(Instant::now()));
+        }
         let client = plain.ctx.as_ref().and_then(|ctx| ctx.client);
         let key = hash_key(&pool, &head, client);
         let wanted = wanted(&pool, &head);
@@ -168,27 +199,6 @@ impl ProxyHttp for Plain {
         peer.options.read_timeout = Some(pool.config.timeouts.header);
         plain.permit = Some(permit);
         Ok(Box::new(peer))
-    }
-
-    async fn upstream_request_filter(
-        &self,
-        _: &mut Session,
-        request: &mut RequestHeader,
-        plain: &mut PlainCtx,
-    ) -> Result<()> {
-        let left: Vec<HeaderName> = request
-            .headers
-            .keys()
-            .filter(|name| plain.left.has(Name::new(name.as_str().as_bytes())))
-            .cloned()
-            .collect();
-        for name in left {
-            request.remove_header(&name);
-        }
-        for (name, value) in &plain.told {
-            request.insert_header(*name, value)?;
-        }
-        Ok(())
     }
 
     fn fail_to_connect(
@@ -225,13 +235,56 @@ impl ProxyHttp for Plain {
         Ok(())
     }
 
+    fn error_while_proxy(
+        &self,
+        _: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        plain: &mut PlainCtx,
+        reused: bool,
+    ) -> Box<Error> {
+        let again = retry::may(session, &error, reused) && plain.may_retry(&self.shared, reused);
+        if again {
+            if !reused {
+                plain.report(&self.shared, outcome::of_fault(Fault::UpstreamClosed));
+            }
+            // An idle connection that broke says nothing of its server.
+            let failed = plain.permit.take().filter(|_| !reused);
+            plain
+                .tried
+                .extend(failed.map(|permit| permit.endpoint().id()));
+        }
+        error.set_retry(again);
+        error
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        plain: &mut PlainCtx,
+    ) -> Result<()> {
+        if let Some(target) = &plain.onward {
+            request.set_raw_path(target.as_bytes())?;
+        }
+        heads::tell(request, &plain.told)?;
+        if let (Some(_), Some(info)) = (&plain.dress.request, &plain.info) {
+            let head = PingoraHead::new(session.req_header());
+            if let Some(more) = plain.dress.request(&head, info) {
+                heads::change_request(request, &more)?;
+            }
+        }
+        Ok(())
+    }
+
     async fn response_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         plain: &mut PlainCtx,
     ) -> Result<()> {
-        strip_hop_by_hop(response);
+        heads::strip_hop_by_hop(response);
+        plain.dress(session, response)?;
         let said = outcome::of_status(response.status.as_u16());
         plain.report(&self.shared, Some(said));
         let name = plain
@@ -239,7 +292,9 @@ impl ProxyHttp for Plain {
             .as_ref()
             .and_then(|pool| pool.config.affinity_cookie.clone());
         if let (Some(name), Some(id)) = (name, plain.set_cookie.take()) {
-            let value = format!("{name}={id:016x}; Path=/; HttpOnly; SameSite=Lax");
+            let head = PingoraHead::new(session.req_header());
+            let secure = if plain.is_tls(&head) { "; Secure" } else { "" };
+            let value = format!("{name}={id:016x}; Path=/; HttpOnly; SameSite=Lax{secure}");
             response.append_header("set-cookie", value)?;
         }
         let content_type = response
@@ -310,7 +365,7 @@ impl ProxyHttp for Plain {
             if !matches!(fault, Fault::Connect | Fault::NoEndpoint) {
                 plain.report(&self.shared, outcome::of_fault(fault));
             }
-            let _ = refuse(session, plain, fault).await;
+            let _ = answers::refuse(session, plain, fault).await;
         } else if let Some(ctx) = &mut plain.ctx {
             ctx.end = if fault == Fault::ClientGone {
                 End::ClientGone
@@ -339,15 +394,29 @@ impl ProxyHttp for Plain {
 }
 
 impl PlainCtx {
-    fn tell(&mut self, told: &Told<'_>) {
-        let mut set = Set::new();
-        told.set(&mut set);
-        let value = |value| HeaderValue::from_bytes(value).ok();
-        self.told = set
-            .iter()
-            .filter_map(|(name, text)| Some((*name, value(text)?)))
-            .collect();
-        self.left = told.drop();
+    /// Did it come over TLS?
+    fn is_tls(&self, head: &PingoraHead) -> bool {
+        let known = self.ctx.as_ref().zip(self.info.as_ref());
+        known.is_some_and(|(ctx, info)| edge::is_tls(&ctx.snapshot.config, head, info))
+    }
+
+    /// May the request be sent again, after a first time that reached a server?
+    fn may_retry(&self, shared: &Shared, reused: bool) -> bool {
+        let now = shared.moment(Instant::now());
+        let in_budget = || self.pool.as_ref().is_some_and(|pool| pool.may_retry(now));
+        self.tried.len() + 1 < ATTEMPTS_MAX && (reused || in_budget())
+    }
+
+    /// Changes the head of a response as the route wants it.
+    fn dress(&self, session: &Session, response: &mut ResponseHeader) -> Result<()> {
+        let (Some(_), Some(info)) = (&self.dress.response, &self.info) else {
+            return Ok(());
+        };
+        let head = PingoraHead::new(session.req_header());
+        match self.dress.response(&head, info) {
+            Some(more) => heads::change_response(response, &more),
+            None => Ok(()),
+        }
     }
 
     /// The error for a request that gets no endpoint.
@@ -409,52 +478,13 @@ fn is_of(error: &Error, kind: ErrorKind) -> bool {
     cause.is_some_and(|cause| cause.kind() == kind)
 }
 
-/// Leaves behind what belongs to the endpoint's connection (RFC 9110 section 7.6.1), which Pingora
-/// does for requests only. Framing is Pingora's, and an upgrade keeps the words that make it one.
-fn strip_hop_by_hop(response: &mut ResponseHeader) {
-    if response.status == http::StatusCode::SWITCHING_PROTOCOLS {
-        return;
-    }
-    let stays = |name: &str| matches!(name, "content-length" | "transfer-encoding");
-    let left: Vec<HeaderName> = response
-        .headers
-        .keys()
-        .filter(|name| !stays(name.as_str()))
-        .filter(|name| {
-            let bytes = name.as_str().as_bytes();
-            Name::new(bytes).is_hop_by_hop() || is_nominated(&response.headers, bytes)
-        })
-        .cloned()
-        .collect();
-    for name in left {
-        response.remove_header(&name);
-    }
-}
-
-/// Answers a fault in plain text: on these routes nobody speaks JSON-RPC.
-async fn refuse(session: &mut Session, plain: &mut PlainCtx, fault: Fault) -> Result<bool> {
-    let row = fault.row();
-    fault.count();
-    let text = format!("{}\n", row.message);
-    let mut head = ResponseHeader::build(row.status, Some(5))?;
-    head.insert_header("content-type", "text/plain; charset=utf-8")?;
-    head.insert_header("content-length", text.len().to_string())?;
-    if let Some((name, value)) = row.field {
-        head.insert_header(name, value)?;
-    }
-    if let Some(seconds) = fault.retry_after() {
-        head.insert_header("retry-after", seconds.to_string())?;
-    }
-    if let Some(ctx) = &mut plain.ctx {
-        ctx.fault = Some(fault);
-        ctx.end = End::Local;
-        ctx.answered(row.status, Instant::now());
-        ctx.bytes_out = text.len() as u64;
-    }
-    session.set_keepalive(None);
-    session.write_response_header(Box::new(head), false).await?;
-    session
-        .write_response_body(Some(Bytes::from(text)), true)
-        .await?;
-    Ok(true)
+/// What an endpoint is told of the client, and what of the client's own words stays behind.
+fn told(told: &Told<'_>) -> (Vec<(&'static str, HeaderValue)>, Names) {
+    let mut set = Set::new();
+    told.set(&mut set);
+    let fields = set.iter().filter_map(|(name, text)| {
+        let value = HeaderValue::from_bytes(text).ok()?;
+        Some((*name, value))
+    });
+    (fields.collect(), told.drop())
 }

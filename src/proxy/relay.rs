@@ -208,7 +208,11 @@ async fn send<D: Downstream>(
         set.push(("content-type", b"application/json"));
         drop = Names::of(&[MCP_SESSION_ID, CONTENT_ENCODING, ETAG]);
     }
-    let edits = Edits { set: &set, drop };
+    let edits = Edits {
+        set: &set,
+        drop,
+        ..Edits::default()
+    };
     let head = reply.up.head();
     ctx.answered(head.status(), Instant::now());
     if held.complete {
@@ -369,7 +373,13 @@ async fn stream<D: Downstream>(
             patience,
             dialer: Arc::clone(&worker.dialer),
             pool: Arc::clone(pool),
-            kept: Kept::of(&ctx.snapshot.config, pool, down.head(), down.info()),
+            kept: Kept::of(
+                &ctx.snapshot.config,
+                pool,
+                down.head(),
+                down.info(),
+                down.dress(),
+            ),
             what,
         })
     });
@@ -393,7 +403,7 @@ fn listen(head: &dyn RequestHead, call: &Call) -> Option<Listen> {
     };
     let pieces = call.body.chunks.iter().map(|chunk| &**chunk);
     let whole = call.body.is_whole();
-    whole.then(|| Listen::of(head.target(), id, pieces))?
+    whole.then(|| Listen::of(head.onward(), id, pieces))?
 }
 
 /// The head of a stream: never with a length, since we may have something to add at its end, and
@@ -413,6 +423,7 @@ pub async fn send_stream_head<D: Downstream>(
     let edits = Edits {
         set: &set,
         drop: Names::of(&[MCP_SESSION_ID]),
+        ..Edits::default()
     };
     ctx.answered(head.status(), Instant::now());
     ctx.streamed = true;

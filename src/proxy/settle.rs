@@ -186,6 +186,6 @@ fn orphan(
         pool: Arc::clone(pool),
         endpoint: Arc::clone(reply.endpoint()),
         server_id,
-        path: head.target().into(),
+        path: head.onward().into(),
     }
 }

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use super::Worker;
 use super::ctx::{Ctx, End};
 use super::decide;
+use super::edge;
 use super::fault::Fault;
 use super::finish;
 use super::forwarded::{Set, Told, announced};
@@ -25,6 +26,7 @@ use super::watch::vanished;
 use crate::mcp::Retry;
 use crate::pool::{Endpoint, Need, PickContext, SessionGuard};
 use crate::telemetry::{OpenStream, StreamKind};
+use crate::transport::dress::{Dress, More};
 use crate::transport::fields::{LAST_EVENT_ID, MCP_SESSION_ID, Names, ORIGIN};
 use crate::transport::proxy_protocol::Header;
 use crate::transport::tunnel::{Answer, TunnelEnd, carry, connect};
@@ -41,8 +43,9 @@ where
     ctx.comes_on(info);
     let mut flight = worker.shared.flight.enter();
     let mut phases = worker.shared.phases.clone();
+    let mut dress = Dress::default();
     let opened = tokio::select! {
-        opened = open(worker, head, info, &mut ctx) => opened,
+        opened = open(worker, head, info, &mut ctx, &mut dress) => opened,
         () = phases.reached(Phase::Ending) => Err(Fault::Draining),
     };
     match opened {
@@ -51,6 +54,7 @@ where
             answer,
             session,
             pool,
+            path,
         }) => {
             ctx.answered(answer.status, Instant::now());
             if let Some(server_id) = &answer.session {
@@ -58,7 +62,7 @@ where
                     pool,
                     endpoint: Arc::clone(session.endpoint()),
                     server_id: server_id.clone(),
-                    path: head.target().into(),
+                    path,
                 };
                 worker.shared.chores.delete(orphan);
             }
@@ -81,7 +85,7 @@ where
             }
             drop(session);
         }
-        Err(fault) => refuse(client, &mut ctx, fault).await,
+        Err(fault) => refuse(client, &mut ctx, fault, dress.response(head, info)).await,
     }
     finish::finish(&worker.shared, &ctx, info, head);
 }
@@ -124,6 +128,8 @@ struct Opened {
     /// Counts the session on its endpoint.
     session: SessionGuard,
     pool: Arc<PoolState>,
+    /// What the endpoint was asked for.
+    path: Box<str>,
 }
 
 async fn open(
@@ -131,18 +137,24 @@ async fn open(
     head: &impl RequestHead,
     info: &ConnInfo,
     ctx: &mut Ctx,
+    dress: &mut Dress,
 ) -> Result<Opened, Fault> {
     let snapshot = Arc::clone(&ctx.snapshot);
     let Admitted::Route(route) = intake::admit(&snapshot.config, head, info)? else {
         return Err(Fault::Method("GET, HEAD"));
     };
-    let id = snapshot.config.routes[route.0].pool;
+    let config = &snapshot.config;
+    let id = config.routes[route.0].pool().ok_or(Fault::NoRoute)?;
+    if let Some(wanted) = edge::dress(ctx, &config.routes[route.0], head, info) {
+        *dress = wanted;
+    }
+    let target = edge::rewritten(&config.routes[route.0], head.target())?;
+    let target = target.as_deref().unwrap_or_else(|| head.target());
     let pool = snapshot.pool(id);
     (ctx.route, ctx.pool) = (Some(route), Some(id));
     limits::admit(&snapshot, route, ctx.client, 1, ctx.started)?;
     limits::reserve_session(&worker.shared, ctx)?;
     limits::reserve_stream(&worker.shared, ctx)?;
-    let config = &snapshot.config;
     let told = Told::of(&config.proxies, pool.config.client_headers, head, info);
     let client = announced(ctx.client, info);
     let mut tried = Vec::new();
@@ -174,10 +186,10 @@ async fn open(
         let session = endpoint.session();
         let error = match handshake(
             pool,
-            head,
+            (head, target),
             (&told, client),
-            endpoint.id(),
-            endpoint.address(),
+            (info, dress),
+            &endpoint,
         )
         .await
         {
@@ -192,6 +204,7 @@ async fn open(
                     answer,
                     session,
                     pool,
+                    path: target.into(),
                 });
             }
             Err(error) => error,
@@ -225,13 +238,14 @@ async fn open(
 
 async fn handshake(
     pool: &PoolState,
-    head: &impl RequestHead,
+    (head, path): (&impl RequestHead, &str),
     (told, client): (&Told<'_>, Header),
-    endpoint: u64,
-    address: Option<std::net::SocketAddr>,
+    (info, dress): (&ConnInfo, &Dress),
+    endpoint: &Endpoint,
 ) -> Result<(Wire, Answer), Error> {
+    let address = endpoint.address();
     let address = address.ok_or_else(|| Error::Connect("no address".to_owned()))?;
-    let dialed = pool.target(endpoint, address, client);
+    let dialed = pool.target(endpoint.id(), address, client);
     let (target, authority) =
         dialed.ok_or_else(|| Error::Connect("unknown endpoint".to_owned()))?;
     let mut set = Set::new();
@@ -239,15 +253,17 @@ async fn handshake(
     let out = Outgoing {
         head,
         method: "GET",
-        target: head.target(),
+        target: path,
         authority,
         edits: Edits {
             set: &set,
             drop: const { Names::of(&[ORIGIN, MCP_SESSION_ID, LAST_EVENT_ID]) }.and(told.drop()),
+            more: dress.request(head, info),
         },
         length: Length::None,
     };
-    connect(&target, pool.config.timeouts.header, &out).await
+    let more = dress.response(head, info);
+    connect(&target, pool.config.timeouts.header, &out, more).await
 }
 
 /// Passes on what the endpoint said instead of upgrading, up to its end, within a few seconds.
@@ -264,7 +280,7 @@ where
 }
 
 /// Answers a fault on the bare connection, since no HTTP session stands on it.
-async fn refuse<C>(mut client: C, ctx: &mut Ctx, fault: Fault)
+async fn refuse<C>(mut client: C, ctx: &mut Ctx, fault: Fault, more: Option<More<'_>>)
 where
     C: AsyncWrite + Unpin + Send,
 {
@@ -274,6 +290,6 @@ where
     ctx.rpc_code = Some(row.code);
     ctx.answered(row.status, Instant::now());
     ctx.end = End::Local;
-    let _ = client.write_all(&local::bare(fault)).await;
+    let _ = client.write_all(&local::bare(fault, more)).await;
     let _ = client.shutdown().await;
 }

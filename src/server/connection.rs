@@ -52,6 +52,8 @@ pub enum Lane {
     Plain,
     /// A tunnel over the bare connection.
     Tunnel,
+    /// The handler, even where an upgrade is asked for.
+    Answer,
 }
 
 /// What an exchange leaves.
@@ -65,8 +67,8 @@ pub enum Served<D> {
 /// Serves the exchanges of connections.
 pub trait Handler: Send + Sync + 'static {
     /// Who carries an exchange with this head.
-    fn lane(&self, head: &dyn RequestHead) -> Lane {
-        let _ = head;
+    fn lane(&self, head: &dyn RequestHead, info: &ConnInfo) -> Lane {
+        let _ = (head, info);
         Lane::Own
     }
 
@@ -290,7 +292,7 @@ impl<H: Handler> Line<H> {
                     drop(door.take());
                     self.plain().await
                 }
-                Lane::Own => self.own(&mut door).await,
+                Lane::Own | Lane::Answer => self.own(&mut door).await,
             };
             match next {
                 Some(line) if !line.around.closes_idle() => self = line,
@@ -358,7 +360,7 @@ impl<H: Handler> Line<H> {
     fn lane(&self) -> Lane {
         let handler = &*self.around.handler;
         let head = self.down.head();
-        match handler.lane(head) {
+        match handler.lane(head, self.down.info()) {
             // Only a handler's own route can be upgraded by us; Pingora does it for plain ones.
             Lane::Own if handler.tunnels() && head.wants_websocket() => Lane::Tunnel,
             lane => lane,
@@ -473,7 +475,7 @@ impl<H: Handler> Line<H> {
     async fn refuse(mut self, fault: Fault) {
         fault.count();
         self.around.handler.refused(self.down.info(), fault);
-        let text = local::bare(fault);
+        let text = local::bare(fault, None);
         if self.down.conn().send([&text, &[], &[]]).await.is_ok() {
             Box::pin(linger(self.down)).await;
         }

@@ -89,7 +89,7 @@ impl<H: Handler> HttpServerApp for App<H> {
         _: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
         let head = PingoraHead::new(session.req_header());
-        if self.handler.lane(&head) == Lane::Plain {
+        if self.handler.lane(&head, &self.info) == Lane::Plain {
             session.set_write_timeout(Some(self.bounds.write_timeout));
             let _ = self.handler.plain(session, &self.info).await;
             return None;

@@ -68,11 +68,12 @@ impl Gateway {
 }
 
 impl Handler for Gateway {
-    fn lane(&self, head: &dyn RequestHead) -> Lane {
+    fn lane(&self, head: &dyn RequestHead, info: &ConnInfo) -> Lane {
         let snapshot = self.worker.shared.snapshot.load();
-        match intake::lane(&snapshot.config, head) {
+        match intake::lane(&snapshot.config, head, info) {
             intake::Lane::Plain => Lane::Plain,
             intake::Lane::Mcp => Lane::Own,
+            intake::Lane::Answer => Lane::Answer,
         }
     }
 

@@ -365,7 +365,24 @@ impl<'a> Stays<'a> {
                 (self.others && is_set()) || self.edits.drop.has(name)
             }
         };
-        stays || (self.nominates && is_nominated(self.from, name.text))
+        stays
+            || self.edits.more.is_some_and(|more| more.fields.leaves(name))
+            || (self.nominates && is_nominated(self.from, name.text))
+    }
+}
+
+impl Edits<'_> {
+    /// Calls `put` with every field that comes in, in order.
+    pub(super) fn each(&self, put: &mut dyn FnMut(&str, &[u8])) {
+        let Some(more) = &self.more else {
+            return self.set.iter().for_each(|(name, value)| put(name, value));
+        };
+        for (name, value) in self.set {
+            if !more.fields.leaves(Name::new(name.as_bytes())) {
+                put(name, value);
+            }
+        }
+        more.each(put);
     }
 }
 

@@ -10,6 +10,7 @@
 
 pub mod buffer;
 pub mod dial;
+pub mod dress;
 pub mod fields;
 pub mod h1;
 pub mod layer;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use buffer::Piece;
+use dress::{Dress, More};
 use fields::{Known, Name, Names};
 use timer::Alarm;
 use tls::Peer;
@@ -187,6 +189,11 @@ pub trait RequestHead: Headers + Send + Sync {
     /// The protocol version.
     fn version(&self) -> Http;
 
+    /// The target that a server is asked for: the same, unless the route rewrites it.
+    fn onward(&self) -> &str {
+        self.target()
+    }
+
     /// The target's path, without the query.
     fn path(&self) -> &str {
         let target = self.target();
@@ -212,9 +219,11 @@ pub trait ResponseHead: Headers + Send + Sync {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Edits<'a> {
     /// Fields to set, replacing whatever was there under the name.
-    pub set: &'a [(&'static str, &'a [u8])],
+    pub set: &'a [(&'a str, &'a [u8])],
     /// Fields to leave out.
     pub drop: Names,
+    /// What the route wants changed, after all of that. Towards a client its exchange adds it.
+    pub more: Option<More<'a>>,
 }
 
 /// How the length of a body is told to the other side.
@@ -244,6 +253,24 @@ pub struct Outgoing<'a> {
     pub length: Length,
 }
 
+impl Outgoing<'_> {
+    /// Calls `put` with the authority to send: what the route wants, or else the endpoint's own.
+    fn with_authority(&self, put: &mut dyn FnMut(&[u8])) {
+        let mut is_set = false;
+        if let Some(more) = &self.edits.more {
+            more.host(&mut |host| {
+                is_set = !host.is_empty();
+                if is_set {
+                    put(host);
+                }
+            });
+        }
+        if !is_set {
+            put(self.authority.as_bytes());
+        }
+    }
+}
+
 /// The client's side of one exchange.
 ///
 /// Order of use: read the head and the body, then `send_head` once, `send_body` any number of
@@ -254,6 +281,12 @@ pub trait Downstream: Send + 'static {
 
     /// The request head.
     fn head(&self) -> &Self::Head;
+    /// What the route says about heads. It holds for this exchange alone.
+    fn dress(&self) -> &Dress;
+    /// The same, to be said.
+    fn dress_mut(&mut self) -> &mut Dress;
+    /// Sets what [`RequestHead::onward`] tells of this request.
+    fn send_onward(&mut self, target: Box<str>);
     /// Lets go of the request head, which is empty from then on: for an exchange that lasts.
     fn release_head(&mut self);
     /// Facts about the connection.

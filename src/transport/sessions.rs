@@ -16,6 +16,7 @@ use pingora::{Error as PingoraError, ErrorType};
 use tokio::time::timeout;
 
 use super::buffer::Piece;
+use super::dress::Dress;
 use super::fields::{Name, Names, Stays};
 use super::patience::Patience;
 use super::timer::Alarm;
@@ -47,6 +48,7 @@ impl Headers for HeaderMap {
 pub struct PingoraHead {
     parts: RequestHeader,
     target: String,
+    onward: Option<Box<str>>,
 }
 
 impl PingoraHead {
@@ -60,6 +62,7 @@ impl PingoraHead {
         Self {
             parts: parts.clone(),
             target,
+            onward: None,
         }
     }
 }
@@ -87,6 +90,10 @@ impl RequestHead for PingoraHead {
         &self.target
     }
 
+    fn onward(&self) -> &str {
+        self.onward.as_deref().unwrap_or(&self.target)
+    }
+
     fn authority(&self) -> Option<&str> {
         let host = || Headers::get(self, "host").and_then(|host| std::str::from_utf8(host).ok());
         self.parts
@@ -109,6 +116,7 @@ impl RequestHead for PingoraHead {
 pub struct SessionDown {
     session: ServerSession,
     head: PingoraHead,
+    dress: Dress,
     info: Arc<ConnInfo>,
     alarm: Alarm,
     finished: bool,
@@ -136,6 +144,7 @@ impl SessionDown {
         Self {
             session,
             head,
+            dress: Dress::default(),
             info,
             alarm,
             finished: false,
@@ -191,11 +200,13 @@ where
             }
         });
     }
-    for (name, value) in edits.set {
-        if let Ok(value) = HeaderValue::from_bytes(value) {
-            put(HeaderName::from_static(name), value);
+    edits.each(&mut |name, value| {
+        if let Ok(value) = HeaderValue::from_bytes(value)
+            && let Ok(name) = HeaderName::from_bytes(name.as_bytes())
+        {
+            put(name, value);
         }
-    }
+    });
 }
 
 impl SessionDown {
@@ -219,6 +230,18 @@ impl Downstream for SessionDown {
 
     fn head(&self) -> &PingoraHead {
         &self.head
+    }
+
+    fn dress(&self) -> &Dress {
+        &self.dress
+    }
+
+    fn dress_mut(&mut self) -> &mut Dress {
+        &mut self.dress
+    }
+
+    fn send_onward(&mut self, target: Box<str>) {
+        self.head.onward = Some(target);
     }
 
     fn release_head(&mut self) {}
@@ -266,6 +289,10 @@ impl Downstream for SessionDown {
         length: Length,
     ) -> Result<(), Error> {
         let mut head = ResponseHeader::build_no_case(status, Some(16)).map_err(wire_error)?;
+        let edits = Edits {
+            more: self.dress.response(&self.head, &self.info),
+            ..edits
+        };
         copy_fields(
             from.map(|from| from as &dyn Headers),
             edits,

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::dial::{self, Target};
+use super::dress::More;
 use super::fields::{HOST, Name, Names, Stays};
 use super::wire::Wire;
 use super::{Error, Outgoing};
@@ -59,7 +60,8 @@ pub struct Carried {
     pub end: TunnelEnd,
 }
 
-/// Connects to an endpoint and asks it to upgrade. `answer_timeout` bounds the wait for its answer.
+/// Connects to an endpoint and asks it to upgrade. `answer_timeout` bounds the wait for its answer, in
+/// whose head `more` is changed.
 ///
 /// # Errors
 /// [`Error::Refused`], [`Error::Connect`], [`Error::ConnectTimeout`]; [`Error::Closed`] or
@@ -68,6 +70,7 @@ pub async fn connect(
     target: &Target<'_>,
     answer_timeout: Duration,
     out: &Outgoing<'_>,
+    more: Option<More<'_>>,
 ) -> Result<(Wire, Answer), Error> {
     let asked = Instant::now();
     // An upgrade is HTTP/1.1, whatever else the endpoint speaks.
@@ -78,18 +81,19 @@ pub async fn connect(
         .await
         .map_err(|_| Error::Closed)?;
     server.flush().await.map_err(|_| Error::Closed)?;
-    let answer = timeout(answer_timeout, read_answer(&mut server))
+    let answer = timeout(answer_timeout, read_answer(&mut server, more))
         .await
         .map_err(|_| Error::ReadTimeout)??;
     Ok((server, Answer { connect, ..answer }))
 }
 
 fn request(out: &Outgoing<'_>) -> Vec<u8> {
-    let mut bytes = format!(
-        "{} {} HTTP/1.1\r\nHost: {}\r\n",
-        out.method, out.target, out.authority
-    )
-    .into_bytes();
+    let mut bytes = format!("{} {} HTTP/1.1\r\n", out.method, out.target).into_bytes();
+    out.with_authority(&mut |authority| {
+        bytes.extend_from_slice(b"Host: ");
+        bytes.extend_from_slice(authority);
+        bytes.extend_from_slice(b"\r\n");
+    });
     let mut put = |name: &[u8], value: &[u8]| {
         bytes.extend_from_slice(name);
         bytes.extend_from_slice(b": ");
@@ -102,21 +106,20 @@ fn request(out: &Outgoing<'_>) -> Vec<u8> {
             put(name.as_bytes(), value);
         }
     });
-    for (name, value) in out.edits.set {
-        put(name.as_bytes(), value);
-    }
+    out.edits
+        .each(&mut |name, value| put(name.as_bytes(), value));
     put(b"Connection", b"Upgrade");
     put(b"Upgrade", b"websocket");
     bytes.extend_from_slice(b"\r\n");
     bytes
 }
 
-async fn read_answer(server: &mut Wire) -> Result<Answer, Error> {
+async fn read_answer(server: &mut Wire, more: Option<More<'_>>) -> Result<Answer, Error> {
     let mut bytes = BytesMut::with_capacity(1024);
     loop {
         if let Some(length) = super::h1::head::end_of_head(&bytes) {
             let head = bytes.split_to(length);
-            return parse_answer(&head, bytes);
+            return parse_answer(&head, bytes, more);
         }
         if bytes.len() > HEAD_MAX {
             return Err(Error::Malformed("the response head is too long"));
@@ -128,7 +131,7 @@ async fn read_answer(server: &mut Wire) -> Result<Answer, Error> {
     }
 }
 
-fn parse_answer(head: &[u8], rest: BytesMut) -> Result<Answer, Error> {
+fn parse_answer(head: &[u8], rest: BytesMut, more: Option<More<'_>>) -> Result<Answer, Error> {
     let mut fields = [httparse::EMPTY_HEADER; 100];
     let mut response = httparse::Response::new(&mut fields);
     match response.parse(head) {
@@ -154,9 +157,16 @@ fn parse_answer(head: &[u8], rest: BytesMut) -> Result<Answer, Error> {
             field.name.to_ascii_lowercase().as_str(),
             "content-length" | "transfer-encoding"
         );
-        if (framing && status != 101) || !Name::new(field.name.as_bytes()).is_hop_by_hop() {
+        let name = Name::new(field.name.as_bytes());
+        if more.is_some_and(|more| more.fields.leaves(name)) {
+            continue;
+        }
+        if (framing && status != 101) || !name.is_hop_by_hop() {
             put(field.name, field.value);
         }
+    }
+    if let Some(more) = more {
+        more.each(&mut put);
     }
     if status == 101 {
         put("Connection", b"Upgrade");

@@ -6,6 +6,7 @@ mod admin;
 mod balance;
 mod cli;
 mod drain;
+mod edge;
 mod fault_before_head;
 mod fault_in_stream;
 mod framing;

@@ -12,15 +12,7 @@ use crate::support::{
     BodyEnd, Client, Endpoint, Mcp, Outgoing, PATIENCE, Response, Tidegate, eventually, text_of,
 };
 
-/// Puts another file in place of the old one and waits until it is in force.
-async fn reload(gate: &Tidegate, text: &str) {
-    let before = told(gate, "reloaded in");
-    gate.write_config(text);
-    gate.signal("HUP");
-    until("the reload", || told(gate, "reloaded in") > before).await;
-}
-
-/// The same with a file that is not taken. What was said about it.
+/// Puts a file there that is not taken. What was said about it.
 async fn refused(gate: &Tidegate, text: &str) -> String {
     let before = told(gate, "not reloaded");
     gate.write_config(text);
@@ -61,11 +53,8 @@ async fn an_endpoint_that_is_added_serves_and_nobody_else_notices() {
     let kept = client.connect().await.expect("a connection");
     let connections = a.connections_accepted();
 
-    reload(
-        &gate,
-        &gate.config().replace(&line(&a), &(line(&a) + &line(&b))),
-    )
-    .await;
+    gate.reload(&gate.config().replace(&line(&a), &(line(&a) + &line(&b))))
+        .await;
     gate.metrics_when(|m| m.sum("mcp_server_healthy") == 2.0)
         .await;
     assert_eq!(text_of(&running.await.expect("no panic")), "done");
@@ -99,7 +88,7 @@ async fn a_wrong_file_changes_nothing_and_is_shown_with_its_line() {
     let said = refused(&gate, &good.replacen("listeners:\n", &taken, 1)).await;
     assert!(said.contains("cannot listen"), "{said}");
     assert_eq!(client.whoami(&session).await, "a");
-    reload(&gate, &good).await;
+    gate.reload(&good).await;
     assert_eq!(client.whoami(&session).await, "a");
 }
 
@@ -138,7 +127,7 @@ async fn an_endpoint_that_is_removed_is_drained_and_then_forgotten() {
     a.until("it is open", |a| a.streams_open() == 1).await;
 
     let begun = Instant::now();
-    reload(&gate, &gate.config().replace(&line(&a), "")).await;
+    gate.reload(&gate.config().replace(&line(&a), "")).await;
     assert_eq!(client.whoami(&session).await, "a", "it keeps what it has");
     for _ in 0..10 {
         let new = client.initialize().await;
@@ -162,8 +151,8 @@ async fn an_endpoint_that_is_removed_and_added_again_is_taken_back() {
     let (client, both) = (gate.client(), gate.config());
     let session = client.session_on(&a).await;
     let mut stream = client.get_stream(&session, None).await;
-    reload(&gate, &both.replace(&line(&a), "")).await;
-    reload(&gate, &both).await;
+    gate.reload(&both.replace(&line(&a), "")).await;
+    gate.reload(&both).await;
     until("it is taken back", || {
         told(&gate, "no longer draining") == 1
     })
@@ -192,7 +181,7 @@ async fn a_pool_that_is_removed_ends_what_it_has_open() {
         .filter(|line| !line.contains("other"))
         .map(|line| format!("{line}\n"))
         .collect();
-    reload(&gate, &without).await;
+    gate.reload(&without).await;
     let main = gate.client();
     let answer = main.start_call(&session, "whoami", json!({})).await;
     assert_eq!(answer.status, 404, "it is no session of the other pool");
@@ -214,7 +203,7 @@ async fn listeners_come_and_go() {
         &format!("listeners:\n  - bind: {more}\n"),
         1,
     );
-    reload(&gate, &both).await;
+    gate.reload(&both).await;
     let second = Client::new(more);
     assert_eq!(second.whoami(&session).await, "a");
     let running = {
@@ -224,7 +213,7 @@ async fn listeners_come_and_go() {
     a.until("it runs", |a| a.in_flight() == 2).await;
     let idle = second.connect().await.expect("a connection");
 
-    reload(&gate, &one).await;
+    gate.reload(&one).await;
     let (rest, end) = idle.rest().await;
     assert!(
         rest.is_empty() && end == BodyEnd::Closed,
@@ -248,13 +237,15 @@ async fn limits_count_from_the_reload_on() {
     let client = gate.client();
     let session = client.initialize().await;
     let first = text.replacen("\nroutes:", "\n    max_connections: 1\nroutes:", 1);
-    reload(&gate, &format!("{first}limits: {{ body: 1KiB }}\n")).await;
+    gate.reload(&format!("{first}limits: {{ body: 1KiB }}\n"))
+        .await;
     let denied = client.try_request("GET", "/health", &[], b"").await;
     assert!(denied.is_err(), "the one that is open is counted");
     drop(held);
     gate.metrics_when(|m| m.sum("mcp_connections_active") <= 1.0)
         .await;
-    reload(&gate, &format!("{text}limits: {{ body: 1KiB }}\n")).await;
+    gate.reload(&format!("{text}limits: {{ body: 1KiB }}\n"))
+        .await;
     let long = client
         .start_call(&session, "echo", json!({"text": "x".repeat(2000)}))
         .await;
@@ -275,14 +266,14 @@ async fn what_is_known_of_endpoints_outlives_a_reload() {
     let changed = gate
         .config()
         .replace("    health:", "    slow_start: 1s\n    health:");
-    reload(&gate, &changed).await;
+    gate.reload(&changed).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(
         gate.metrics().await.sum("mcp_server_healthy"),
         1.0,
         "it must rise first"
     );
-    reload(&gate, &changed.replace("rise: 100", "rise: 1")).await;
+    gate.reload(&changed.replace("rise: 100", "rise: 1")).await;
     gate.metrics_when(|m| m.sum("mcp_server_healthy") == 2.0)
         .await;
 }
@@ -331,7 +322,7 @@ async fn many_reloads_under_load_cut_nothing() {
     let mut longest = Duration::ZERO;
     for round in 0..reloads {
         let begun = Instant::now();
-        reload(&gate, [&text, &more, &other][round % 3]).await;
+        gate.reload([&text, &more, &other][round % 3]).await;
         longest = longest.max(begun.elapsed());
         tokio::time::sleep(pause).await;
     }

@@ -152,9 +152,7 @@ async fn one_that_does_not_start_leaves_everything_as_it_was() {
     assert!(gate.stderr().contains("mian"), "the new one has said why");
     assert_eq!(client.whoami(&session).await, "a");
     // And it still reloads.
-    gate.write_config(&good);
-    gate.signal("HUP");
-    assert!(eventually(PATIENCE, || gate.stderr().contains("reloaded in")).await);
+    gate.reload(&good).await;
     assert_eq!(client.whoami(&session).await, "a");
 }
 

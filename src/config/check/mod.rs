@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 mod admin;
+mod cors;
+mod edge;
 mod endpoint_tls;
 mod limits;
 mod listeners;
@@ -21,7 +23,7 @@ mod tls;
 
 use super::address;
 use super::fields::Fields;
-use super::model::{Config, Limits, Sessions};
+use super::model::{Config, Limits, PoolKind, Route, Sessions};
 use super::node::Node;
 use super::problem::{Report, quoted};
 use super::streams::{Resume, Streams};
@@ -34,6 +36,12 @@ pub(super) fn config(root: &Node, report: &Report<'_>) -> Config {
     let heads = pools::heads(&fields);
     let routes = routes::routes(&fields, &heads, report);
     let pools = pools::pools(&heads, &routes, report);
+    let is_mcp = |route: &Route| {
+        route
+            .pool()
+            .is_some_and(|id| heads[id.0].kind == PoolKind::Mcp)
+    };
+    let is_mcp_only = routes.iter().all(is_mcp);
     let admin = admin::admin(&fields, &listeners, report);
     let state_dir = fields.text("state_dir");
     let drain_timeout = fields.duration("drain_timeout");
@@ -43,6 +51,7 @@ pub(super) fn config(root: &Node, report: &Report<'_>) -> Config {
             .map(|(_, listener)| listener)
             .collect(),
         routes,
+        is_mcp_only,
         pools,
         sessions: sessions(&fields.section("sessions")),
         streams: streams(&fields.section("streams")),

@@ -49,7 +49,10 @@ pub(super) fn pools(heads: &[Head<'_>], routes: &[Route], report: &Report<'_>) -
     let system = System::default();
     for (at, head) in heads.iter().enumerate() {
         let id = PoolId(at);
-        let uses: Vec<&Route> = routes.iter().filter(|route| route.pool == id).collect();
+        let uses: Vec<&Route> = routes
+            .iter()
+            .filter(|route| route.pool() == Some(id))
+            .collect();
         if uses.is_empty() {
             let name = quoted(head.name.text);
             let message = format!("no route uses the pool {name}; nothing is ever sent to it");
@@ -276,12 +279,17 @@ fn health(fields: &Fields<'_>, kind: PoolKind, routes: &[&Route]) -> Health {
 /// An MCP check asks as a client would: on the path of the first route, unless another is written,
 /// and over the transport of the route that has this path.
 fn mcp_check(path: Option<String>, routes: &[&Route]) -> Check {
-    let path = path.unwrap_or_else(|| match routes.first().map(|route| &route.path) {
-        Some(PathRule::Prefix(path)) if path == "/" => MCP_PATH.to_owned(),
-        Some(PathRule::Prefix(path) | PathRule::Exact(path)) => path.clone(),
-        None => MCP_PATH.to_owned(),
-    });
-    let route = routes.iter().find(|route| route.path.as_str() == path);
+    let asked = |route: &&Route| {
+        let path = match &route.path {
+            PathRule::Prefix(path) if path == "/" => MCP_PATH,
+            PathRule::Prefix(path) | PathRule::Exact(path) => path,
+        };
+        let rewritten = route.rewrite.as_ref();
+        rewritten.map_or_else(|| path.to_owned(), |to| to.apply(&route.path, path))
+    };
+    let path = path.or_else(|| routes.first().map(asked));
+    let path = path.unwrap_or_else(|| MCP_PATH.to_owned());
+    let route = routes.iter().find(|route| asked(route) == path);
     let transport: Transport = match route {
         Some(route) => route.transport,
         None => resolve(None, &path),

@@ -1,12 +1,18 @@
 //! Routes: the pool each names, the transport it speaks, and whether it can ever match.
 
+use std::sync::Arc;
+
 use super::super::address;
+use super::super::cors::Cors;
+use super::super::edge::{Action, HeaderEdits, Scheme};
 use super::super::fields::{Fields, Item};
-use super::super::keys::{TRANSPORTS, TransportChoice};
+use super::super::keys::{SCHEMES, TRANSPORTS, TransportChoice};
 use super::super::model::{HostRule, Origins, PathRule, PoolId, PoolKind, Route, Transport};
 use super::super::node::{Span, Word};
 use super::super::problem::{Report, quoted};
 use super::super::suggest;
+use super::cors;
+use super::edge::{self, Way};
 use super::limits;
 use super::log;
 use super::pools::Head;
@@ -15,6 +21,7 @@ use super::pools::Head;
 struct Reach {
     host: Option<HostRule>,
     path: PathRule,
+    scheme: Option<Scheme>,
     at: Span,
 }
 
@@ -25,17 +32,39 @@ pub(super) fn routes(root: &Fields<'_>, pools: &[Head<'_>], report: &Report<'_>)
     for item in root.items("routes") {
         let Item::Fields(fields) = item else { continue };
         let reach = reach(&fields);
-        let pool = pool(&fields, pools);
+        let action = action(&fields, pools);
+        let pool = action.as_ref().and_then(pool_of);
         let transport = fields.choice("transport", &TRANSPORTS);
-        let plain = pool.is_some_and(|id| pools[id.0].kind == PoolKind::Http);
-        if let Some(at) = fields.written("transport").filter(|_| plain) {
-            let message = "`transport` is for MCP; the pool of this route is of kind http";
-            fields.error(at, message);
+        let kind = pool.map(|id| pools[id.0].kind);
+        if let Some(at) = fields
+            .written("transport")
+            .filter(|_| kind != Some(PoolKind::Mcp))
+        {
+            match (kind, &action) {
+                (Some(_), _) => {
+                    let message = "`transport` is for MCP; the pool of this route is of kind http";
+                    fields.error(at, message);
+                }
+                (None, Some(_)) => fields.error(at, "`transport` is for routes with a pool"),
+                (None, None) => {}
+            }
         }
+        let request = edge::edits(&fields, "request_headers", Way::Request, kind);
+        let response = edge::edits(&fields, "response_headers", Way::Response, kind);
+        for key in ["request_headers", "rewrite", "cors"] {
+            if let (Some(at), None, Some(_)) = (fields.written(key), kind, &action) {
+                fields.error(at, format!("`{key}` is for routes with a pool"));
+            }
+        }
+        let rewrite = edge::rewrite(&fields);
+        let (cors, response) = cors(&fields, kind, response);
         let origins = origins(&fields);
         let rate = limits::route_rate(&fields);
         let log = log::of_route(&fields);
         let Some(reach) = reach else { continue };
+        if let Some(Action::Redirect(redirect)) = &action {
+            edge::check_loop(&fields, &redirect.to, &reach.path, reach.scheme);
+        }
         if let Some(earlier) = reaches.iter().find(|earlier| earlier.covers(&reach)) {
             let line = report.line(earlier.at);
             let message = format!(
@@ -44,15 +73,20 @@ pub(super) fn routes(root: &Fields<'_>, pools: &[Head<'_>], report: &Report<'_>)
             );
             report.error(reach.at, message);
         }
-        if let Some(pool) = pool {
+        if let Some(action) = action {
             routes.push(Route {
                 host: reach.host.clone(),
                 path: reach.path.clone(),
-                pool,
+                scheme: reach.scheme,
+                action,
                 transport: resolve(transport, reach.path.as_str()),
                 origins,
                 rate,
                 log,
+                request: (!request.is_empty()).then(|| Arc::new(request)),
+                response: (!response.is_empty()).then(|| Arc::new(response)),
+                rewrite,
+                cors: cors.map(Arc::new),
             });
         }
         reaches.push(reach);
@@ -77,7 +111,8 @@ impl Reach {
             (PathRule::Exact(_), PathRule::Prefix(_)) => false,
             (ours @ PathRule::Prefix(_), PathRule::Prefix(theirs)) => ours.matches(theirs),
         };
-        host && path
+        let scheme = self.scheme.is_none() || self.scheme == later.scheme;
+        host && path && scheme
     }
 
     fn describe(&self) -> String {
@@ -92,6 +127,7 @@ impl Reach {
 fn reach(fields: &Fields<'_>) -> Option<Reach> {
     let host = fields.text("host");
     let host = host.map(|word| fields.parsed(word, address::host_rule));
+    let scheme = fields.choice("scheme", &SCHEMES);
     let exact = fields.text("path");
     let prefix = fields.text("path_prefix");
     let (word, path) = match (exact, prefix) {
@@ -103,7 +139,7 @@ fn reach(fields: &Fields<'_>) -> Option<Reach> {
             return None;
         }
         (None, None) => {
-            fields.missing_either("path", "path_prefix", "path: /mcp");
+            fields.missing_all(&["path", "path_prefix"], "path: /mcp");
             return None;
         }
     };
@@ -114,8 +150,35 @@ fn reach(fields: &Fields<'_>) -> Option<Reach> {
     Some(Reach {
         host,
         path: path?,
+        scheme,
         at: word.span,
     })
+}
+
+/// What becomes of the route's requests: exactly one thing.
+fn action(fields: &Fields<'_>, pools: &[Head<'_>]) -> Option<Action> {
+    const ACTIONS: [&str; 3] = ["pool", "return", "redirect"];
+    let mut written = ACTIONS.iter().filter(|key| fields.written(key).is_some());
+    let Some(first) = written.next() else {
+        fields.missing_all(&["pool"], "pool: NAME");
+        return None;
+    };
+    if let Some(second) = written.next() {
+        let message = format!("a route has `{first}` or `{second}`, not both; remove one");
+        fields.error(fields.key_place(second), message);
+        return None;
+    }
+    match *first {
+        "pool" => pool(fields, pools).map(Action::Pool),
+        _ => edge::action(fields),
+    }
+}
+
+fn pool_of(action: &Action) -> Option<PoolId> {
+    match action {
+        Action::Pool(pool) => Some(*pool),
+        Action::Return(_) | Action::Redirect(_) => None,
+    }
 }
 
 fn pool(fields: &Fields<'_>, pools: &[Head<'_>]) -> Option<PoolId> {
@@ -154,7 +217,22 @@ pub(super) fn resolve(choice: Option<TransportChoice>, path: &str) -> Transport 
     }
 }
 
-fn origins(fields: &Fields<'_>) -> Origins {
+/// CORS, if it is written, and the changes to answers for pages that it does not let in.
+fn cors(
+    fields: &Fields<'_>,
+    kind: Option<PoolKind>,
+    response: HeaderEdits,
+) -> (Option<Cors>, HeaderEdits) {
+    let Some((_, kind)) = fields.written("cors").zip(kind) else {
+        return (None, response);
+    };
+    cors::check_edits(fields, &response);
+    let (cors, response) = cors::cors(&fields.section("cors"), kind, &response);
+    (Some(cors), response)
+}
+
+/// The pages under a key of that name, of a route or of its CORS.
+pub(super) fn origins(fields: &Fields<'_>) -> Origins {
     let Some(at) = fields.written("origins") else {
         return Origins::Unset;
     };

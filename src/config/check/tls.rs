@@ -20,7 +20,7 @@ pub(super) fn tls(fields: &Fields<'_>) -> Option<Tls> {
         whole &= found.is_some();
         certificates.extend(found);
     } else {
-        fields.missing_either("cert", "certificates", "cert: /etc/tidegate/cert.pem");
+        fields.missing_all(&["cert", "certificates"], "cert: /etc/tidegate/cert.pem");
     }
     for item in fields.items("certificates") {
         let Item::Fields(item) = item else { continue };

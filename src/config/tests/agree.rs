@@ -78,6 +78,7 @@ fn full_file_says_the_defaults_of_the_code() {
     assert_eq!(website, plain.pools[0]);
     let mut rest = full;
     rest.routes.truncate(1);
+    rest.is_mcp_only = true;
     rest.pools.truncate(1);
     // Off unless it is written.
     let resume = good(super::In::Root, "streams: { resume: {} }")

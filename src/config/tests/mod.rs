@@ -10,6 +10,7 @@ mod logs;
 mod mutated;
 mod right;
 mod several;
+mod wrong_edge;
 mod wrong_file;
 mod wrong_pools;
 mod wrong_routes;

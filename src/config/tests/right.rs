@@ -142,7 +142,7 @@ fn prefixes_take_whole_segments() {
         assert_eq!(rule.matches(path), taken, "{path}");
     }
     assert!(PathRule::Prefix("/".to_owned()).matches("/anything"));
-    assert_eq!(config.pool(config.routes[2].pool).name, "web");
+    assert_eq!(config.pool(config.routes[2].pool().unwrap()).name, "web");
     assert_eq!(config.pool_named("web"), Some(PoolId(1)));
     assert_eq!(config.pool_named("nothing"), None);
 }

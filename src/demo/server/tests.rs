@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::demo::tests::{FakeHead, INITIALIZE};
 use crate::transport::buffer::Piece;
+use crate::transport::dress::Dress;
 use crate::transport::timer::{Alarm, Wheel};
 use crate::transport::{ConnInfo, ResponseHead};
 
@@ -25,6 +26,7 @@ enum Sent {
 /// A client that sends one request and takes note of the answer.
 struct Client {
     head: FakeHead,
+    dress: Dress,
     pieces: Vec<Bytes>,
     info: Arc<ConnInfo>,
     alarm: Alarm,
@@ -69,6 +71,7 @@ fn client(method: &str, target: &str, fields: &[(&str, &str)], body: &str) -> (C
     let (front, back) = body.as_bytes().split_at(body.len() / 2);
     let client = Client {
         head,
+        dress: Dress::default(),
         // Last first.
         pieces: vec![Bytes::copy_from_slice(back), Bytes::copy_from_slice(front)],
         info: Arc::new(ConnInfo {
@@ -95,6 +98,16 @@ impl Downstream for Client {
     fn head(&self) -> &FakeHead {
         &self.head
     }
+
+    fn dress(&self) -> &Dress {
+        &self.dress
+    }
+
+    fn dress_mut(&mut self) -> &mut Dress {
+        &mut self.dress
+    }
+
+    fn send_onward(&mut self, _: Box<str>) {}
 
     fn release_head(&mut self) {}
 

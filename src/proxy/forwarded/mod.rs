@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use smallvec::SmallVec;
 
-use crate::config::{ClientHeaders, Proxies, ProxyHeader};
+use crate::config::{ClientHeaders, Proxies, ProxyHeader, Scheme};
 use crate::transport::fields::{
     FORWARDED, Known, Names, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT,
     X_FORWARDED_PREFIX, X_FORWARDED_PROTO, X_FORWARDED_SSL, X_REAL_IP,
@@ -48,6 +48,18 @@ pub fn client(proxies: &Proxies, head: &dyn RequestHead, info: &ConnInfo) -> Opt
         return peer;
     }
     Way::of(proxies, head, info).hops.last().copied()
+}
+
+/// What the client speaks with the first trusted proxy, or with us.
+pub fn scheme(proxies: &Proxies, head: &dyn RequestHead, info: &ConnInfo) -> Scheme {
+    let is_tls = match proxies.has(info.peer()) {
+        true => Way::of(proxies, head, info).tls,
+        false => info.tls.is_some(),
+    };
+    match is_tls {
+        true => Scheme::Https,
+        false => Scheme::Http,
+    }
 }
 
 /// What the PROXY protocol tells an endpoint of the client: its address, and its port where it is the

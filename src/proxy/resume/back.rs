@@ -132,6 +132,7 @@ async fn go_on<D: Downstream>(
     let edits = Edits {
         set: &set,
         drop: Names::NONE,
+        ..Edits::default()
     };
     let sent = down.send_head(200, None, edits, Length::Unknown).await;
     if let Err(error) = sent {

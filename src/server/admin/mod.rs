@@ -200,6 +200,7 @@ async fn respond<D: Downstream>(
     let edits = Edits {
         set: &set,
         drop: Names::NONE,
+        ..Edits::default()
     };
     let length = Length::Exact(body.len() as u64);
     let has_body = down.head().method() != "HEAD";

@@ -10,6 +10,7 @@ use super::framing::Framing;
 use super::head::{Head, Refusal};
 use super::write::{self, Ends, chunk_size};
 use crate::transport::buffer::Piece;
+use crate::transport::dress::Dress;
 use crate::transport::fields::EXPECT;
 use crate::transport::patience::Patience;
 use crate::transport::timer::Alarm;
@@ -43,6 +44,7 @@ struct Inner {
     /// Bounds the waits for a request's body.
     patience: Patience,
     head: Head,
+    dress: Dress,
     /// The request's body.
     body: Framing,
     sending: Sending,
@@ -64,6 +66,7 @@ impl H1Down {
             info,
             patience: Patience::new(body_timeout),
             head: Head::default(),
+            dress: Dress::default(),
             body: Framing::exact(0),
             sending: Sending::Head,
             method_is_head: false,
@@ -96,6 +99,7 @@ impl H1Down {
         let inner = &mut *self.0;
         let bytes = inner.conn.take_head(length);
         inner.head.fill(bytes, fields_max, inner.conn.take_list())?;
+        inner.dress = Dress::default();
         let head = &inner.head;
         inner.body = head.framing();
         inner.patience.renew();
@@ -185,6 +189,18 @@ impl Downstream for H1Down {
         &self.0.head
     }
 
+    fn dress(&self) -> &Dress {
+        &self.0.dress
+    }
+
+    fn dress_mut(&mut self) -> &mut Dress {
+        &mut self.0.dress
+    }
+
+    fn send_onward(&mut self, target: Box<str>) {
+        self.0.head.onward = Some(target);
+    }
+
     fn release_head(&mut self) {
         drop(self.0.head.release());
     }
@@ -240,7 +256,12 @@ impl Downstream for H1Down {
             closes: !self.0.keeps,
         };
         let from = from.map(|from| from as &dyn Headers);
-        write::response(self.0.conn.out(), status, from, edits, ends);
+        let inner = &mut *self.0;
+        let edits = Edits {
+            more: inner.dress.response(&inner.head, &inner.info),
+            ..edits
+        };
+        write::response(inner.conn.out(), status, from, edits, ends);
         self.0.sending = match length {
             Length::Unknown if chunks && !self.0.method_is_head => Sending::Chunked,
             _ => Sending::Plain,

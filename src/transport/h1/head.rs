@@ -74,6 +74,8 @@ pub struct Head {
     target: Range<usize>,
     authority: Option<Range<usize>>,
     version: Http,
+    /// The target that a server is asked for, where it is another.
+    pub(super) onward: Option<Box<str>>,
 }
 
 /// The method, which is one of a few in nearly every request.
@@ -123,6 +125,7 @@ impl Head {
     ) -> Result<(), Refusal> {
         self.fields.refill(bytes, list);
         self.version = Http::V11;
+        self.onward = None;
         self.read(fields_max)?;
         self.refuse_ambiguous_framing()?;
         self.refuse_hidden_fields()?;
@@ -173,6 +176,7 @@ impl Head {
         self.method = Method::default();
         self.target = 0..0;
         self.authority = None;
+        self.onward = None;
         self.fields.release()
     }
 
@@ -425,6 +429,10 @@ impl RequestHead for Head {
 
     fn target(&self) -> &str {
         self.text(&self.target)
+    }
+
+    fn onward(&self) -> &str {
+        self.onward.as_deref().unwrap_or_else(|| self.target())
     }
 
     fn authority(&self) -> Option<&str> {

@@ -10,7 +10,7 @@ pub(super) fn request(out: &mut Buffer, request: &Outgoing<'_>) {
     out.put(b" ");
     out.put(request.target.as_bytes());
     out.put(b" HTTP/1.1\r\n");
-    field(out, b"Host", request.authority.as_bytes());
+    request.with_authority(&mut |authority| field(out, b"Host", authority));
     fields(out, Some(request.head), request.edits, Names::of(&[HOST]));
     match request.length {
         // A server is owed a length with every method that has a meaning for content (RFC 9110
@@ -81,9 +81,7 @@ fn fields(out: &mut Buffer, from: Option<&dyn Headers>, edits: Edits<'_>, also: 
             }
         });
     }
-    for (name, value) in edits.set {
-        field(out, name.as_bytes(), value);
-    }
+    edits.each(&mut |name, value| field(out, name.as_bytes(), value));
 }
 
 fn field(out: &mut Buffer, name: &[u8], value: &[u8]) {
@@ -177,6 +175,7 @@ mod tests {
         let edits = Edits {
             set: &[("mcp-session-id", b"s")],
             drop: Names::of(&[ORIGIN]),
+            ..Edits::default()
         };
         assert_eq!(
             sent(text, edits, Length::Exact(10)),
@@ -189,6 +188,7 @@ mod tests {
         let edits = Edits {
             set: &[("a", b"1\r\nb: 2"), ("c", b"3")],
             drop: Names::NONE,
+            ..Edits::default()
         };
         let text = sent("GET / HTTP/1.1\r\nHost: h\r\n\r\n", edits, Length::None);
         assert_eq!(text, "GET / HTTP/1.1\r\nHost: up:1\r\nc: 3\r\n\r\n");

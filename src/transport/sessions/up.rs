@@ -110,9 +110,11 @@ impl SessionUp {
                 let _ = head.append_header(name, value);
             }
         });
+        let mut authority = Vec::new();
+        out.with_authority(&mut |text| authority.extend_from_slice(text));
         let uri = http::Uri::builder()
             .scheme(self.scheme)
-            .authority(out.authority)
+            .authority(authority.as_slice())
             .path_and_query(out.target)
             .build()
             .map_err(|_| malformed("target"))?;

@@ -125,7 +125,7 @@ async fn a_reload_leaves_what_was_set_until_the_file_says_something_else() {
     gate.ask(&["max-in-flight", "main/b", "3"]).await;
     let before = gate.config();
     gate.write_config(&(before.clone() + "drain_timeout: 7s\n"));
-    reload(&gate, 1).await;
+    gate.reload(&gate.config()).await;
     assert_eq!(shown(&gate, "a").await["state"], "maint");
     let other = shown(&gate, "b").await;
     assert_eq!(
@@ -133,7 +133,7 @@ async fn a_reload_leaves_what_was_set_until_the_file_says_something_else() {
         (&json!(9), &json!(3))
     );
     gate.write_config(&before.replace("{ name: b,", "{ name: b, weight: 4,"));
-    reload(&gate, 2).await;
+    gate.reload(&gate.config()).await;
     assert_eq!(shown(&gate, "a").await["state"], "maint");
     let other = shown(&gate, "b").await;
     assert_eq!(
@@ -155,7 +155,7 @@ async fn an_endpoint_that_is_no_longer_configured_is_shown_until_it_is_out() {
     let of_a = config.lines().find(|line| line.contains("name: a,"));
     let of_a = of_a.expect("its line");
     gate.write_config(&config.replace(&format!("{of_a}\n"), ""));
-    reload(&gate, 1).await;
+    gate.reload(&gate.config()).await;
     let one = shown(&gate, "a").await;
     assert_eq!(
         (&one["state"], &one["configured"]),
@@ -175,12 +175,4 @@ async fn an_endpoint_that_is_no_longer_configured_is_shown_until_it_is_out() {
         .start_call(&session, "whoami", json!({}))
         .await;
     assert_eq!(lost.status, 404);
-}
-
-/// Has the file read again, for the `nth` time.
-async fn reload(gate: &Tidegate, nth: usize) {
-    gate.signal("HUP");
-    let is_done = || gate.stderr().matches("reloaded in").count() == nth;
-    let done = crate::support::eventually(crate::support::PATIENCE, is_done).await;
-    assert!(done, "{}", gate.stderr());
 }

@@ -218,6 +218,16 @@ impl Tidegate {
 
     // What it tells.
 
+    /// Puts another file in the place of the old one, and waits until it is in force.
+    pub(crate) async fn reload(&self, text: &str) {
+        let told = || self.stderr().matches("reloaded in").count();
+        let before = told();
+        self.write_config(text);
+        self.signal("HUP");
+        let is_done = super::eventually(PATIENCE, || told() > before).await;
+        assert!(is_done, "{}", self.stderr());
+    }
+
     /// What it has written to its standard error.
     pub(crate) fn stderr(&self) -> String {
         self.places.stderr()

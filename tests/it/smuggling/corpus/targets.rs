@@ -31,8 +31,8 @@ pub(super) const CASES: &[Case] = &[
     case("a line end written out in the query", Whole, b"POST /mcp?%0d%0aX:%20y HTTP/1.1\r\nHost: <host>\r\n<fields>Content-Length: <len>\r\n\r\n<body>"),
     of_mcp("a line end written out in the path", Answered, Whole, b"GET /mcp%0d%0aX:%20y HTTP/1.1\r\nHost: <host>\r\n\r\n"),
     of_mcp("two slashes before a host", Answered, Whole, b"GET //evil.example/mcp HTTP/1.1\r\nHost: <host>\r\n\r\n"),
-    of_mcp("a path that climbs", Answered, Whole, b"GET /mcp/../x HTTP/1.1\r\nHost: <host>\r\n\r\n"),
-    of_mcp("a path that climbs, written out", Answered, Whole, b"GET /mcp%2f..%2fx HTTP/1.1\r\nHost: <host>\r\n\r\n"),
+    case("a path that climbs", Answered, b"GET /mcp/../x HTTP/1.1\r\nHost: <host>\r\n\r\n"),
+    case("a path that climbs, written out", Answered, b"GET /mcp%2f..%2fx HTTP/1.1\r\nHost: <host>\r\n\r\n"),
     case("a target of 40,000 letters", Refused, b"POST /mcp?<x40000> HTTP/1.1\r\nHost: <host>\r\n<fields>Content-Length: <len>\r\n\r\n<body>"),
     // Methods.
     case("CONNECT", Refused, b"CONNECT <host> HTTP/1.1\r\nHost: <host>\r\n\r\n<next>"),

@@ -1,0 +1,85 @@
+//! What routes say of heads, on Pingora's.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use pingora::Result;
+use pingora::http::{RequestHeader, ResponseHeader};
+
+use crate::transport::dress::More;
+use crate::transport::fields::{Name, Names, is_nominated};
+
+/// Tells a server of the client, in the place of what the client has said of itself.
+pub(super) fn tell(
+    head: &mut RequestHeader,
+    (fields, left): &(Vec<(&'static str, HeaderValue)>, Names),
+) -> Result<()> {
+    let names = head.headers.keys();
+    let names = names.filter(|name| left.has(Name::new(name.as_str().as_bytes())));
+    for name in names.cloned().collect::<Vec<HeaderName>>() {
+        head.remove_header(&name);
+    }
+    for (name, value) in fields {
+        head.insert_header(*name, value)?;
+    }
+    Ok(())
+}
+
+/// Changes the head of a request on its way to a server.
+pub(super) fn change_request(head: &mut RequestHeader, more: &More<'_>) -> Result<()> {
+    for name in left(&head.headers, more) {
+        head.remove_header(&name);
+    }
+    let mut wrong = None;
+    more.each(&mut |name, value| {
+        if let Err(error) = head.append_header(name.to_owned(), value) {
+            wrong = Some(error);
+        }
+    });
+    more.host(&mut |host| {
+        if let Err(error) = head.insert_header(http::header::HOST, host) {
+            wrong = Some(error);
+        }
+    });
+    wrong.map_or(Ok(()), Err)
+}
+
+/// Changes the head of a response on its way to a client.
+pub(super) fn change_response(head: &mut ResponseHeader, more: &More<'_>) -> Result<()> {
+    for name in left(&head.headers, more) {
+        head.remove_header(&name);
+    }
+    let mut wrong = None;
+    more.each(&mut |name, value| {
+        if let Err(error) = head.append_header(name.to_owned(), value) {
+            wrong = Some(error);
+        }
+    });
+    wrong.map_or(Ok(()), Err)
+}
+
+fn left(fields: &HeaderMap, more: &More<'_>) -> Vec<HeaderName> {
+    let names = fields.keys();
+    let left = names.filter(|name| more.fields.leaves(Name::new(name.as_str().as_bytes())));
+    left.cloned().collect()
+}
+
+/// Leaves behind what belongs to the endpoint's connection (RFC 9110 section 7.6.1), which Pingora
+/// does for requests only. Framing is Pingora's, and an upgrade keeps the words that make it one.
+pub(super) fn strip_hop_by_hop(response: &mut ResponseHeader) {
+    if response.status == http::StatusCode::SWITCHING_PROTOCOLS {
+        return;
+    }
+    let stays = |name: &str| matches!(name, "content-length" | "transfer-encoding");
+    let left: Vec<HeaderName> = response
+        .headers
+        .keys()
+        .filter(|name| !stays(name.as_str()))
+        .filter(|name| {
+            let bytes = name.as_str().as_bytes();
+            Name::new(bytes).is_hop_by_hop() || is_nominated(&response.headers, bytes)
+        })
+        .cloned()
+        .collect();
+    for name in left {
+        response.remove_header(&name);
+    }
+}

@@ -1,0 +1,7 @@
+//! What an edge host does with requests beside passing them on.
+
+mod answers;
+mod cors;
+mod fields;
+mod plain;
+mod rewrites;
