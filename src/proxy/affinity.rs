@@ -11,7 +11,10 @@ pub(super) fn wanted(pool: &PoolState, head: &impl Headers) -> Option<Arc<Endpoi
     let name = pool.config.affinity_cookie.as_deref()?;
     let id = cookie(head, name).and_then(|value| u64::from_str_radix(&value, 16).ok())?;
     let endpoint = pool.pool.find(id)?;
-    let usable = endpoint.health() != HealthState::Down && endpoint.admin() != Admin::Maint;
+    // A cookie is a wish: where an endpoint says that it wants no more, its browsers lose nothing by
+    // going elsewhere.
+    let is_away = matches!(endpoint.health(), HealthState::Down | HealthState::Unwell);
+    let usable = !is_away && endpoint.admin() != Admin::Maint;
     usable.then(|| Arc::clone(endpoint))
 }
 
