@@ -15,14 +15,14 @@ use super::fault::Fault;
 use super::forwarded::{self, Set, Told};
 use super::hedge::{self, Hedge, Instead};
 use super::outcome::{self, Timed};
-use super::retry::{self, Stage};
+use super::retry::{self, Stage, Tries};
 use super::state::PoolState;
 use super::termination::Step;
 use super::waiting;
 use super::watch::Watch;
 use crate::config::Config;
 use crate::mcp::{Class, HttpMethod, Retry};
-use crate::pool::{CallPermit, Endpoint};
+use crate::pool::{CallPermit, Endpoint, Moment};
 use crate::session::IdKind;
 use crate::telemetry::{self, RetryOutcome};
 use crate::transport::dial::Up;
@@ -70,9 +70,10 @@ pub async fn forward<D: Downstream>(
     aim: &Aim,
 ) -> Result<Reply, Fault> {
     let mut tried: Vec<u64> = Vec::new();
-    let (mut attempts, mut stales) = (0, 0);
+    let (mut attempts, mut tries) = (0, Tries::default());
     let mut last = None;
-    // Whose idle connection broke under the call, so that it is asked on a new one.
+    // Who is asked again, on a new connection: whose idle one broke under the call, or who alone may
+    // see it twice.
     let mut again: Option<CallPermit> = None;
     let bound = matches!(aim, Aim::Bound(_));
     loop {
@@ -123,13 +124,18 @@ pub async fn forward<D: Downstream>(
         // Says more about the connection than about the endpoint, and other idle ones of it may be no
         // better: so it is no attempt where another one can be made, on a new connection.
         let stale = failed.stage == Stage::Sent { reused: true };
-        stales += u32::from(stale);
-        let may = retry::may(safety, failed.stage, whole, bound, attempts - stales);
-        if stale && may {
-            again = Some(permit);
-        } else {
+        tries.attempts += u32::from(!stale);
+        tries.sent += u32::from(matches!(failed.stage, Stage::Sent { .. }));
+        let may = retry::may(safety, failed.stage, whole, bound, tries);
+        if !(stale && may) {
             let said = outcome::of_fault(failed.fault);
             outcome::report(&worker.shared, pool, &mut permit, said);
+        }
+        if may && stale {
+            again = Some(permit);
+        } else if may && !bound && retry::stays(safety, failed.stage) {
+            again = Some(again_at(pool, permit, now).ok_or(failed.fault)?);
+        } else {
             drop(permit);
         }
         if failed.stage == Stage::Connect {
@@ -146,7 +152,7 @@ pub async fn forward<D: Downstream>(
         if stale {
             continue;
         }
-        match bound {
+        match bound || again.is_some() {
             true => tokio::time::sleep(SAME_ENDPOINT_PAUSE).await,
             false => tried.push(endpoint.id()),
         }
@@ -185,6 +191,14 @@ async fn admit<D: Downstream>(
             }
         }
     }
+}
+
+/// Another permit of the same endpoint, with the place of the one that is over; none if its breaker has
+/// opened.
+fn again_at(pool: &PoolState, mut over: CallPermit, now: Moment) -> Option<CallPermit> {
+    let mut permit = pool.pool.enter(over.endpoint(), now).ok()?;
+    permit.hold(over.take_place());
+    Some(permit)
 }
 
 /// Is the call safe to be sent twice? A tool is, if it says so and is believed.
