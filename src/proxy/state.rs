@@ -185,7 +185,7 @@ impl PoolState {
     /// Whether any endpoint can take new work now, or has not been checked yet.
     pub fn is_usable(&self) -> bool {
         self.pool.endpoints().iter().any(|endpoint| {
-            endpoint.health() != HealthState::Down
+            matches!(endpoint.health(), HealthState::Up | HealthState::Unchecked)
                 && endpoint.admin() == Admin::Up
                 && endpoint.address().is_some()
         })

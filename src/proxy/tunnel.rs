@@ -20,7 +20,7 @@ use super::intake::{self, Admitted};
 use super::limits;
 use super::local;
 use super::outcome;
-use super::retry::{self, Stage};
+use super::retry::{self, Stage, Tries};
 use super::state::{Orphan, Phase, PoolState};
 use super::termination::Step;
 use super::watch::vanished;
@@ -252,7 +252,8 @@ async fn open(
             worker.shared.chores.suspect(&endpoint);
         }
         // Nothing has been said on the connection, so opening it elsewhere repeats nothing.
-        if !retry::may(Retry::Always, stage, true, false, attempts) {
+        let tries = Tries { attempts, sent: 0 };
+        if !retry::may(Retry::Always, stage, true, false, tries) {
             return Err(fault);
         }
         last = Some(fault);
