@@ -65,6 +65,9 @@ pub enum Fault {
     Tripped(u16),
     /// No connection to the endpoint could be made.
     Connect,
+    /// This host has run out of what it takes to make one: ports, files or memory. It says nothing of
+    /// the endpoint.
+    Exhausted,
     /// The endpoint closed the connection before it answered.
     UpstreamClosed,
     /// The endpoint answered with something that is not HTTP.
@@ -323,6 +326,15 @@ impl Fault {
                 "the server cannot be reached",
                 "connect",
             ),
+            Self::Exhausted => Row {
+                field: Some(("retry-after", "2")),
+                ..row(
+                    503,
+                    code::INTERNAL,
+                    "this proxy has no resources left for another connection",
+                    "exhausted",
+                )
+            },
             Self::UpstreamClosed => row(
                 502,
                 code::INTERNAL,
@@ -411,6 +423,7 @@ mod tests {
         (Fault::Limited(Capped::StreamsPerSession, 0), 429, -32603),
         (Fault::Tripped(5), 503, -32603),
         (Fault::Connect, 502, -32603),
+        (Fault::Exhausted, 503, -32603),
         (Fault::UpstreamClosed, 502, -32603),
         (Fault::UpstreamMalformed, 502, -32603),
         (Fault::UpstreamFailed, 502, -32603),

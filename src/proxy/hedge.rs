@@ -15,6 +15,7 @@ use super::decide::Aim;
 use super::fault::Fault;
 use super::forward::{await_head, of_read, send};
 use super::forwarded;
+use super::shortage;
 use super::state::PoolState;
 use super::watch::{Stop, Watch};
 use crate::config::Config;
@@ -141,7 +142,8 @@ async fn second<D: Downstream>(
     let client = forwarded::client(&config.proxies, down.head(), down.info());
     let client = forwarded::announced(client, down.info());
     let (target, authority) = pool.target(endpoint.id(), endpoint.address()?, client)?;
-    let mut up = worker.dialer.open(target, Some(down.alarm())).await.ok()?;
+    let dialed = worker.dialer.open(target, Some(down.alarm())).await;
+    let mut up = dialed.inspect_err(shortage::tell).ok()?;
     send(down, config, pool, call, aim, authority, &mut up)
         .await
         .ok()?;

@@ -28,6 +28,7 @@ use super::forwarded::{Set, Told, announced};
 use super::intake::{self, Admitted};
 use super::limits;
 use super::outcome;
+use super::shortage;
 use super::state::{PoolState, Shared};
 use super::termination::Step;
 use super::waiting;
@@ -35,6 +36,7 @@ use crate::pool::{CallPermit, Endpoint, Need, Outcome, PickContext};
 use crate::transport::dial::peer;
 use crate::transport::dress::Dress;
 use crate::transport::fields::Names;
+use crate::transport::lack::Lack;
 use crate::transport::proxy_protocol::Header;
 use crate::transport::sessions::PingoraHead;
 use crate::transport::{ConnInfo, RequestHead};
@@ -76,6 +78,8 @@ pub struct PlainCtx {
     onward: Option<Box<str>>,
     /// Some attempt was begun.
     counted: bool,
+    /// The last attempt failed for want of something of this host's.
+    exhausted: bool,
 }
 
 impl Plain {
@@ -108,6 +112,7 @@ impl ProxyHttp for Plain {
             dress: Dress::default(),
             onward: None,
             counted: false,
+            exhausted: false,
         }
     }
 
@@ -204,16 +209,23 @@ impl ProxyHttp for Plain {
     fn fail_to_connect(
         &self,
         _: &mut Session,
-        _: &HttpPeer,
+        peer: &HttpPeer,
         plain: &mut PlainCtx,
         mut error: Box<Error>,
     ) -> Box<Error> {
+        let lack = Lack::behind(&error, peer._address.as_inet().copied());
+        plain.exhausted = lack.is_some();
+        match lack {
+            Some(lack) => shortage::note(lack),
+            None => plain.report(&self.shared, outcome::of_fault(Fault::Connect)),
+        }
         // Nothing was sent, so any request may go elsewhere.
-        plain.report(&self.shared, outcome::of_fault(Fault::Connect));
         if let Some(permit) = plain.permit.take() {
             let endpoint = permit.endpoint();
             plain.tried.push(endpoint.id());
-            self.shared.chores.suspect(endpoint);
+            if lack.is_none() {
+                self.shared.chores.suspect(endpoint);
+            }
         }
         error.set_retry(plain.tried.len() < ATTEMPTS_MAX);
         error
@@ -228,6 +240,7 @@ impl ProxyHttp for Plain {
         _: Option<&Digest>,
         plain: &mut PlainCtx,
     ) -> Result<()> {
+        plain.exhausted = false;
         if let Some(ctx) = &mut plain.ctx {
             ctx.connected(reused, Instant::now);
             ctx.step = Step::Header;
@@ -354,6 +367,7 @@ impl ProxyHttp for Plain {
             }
             _ if downstream && is_of(error, ErrorKind::TimedOut) => Fault::SlowBody,
             _ if downstream => Fault::ClientGone,
+            _ if plain.exhausted => Fault::Exhausted,
             ErrorType::ReadTimedout | ErrorType::ConnectTimedout => Fault::UpstreamTimeout,
             ErrorType::ConnectRefused | ErrorType::ConnectError | ErrorType::ConnectNoRoute => {
                 Fault::Connect

@@ -13,6 +13,8 @@ use tokio::task::JoinSet;
 use super::connection::{self, Handler, Surroundings};
 use super::listeners::{Bound, Gate};
 use super::share::Share;
+use crate::proxy::shortage;
+use crate::transport::lack::Lack;
 use crate::transport::{ConnInfo, Lasting};
 
 /// Pause after an accept that failed for want of files or memory.
@@ -64,6 +66,9 @@ pub(super) async fn accept<H: Handler>(
                 }
                 Err(error) => {
                     warned.warn(&name, &error);
+                    if let Some(lack) = Lack::of(&error, None) {
+                        shortage::note(lack);
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },

@@ -21,6 +21,7 @@ use super::announce;
 use super::connection::{Bounds, Handler, Lane, Served, Surroundings};
 use super::listeners::{Bound, ListenerId};
 use super::way::Way;
+use crate::config::PoolKind;
 use crate::proxy::fault::Fault;
 use crate::proxy::intake;
 use crate::proxy::memo::Memo;
@@ -42,10 +43,14 @@ const TRIM_EVERY: Duration = Duration::from_secs(1);
 /// The gateway's handler for the connections of one listener on one thread.
 pub(super) struct Gateway {
     worker: Worker,
-    /// Made when first needed, because its connector reads the system's certificates.
-    plain: OnceLock<Arc<HttpProxy<Plain>>>,
+    plain: PlainLane,
     shutdown: ShutdownWatch,
 }
+
+/// Pingora's proxy, one for each thread. It is made at the start where a route needs it, because its
+/// connector reads the system's certificates, and panics if there is no file to do so. Where none does,
+/// it is made when a reload has brought the first one.
+type PlainLane = Arc<OnceLock<Arc<HttpProxy<Plain>>>>;
 
 impl Gateway {
     /// A handler with connections of its own to the endpoints.
@@ -61,8 +66,16 @@ impl Gateway {
                 dialer,
                 memo,
             },
-            plain: OnceLock::new(),
+            plain: PlainLane::default(),
             shutdown,
+        }
+    }
+
+    /// The same with the proxy of its thread.
+    fn with_plain(self, plain: &PlainLane) -> Self {
+        Self {
+            plain: Arc::clone(plain),
+            ..self
         }
     }
 }
@@ -181,9 +194,16 @@ impl ServiceWithDependents for WorkerService {
             shutdown: self.shutdown.clone(),
             dialer: Dialer::new(),
             memo: Arc::new(Memo::default()),
+            plain: PlainLane::default(),
             wheel: Wheel::new(Instant::now()),
             open: Vec::new(),
         };
+        let config = &self.shared.snapshot.load().config;
+        if config.pools.iter().any(|pool| pool.kind == PoolKind::Http) {
+            doors
+                .plain
+                .get_or_init(|| Plain::proxy(Arc::clone(&self.shared)));
+        }
         let mut phases = self.shared.phases.clone();
         let own = Some((Arc::clone(&doors.dialer), Arc::clone(&doors.memo)));
         tokio::spawn(turn(Arc::clone(&doors.wheel), phases.clone(), own));
@@ -219,6 +239,7 @@ struct Doors {
     shutdown: ShutdownWatch,
     dialer: Arc<Dialer>,
     memo: Arc<Memo>,
+    plain: PlainLane,
     wheel: Arc<Wheel>,
     open: Vec<Door>,
 }
@@ -286,7 +307,8 @@ impl Doors {
             Arc::clone(&self.dialer),
             Arc::clone(&self.memo),
             way.watch(),
-        );
+        )
+        .with_plain(&self.plain);
         let around = Arc::new(Surroundings {
             handler: Arc::new(handler),
             tls: bound.tls.clone(),

@@ -200,6 +200,12 @@ closed_set! {
         Chores = "chores",
         /// Endpoints of a pool ejected at once.
         Ejections = "ejections",
+        /// Ports of this host towards an endpoint.
+        LocalPorts = "local_ports",
+        /// Open files of the process, or of the host.
+        OpenFiles = "open_files",
+        /// Memory of this host for sockets.
+        SocketMemory = "socket_memory",
     }
 }
 

@@ -27,6 +27,7 @@ use tokio::time::timeout;
 use super::buffer::Piece;
 use super::h1::conn::Conn;
 use super::h1::up::H1Up;
+use super::lack::Lack;
 use super::proxy_protocol::{Header, Version};
 use super::sessions::SessionUp;
 use super::timer::Alarm;
@@ -174,8 +175,8 @@ impl Dialer {
     /// `alarm` it is for the caller to bound the time of all that follows.
     ///
     /// # Errors
-    /// [`Error::Refused`], [`Error::Connect`] or [`Error::ConnectTimeout`]; no request byte was
-    /// sent in any of these cases.
+    /// [`Error::Refused`], [`Error::Connect`], [`Error::Lacking`] or [`Error::ConnectTimeout`]; no
+    /// request byte was sent in any of these cases.
     pub async fn open(
         self: &Arc<Self>,
         target: Target<'_>,
@@ -266,7 +267,7 @@ impl Dialer {
 /// if `http2`. All of it within the time of the target.
 ///
 /// # Errors
-/// [`Error::Refused`], [`Error::Connect`] or [`Error::ConnectTimeout`].
+/// [`Error::Refused`], [`Error::Connect`], [`Error::Lacking`] or [`Error::ConnectTimeout`].
 pub async fn connect(target: &Target<'_>, http2: bool) -> Result<Wire, Error> {
     let connecting = async {
         let stream = announced(target.address, target.unix, target.announce).await?;
@@ -287,11 +288,7 @@ async fn announced(
     unix: Option<&Path>,
     announce: Option<(Version, Header)>,
 ) -> Result<TcpStream, Error> {
-    let failed = |error: io::Error| match error.kind() {
-        // A file that is not there is a server that has not started.
-        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Error::Refused,
-        _ => Error::Connect(error.to_string()),
-    };
+    let failed = |error| failed(&error, address);
     let mut stream = match unix {
         None => reach(address).await.map_err(failed)?,
         // A stream of bytes behind a file descriptor is read, written and waited for in one way.
@@ -307,6 +304,18 @@ async fn announced(
         stream.write_all(&bytes).await.map_err(failed)?;
     }
     Ok(stream)
+}
+
+/// Why there is no connection to this address.
+fn failed(error: &io::Error, address: SocketAddr) -> Error {
+    if let Some(lack) = Lack::of(error, Some(address)) {
+        return Error::Lacking(lack);
+    }
+    match error.kind() {
+        // A file that is not there is a server that has not started.
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Error::Refused,
+        _ => Error::Connect(error.to_string()),
+    }
 }
 
 async fn reach(address: SocketAddr) -> io::Result<TcpStream> {
@@ -369,7 +378,7 @@ impl Connect for Announcing {
                 Error::Refused => ErrorType::ConnectRefused,
                 _ => ErrorType::ConnectError,
             };
-            pingora::Error::explain(kind, error.to_string())
+            pingora::Error::because(kind, "connecting", error)
         })
     }
 }

@@ -64,8 +64,8 @@ pub struct Carried {
 /// whose head `more` is changed.
 ///
 /// # Errors
-/// [`Error::Refused`], [`Error::Connect`], [`Error::ConnectTimeout`]; [`Error::Closed`] or
-/// [`Error::Malformed`] for an answer that did not come or is not HTTP.
+/// [`Error::Refused`], [`Error::Connect`], [`Error::Lacking`], [`Error::ConnectTimeout`];
+/// [`Error::Closed`] or [`Error::Malformed`] for an answer that did not come or is not HTTP.
 pub async fn connect(
     target: &Target<'_>,
     answer_timeout: Duration,

@@ -7,6 +7,7 @@ mod balance;
 mod cli;
 mod drain;
 mod edge;
+mod exhausted;
 mod fault_before_head;
 mod fault_in_stream;
 mod framing;
