@@ -6,6 +6,7 @@
 
 use crate::mcp::answer as code;
 use crate::pool::{NoEndpoint, Tripped};
+use crate::session::{Cap, Refused};
 use crate::telemetry::{Limit, limit_hit};
 
 /// A failure as the client sees it.
@@ -60,6 +61,8 @@ pub enum Fault {
     /// The client, or all of them, have as much of something as they may. Holds the seconds after
     /// which there will be some, or 0 where nobody knows.
     Limited(Capped, u32),
+    /// There are as many sessions as there may be, of all clients together.
+    SessionsFull(Cap),
     /// The breaker of the endpoint, or of every one that could take the request, is open. The
     /// session lives on. Holds the seconds after which it may be worth trying again.
     Tripped(u16),
@@ -127,6 +130,15 @@ impl Capped {
     }
 }
 
+/// A cap on sessions as it is counted.
+const fn limit_of(cap: Cap) -> Limit {
+    match cap {
+        Cap::Total => Limit::Sessions,
+        Cap::Pool => Limit::SessionsPerPool,
+        Cap::Principal => Limit::SessionsPerPrincipal,
+    }
+}
+
 /// What a fault becomes on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {
@@ -148,6 +160,12 @@ impl From<Tripped> for Fault {
     fn from(tripped: Tripped) -> Self {
         let seconds = tripped.retry_in.as_millis().div_ceil(1000);
         Self::Tripped(u16::try_from(seconds).unwrap_or(u16::MAX))
+    }
+}
+
+impl From<Refused> for Fault {
+    fn from(refused: Refused) -> Self {
+        Self::SessionsFull(refused.cap)
     }
 }
 
@@ -177,6 +195,7 @@ impl Fault {
             Self::QueueFull => Limit::QueueFull,
             Self::QueueTimeout => Limit::QueueTimeout,
             Self::Limited(capped, _) => capped.limit(),
+            Self::SessionsFull(cap) => limit_of(cap),
             _ => return,
         };
         limit_hit(limit);
@@ -311,6 +330,16 @@ impl Fault {
                 capped.message(),
                 capped.limit().as_str(),
             ),
+            // Sessions end when clients delete them or leave them idle, which is no matter of seconds.
+            Self::SessionsFull(cap) => Row {
+                field: Some(("retry-after", "10")),
+                ..row(
+                    503,
+                    code::INTERNAL,
+                    "too many sessions are open",
+                    limit_of(cap).as_str(),
+                )
+            },
             Self::Tripped(seconds) => Row {
                 field: Some(("retry-after", whole(seconds))),
                 ..row(
@@ -421,6 +450,8 @@ mod tests {
         (Fault::QueueTimeout, 503, -32603),
         (Fault::Limited(Capped::Rate, 3), 429, -32603),
         (Fault::Limited(Capped::StreamsPerSession, 0), 429, -32603),
+        (Fault::SessionsFull(Cap::Total), 503, -32603),
+        (Fault::SessionsFull(Cap::Pool), 503, -32603),
         (Fault::Tripped(5), 503, -32603),
         (Fault::Connect, 502, -32603),
         (Fault::Exhausted, 503, -32603),

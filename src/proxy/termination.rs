@@ -73,7 +73,8 @@ const fn of_fault(fault: Fault) -> (u8, Option<Step>) {
         | Fault::SessionUnknown
         | Fault::OnlySessionEra
         | Fault::OnlyStatelessEra
-        | Fault::Limited(..) => (b'P', Some(Step::Request)),
+        | Fault::Limited(..)
+        | Fault::SessionsFull(_) => (b'P', Some(Step::Request)),
         Fault::SlowHead | Fault::SlowBody => (b'c', Some(Step::Request)),
         Fault::InFlight | Fault::QueueFull => (b'P', Some(Step::Queue)),
         Fault::QueueTimeout => (b's', Some(Step::Queue)),
