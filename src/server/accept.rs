@@ -15,7 +15,7 @@ use super::listeners::{Bound, Gate};
 use super::share::Share;
 use crate::proxy::shortage;
 use crate::transport::lack::Lack;
-use crate::transport::{ConnInfo, Lasting};
+use crate::transport::{ConnInfo, Lasting, vanished};
 
 /// Pause after an accept that failed for want of files or memory.
 pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -144,6 +144,9 @@ fn admit<H: Handler>(
         return;
     }
     let _ = stream.set_nodelay(true);
+    if !gate.by_file {
+        vanished::bound(&stream, Some(around.bounds.write_timeout));
+    }
     let info = ConnInfo {
         client,
         local,

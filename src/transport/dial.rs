@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use pingora::ErrorType;
 use pingora::connectors::l4::Connect;
+use pingora::protocols::TcpKeepalive as StockKeepalive;
 use pingora::protocols::l4::stream::Stream;
 use pingora::upstreams::peer::HttpPeer;
 use socket2::{SockRef, TcpKeepalive};
@@ -32,6 +33,7 @@ use super::proxy_protocol::{Header, Version};
 use super::sessions::SessionUp;
 use super::timer::Alarm;
 use super::tls;
+use super::vanished;
 use super::wire::Wire;
 use super::{Error, Length, Outgoing, ResponseHead, Upstream};
 
@@ -49,6 +51,8 @@ const KEYS_KEPT: usize = 256;
 /// Idle time before the kernel asks a silent endpoint whether it is still there: the only way to
 /// notice one that lost its network under an open stream.
 const KEEPALIVE: Duration = Duration::from_secs(60);
+/// How many such questions go unanswered at most, which is the kernel's own number.
+const KEEPALIVE_QUESTIONS: usize = 9;
 
 /// Streams that share one HTTP/2 connection to an endpoint, and the flow-control windows: small
 /// enough that a slow reader holds 64 KiB, not megabytes.
@@ -271,6 +275,9 @@ impl Dialer {
 pub async fn connect(target: &Target<'_>, http2: bool) -> Result<Wire, Error> {
     let connecting = async {
         let stream = announced(target.address, target.unix, target.announce).await?;
+        if target.unix.is_none() {
+            vanished::bound(&stream, target.write_timeout);
+        }
         match target.tls {
             None => Ok(Wire::Tcp(stream)),
             // Boxed, because every exchange would otherwise hold the room for a handshake.
@@ -344,6 +351,14 @@ pub fn peer(target: &Target<'_>, upgrades: bool) -> HttpPeer {
     }
     peer.options.connection_timeout = Some(target.connect_timeout);
     peer.options.write_timeout = target.write_timeout;
+    // The socket of a file knows none of this, and Pingora takes that for a failure.
+    let is_file = target.unix.is_some();
+    peer.options.tcp_keepalive = (!is_file).then(|| StockKeepalive {
+        idle: KEEPALIVE,
+        interval: KEEPALIVE / 4,
+        count: KEEPALIVE_QUESTIONS,
+        user_timeout: vanished::time_for(target.write_timeout),
+    });
     peer.options.idle_timeout = Some(target.idle);
     if target.http2 {
         peer.options.set_http_version(2, 2);

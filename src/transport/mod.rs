@@ -22,6 +22,7 @@ pub mod single;
 pub mod timer;
 pub mod tls;
 pub mod tunnel;
+pub mod vanished;
 pub mod wire;
 
 use std::fmt;

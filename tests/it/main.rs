@@ -48,5 +48,6 @@ mod trusted_proxies;
 mod unix_sockets;
 mod unknown_sessions;
 mod upgrade;
+mod vanished;
 mod websocket;
 mod withdraw;
