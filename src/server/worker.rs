@@ -20,6 +20,7 @@ use super::accept::accept;
 use super::announce;
 use super::connection::{Bounds, Handler, Lane, Served, Surroundings};
 use super::listeners::{Bound, ListenerId};
+use super::vigil::Sign;
 use super::way::Way;
 use crate::config::PoolKind;
 use crate::proxy::fault::Fault;
@@ -158,14 +159,16 @@ pub(super) struct WorkerService {
     shared: Arc<Shared>,
     shutdown: ShutdownWatch,
     started: watch::Sender<usize>,
+    /// Taken when it starts.
+    sign: Option<Sign>,
 }
 
 impl WorkerService {
-    /// A worker that accepts where its orders say. `shutdown` turns true when the drain begins;
+    /// A worker that accepts where its orders say, and leaves a sign with every turn. `shutdown` turns true when the drain begins;
     /// `started` counts those that accept.
     pub(super) fn new(
         name: String,
-        orders: mpsc::Receiver<Entrances>,
+        (orders, sign): (mpsc::Receiver<Entrances>, Sign),
         shared: Arc<Shared>,
         shutdown: ShutdownWatch,
         started: watch::Sender<usize>,
@@ -176,6 +179,7 @@ impl WorkerService {
             shared,
             shutdown,
             started,
+            sign: Some(sign),
         }
     }
 }
@@ -205,7 +209,11 @@ impl ServiceWithDependents for WorkerService {
                 .get_or_init(|| Plain::proxy(Arc::clone(&self.shared)));
         }
         let mut phases = self.shared.phases.clone();
-        let own = Some((Arc::clone(&doors.dialer), Arc::clone(&doors.memo)));
+        let own = Some(Own {
+            dialer: Arc::clone(&doors.dialer),
+            memo: Arc::clone(&doors.memo),
+            sign: self.sign.take(),
+        });
         tokio::spawn(turn(Arc::clone(&doors.wheel), phases.clone(), own));
         let mut ready = Some(ready);
         loop {
@@ -330,13 +338,19 @@ impl Doors {
     }
 }
 
+/// What a worker has of its own that goes by time.
+pub(super) struct Own {
+    /// Its connections to endpoints.
+    pub dialer: Arc<Dialer>,
+    /// The sessions that it knows.
+    pub memo: Arc<Memo>,
+    /// Where it shows that it takes its turns, if anybody looks.
+    pub sign: Option<Sign>,
+}
+
 /// Keeps the time of one thread: turns its wheel, wakes what waits when the phase changes, and
 /// closes connections to endpoints that have been idle for too long.
-pub(super) async fn turn(
-    wheel: Arc<Wheel>,
-    mut phases: Phases,
-    own: Option<(Arc<Dialer>, Arc<Memo>)>,
-) {
+pub(super) async fn turn(wheel: Arc<Wheel>, mut phases: Phases, own: Option<Own>) {
     telemetry::gather();
     let mut trimmed = Instant::now();
     let mut ticks = interval(TICK);
@@ -354,9 +368,10 @@ pub(super) async fn turn(
                 let now = Instant::now();
                 wheel.turn(now);
                 telemetry::flush();
-                if let Some((dialer, memo)) = &own {
-                    dialer.tick(now);
-                    memo.sweep();
+                if let Some(own) = &own {
+                    own.dialer.tick(now);
+                    own.memo.sweep();
+                    own.sign.iter().for_each(Sign::leave);
                 }
                 if now >= trimmed + TRIM_EVERY {
                     trimmed = now;

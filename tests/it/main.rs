@@ -49,5 +49,6 @@ mod unix_sockets;
 mod unknown_sessions;
 mod upgrade;
 mod vanished;
+mod watchdog;
 mod websocket;
 mod withdraw;

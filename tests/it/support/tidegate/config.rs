@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fmt::Write;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -112,6 +113,7 @@ pub(crate) struct Builder {
     pub(super) handed: Arc<Vec<TcpListener>>,
     pub(super) arguments: Vec<String>,
     pub(super) variables: Vec<(String, String)>,
+    pub(super) stderr: Option<Arc<OwnedFd>>,
 }
 
 impl fmt::Debug for Builder {
@@ -141,6 +143,7 @@ impl Builder {
             whole: None,
             arguments: Vec::new(),
             variables: Vec::new(),
+            stderr: None,
             handed: Arc::default(),
         }
     }
@@ -243,6 +246,12 @@ impl Builder {
     /// Sets an environment variable of the child.
     pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.into(), value.into()));
+        self
+    }
+
+    /// Has standard error and output written there, and not to the file that tests look into.
+    pub(crate) fn stderr(mut self, to: impl Into<OwnedFd>) -> Self {
+        self.stderr = Some(Arc::new(to.into()));
         self
     }
 
