@@ -62,6 +62,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 const PINGORA_TOO: &[&str] = &[
     "proxy/plain.rs",
     "proxy/plain/answers.rs",
+    "proxy/plain/exchange.rs",
+    "proxy/plain/failure.rs",
     "proxy/plain/heads.rs",
     "proxy/plain/retry.rs",
 ];

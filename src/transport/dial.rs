@@ -350,6 +350,8 @@ pub fn peer(target: &Target<'_>, upgrades: bool) -> HttpPeer {
         }));
     }
     peer.options.connection_timeout = Some(target.connect_timeout);
+    // The only one of the two that holds for connections that are announced.
+    peer.options.total_connection_timeout = Some(target.connect_timeout);
     peer.options.write_timeout = target.write_timeout;
     // The socket of a file knows none of this, and Pingora takes that for a failure.
     let is_file = target.unix.is_some();
@@ -367,7 +369,6 @@ pub fn peer(target: &Target<'_>, upgrades: bool) -> HttpPeer {
         peer.options.h2_connection_window_size = Some(H2_CONNECTION_WINDOW);
     }
     if let Some(tls) = target.tls {
-        peer.options.total_connection_timeout = Some(target.connect_timeout);
         tls.dress(&mut peer, target.http2 && !upgrades);
     }
     peer
