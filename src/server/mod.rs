@@ -34,6 +34,7 @@ mod state;
 mod tasks;
 mod unix;
 pub mod upgrade;
+mod vigil;
 mod watchers;
 mod way;
 pub mod withdraw;
@@ -73,6 +74,7 @@ use readiness::Readiness;
 use reload::Reloader;
 use tasks::Tasks;
 use upgrade::Program;
+use vigil::Vigil;
 use worker::WorkerService;
 
 /// How long the first look-up of endpoints' names may hold up the start.
@@ -172,7 +174,9 @@ fn run_with(
     let mut server = Server::new_with_opt_and_conf(None, server_conf());
     server.bootstrap();
     let readiness = Readiness::new(Arc::clone(&shared), started.subscribe(), threads);
-    let tasks = Tasks::new(Arc::clone(&operator), tools, waiting, readiness);
+    let vigil = Vigil::new(threads);
+    let signs = vigil.signs();
+    let tasks = Tasks::new(Arc::clone(&operator), tools, vigil, waiting, readiness);
     server.add_service(GenBackgroundService::new(
         "tasks".to_owned(),
         Arc::new(tasks),
@@ -195,12 +199,12 @@ fn run_with(
             replaced.clone(),
         ));
     }
-    for (index, orders) in orders.into_iter().enumerate() {
+    for (index, (orders, sign)) in orders.into_iter().zip(signs).enumerate() {
         let name = format!("worker-{index}");
         let shutdown = shutdown.clone();
         server.add_service(WorkerService::new(
             name,
-            orders,
+            (orders, sign),
             Arc::clone(&shared),
             shutdown,
             started.clone(),

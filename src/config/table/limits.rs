@@ -169,7 +169,8 @@ pub(super) static LIMITS: Section = Section {
             "write_timeout",
             Duration("100ms", "1h"),
             Default("30s"),
-            "How long one write to a client may stand still, before its connection is closed.",
+            "How long one write to a client may stand still, before its connection is closed. One that \
+             acknowledges nothing for twice as long (at least 3s) is taken to be gone.",
         ),
         key(
             "peek",
