@@ -8,7 +8,7 @@ PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 BINARY ?= target/release/tidegate
 
-.PHONY: help demo test setup check unit units it fuzz-smoke fuzz peers docs man reference bench bench-instructions loadtest loadtest-quick release install deb test-systemd clean
+.PHONY: help demo test setup setup-tests check unit units it fuzz-smoke fuzz peers docs man reference bench bench-instructions loadtest loadtest-quick release install deb test-systemd clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -17,11 +17,14 @@ demo: setup ## Build and run Tidegate on 127.0.0.1:8080 in front of three demo M
 	$(CARGO) build --quiet
 	@exec target/debug/tidegate demo
 
-test: setup check units docs unit it fuzz-smoke peers ## Run all tests
+test: setup-tests check units docs unit it fuzz-smoke peers ## Run all tests
 	@echo "all tests passed"
 
 setup: ## Install what the build lacks
 	@tools/setup.sh
+
+setup-tests: ## Install what the build and the tests lack
+	@tools/setup.sh --tests
 
 check: ## Format and lints
 	$(CARGO) fmt --all --check

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the build needs and this machine lacks, and says so. Does nothing the second time.
+# Installs what the build needs and this machine lacks, and says so; with --tests what the tests need as
+# well. Does nothing the second time.
 set -euo pipefail
 
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -30,6 +31,8 @@ missing=()
 # Pingora compresses with zlib-ng, whose build wants cmake and a C compiler.
 command -v cmake >/dev/null || missing+=(cmake)
 command -v cc >/dev/null || missing+=(gcc libc6-dev)
+# The authority that the tests of ordered certificates order from.
+[ "${1:-}" != --tests ] || command -v pebble >/dev/null || missing+=(pebble)
 if [ ${#missing[@]} -gt 0 ]; then install "${missing[@]}"; fi
 
 for component in rustfmt clippy; do

@@ -75,7 +75,7 @@ pub use protect::{Breaker, Ejection, Retries};
 pub use proxies::{ClientHeaders, Net, Proxies, ProxyHeader, SendProxy};
 pub use rewrite::Rewrite;
 pub use schema::schema;
-pub use secure::{Authorities, Certificate, ClientProof, EndpointTls, Proof, Tls, Trust};
+pub use secure::{Acme, Authorities, Certificate, ClientProof, EndpointTls, Proof, Tls, Trust};
 pub use streams::{Resume, Streams};
 pub use template::{Part, Template, Variable as TemplateVariable};
 pub use units::duration;

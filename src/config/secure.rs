@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 
@@ -11,8 +12,11 @@ use super::identity::Identity;
 /// How a listener speaks TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
-    /// The certificates, at least one. The first is for everybody for whose name there is none.
+    /// The certificates in files, at least one unless there is `acme`. The first is for everybody for
+    /// whose name there is none.
     pub certificates: Vec<Certificate>,
+    /// The certificate that is had from an authority.
+    pub acme: Option<Acme>,
     /// Who of the clients proves itself; `None`: nobody is asked.
     pub clients: Option<ClientProof>,
 }
@@ -24,6 +28,24 @@ pub struct Certificate {
     pub proof: Proof,
     /// The DNS names it is for, in lower case; `*.` stands for one label.
     pub names: Vec<String>,
+    /// Until when it is valid, in seconds since 1970.
+    pub not_after: i64,
+}
+
+/// A certificate that is ordered from an authority, and ordered anew before it expires (RFC 8555).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acme {
+    /// The URL of the authority's directory; `https`, with a host (default Let's Encrypt).
+    pub directory: String,
+    /// Where the authority may write to: `mailto:` addresses. May be empty.
+    pub contact: Vec<String>,
+    /// The DNS names that the certificate is for, in lower case, none twice: 1 to 100, no wildcards.
+    pub names: Vec<String>,
+    /// By whom the directory proves itself. Never [`Trust::Anybody`].
+    pub trust: Trust,
+    /// How long before its end the certificate is ordered anew (default 30d), unless a third of its life
+    /// is less.
+    pub renew_before: Duration,
 }
 
 /// What clients prove themselves by.

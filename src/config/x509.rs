@@ -14,7 +14,7 @@ pub(super) struct Facts {
     /// From when on it is valid, in seconds since 1970.
     not_before: i64,
     /// Until when.
-    not_after: i64,
+    pub(super) not_after: i64,
     /// The same in words.
     period: (String, String),
 }

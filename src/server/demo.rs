@@ -67,7 +67,7 @@ fn copy(name: &str) -> io::Result<Bound> {
         tls: None,
         proxy_protocol: false,
     };
-    let (_, mut bound) = bind(&listener, 1, &mut Inherited::default())?;
+    let (_, mut bound) = bind(&listener, 1, None, &mut Inherited::default())?;
     bound.pop().ok_or_else(|| io::Error::other("no socket"))
 }
 

@@ -46,6 +46,11 @@ pub(super) async fn shake<H>(
         Some(Ok(tls)) => return Shaken::Tls(Box::new(tls)),
         Some(Err(Failed::Plain(stream))) => (HandshakeFailure::Plain, Shaken::Plain(stream)),
         Some(Err(Failed::Closed)) => (HandshakeFailure::Closed, Shaken::Nobody),
+        Some(Err(Failed::Proved)) => {
+            log::info!(client:% = info.client, listener = &*info.listener; "an authority has seen what a name is proved by");
+            return Shaken::Nobody;
+        }
+        Some(Err(Failed::Bare)) => (HandshakeFailure::NoCertificate, Shaken::Nobody),
         Some(Err(Failed::Tls(error))) => {
             log::debug!(client:% = info.client, listener = &*info.listener; "TLS handshake: {error}");
             (HandshakeFailure::Protocol, Shaken::Nobody)

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
+use super::acme::Certificates;
 use super::inherited::Inherited;
 use super::share::{Counting, Share, shares};
 use super::socket::Accepting;
@@ -52,17 +53,18 @@ pub(super) struct Bound {
 pub(super) fn acceptor(
     listener: &Listener,
     before: Option<&Acceptor>,
+    certificates: &Certificates,
 ) -> io::Result<Option<Acceptor>> {
     let acceptor = |tls: &Tls| match before {
-        Some(before) => before.renewed(&terms(tls)),
-        None => Acceptor::new(&terms(tls)),
+        Some(before) => before.renewed(&terms(tls, certificates)),
+        None => Acceptor::new(&terms(tls, certificates)),
     };
     let tls = listener.tls.as_ref().map(acceptor).transpose();
     tls.map_err(io::Error::other)
 }
 
 /// The terms of a listener's TLS.
-fn terms(tls: &Tls) -> Terms {
+fn terms(tls: &Tls, certificates: &Certificates) -> Terms {
     let authorities = |proof: &ClientProof| proof.authorities.as_slice().to_vec();
     Terms {
         certificates: tls
@@ -73,6 +75,7 @@ fn terms(tls: &Tls) -> Terms {
                 names: certificate.names.clone(),
             })
             .collect(),
+        managed: tls.acme.as_ref().map(|acme| certificates.managed(acme)),
         clients: match &tls.clients {
             None => Clients::Unasked,
             Some(proof) if proof.required => Clients::Required(authorities(proof)),
@@ -81,20 +84,20 @@ fn terms(tls: &Tls) -> Terms {
     }
 }
 
-/// Binds a listener `threads` times, or takes what was handed over for it.
+/// Binds a listener `threads` times, or takes what was handed over for it. `tls` is what speaks TLS there,
+/// if anything does.
 ///
 /// # Errors
 /// The operating system's; also if another process already listens on the address, which
-/// SO_REUSEPORT alone would let pass and then share connections with. Or that it gives no randomness
-/// for the keys of TLS.
+/// SO_REUSEPORT alone would let pass and then share connections with.
 pub(super) fn bind(
     listener: &Listener,
     threads: usize,
+    tls: Option<Acceptor>,
     inherited: &mut Inherited,
 ) -> io::Result<(Arc<Gate>, Vec<Bound>)> {
     let gate = Arc::new(Gate::new(listener));
     let name: Arc<str> = Arc::from(listener.name.as_str());
-    let tls = acceptor(listener, None)?;
     let sockets = match (inherited.at(&listener.bind, threads)?, &listener.bind) {
         (inherited, _) if !inherited.is_empty() => inherited,
         (_, Bind::Ip { address, only_v6 }) => on_ip(*address, *only_v6, threads)?,
@@ -276,6 +279,7 @@ mod tests {
         let (_, bound) = bind(
             &listener("127.0.0.1:0".parse().unwrap()),
             3,
+            None,
             &mut Inherited::default(),
         )
         .unwrap();
@@ -285,7 +289,7 @@ mod tests {
                 .iter()
                 .all(|b| b.socket.local_addr().unwrap() == address)
         );
-        let error = bind(&listener(address), 1, &mut Inherited::default())
+        let error = bind(&listener(address), 1, None, &mut Inherited::default())
             .err()
             .unwrap();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);

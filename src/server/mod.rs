@@ -5,6 +5,7 @@
 //! are ours, because Pingora's own stop is a fixed sleep after which streams are cut.
 
 mod accept;
+mod acme;
 pub mod admin;
 mod announce;
 mod apart;
@@ -63,6 +64,7 @@ use crate::session::{Caps, KeyError, Table, load_or_create};
 use crate::telemetry::{AccessLog, ToolNames, messages};
 pub use state::CompileError;
 
+use acme::Certificates;
 use admin::service::AdminService;
 use apart::Apart;
 use connection::Bounds;
@@ -154,9 +156,11 @@ fn run_with(
     let snapshot = shared.snapshot.load_full();
     let operator = Operator::new(Arc::clone(&shared), &state_dir_of(&snapshot.config));
     let (upgrades, asked) = mpsc::channel(1);
+    let certificates = Certificates::new(&state_dir_of(&snapshot.config));
     let reloader = Reloader::start(
         path,
         Arc::clone(&operator),
+        Arc::clone(&certificates),
         workers,
         upgrades,
         &mut inherited,
@@ -176,7 +180,14 @@ fn run_with(
     let readiness = Readiness::new(Arc::clone(&shared), started.subscribe(), threads);
     let vigil = Vigil::new(threads);
     let signs = vigil.signs();
-    let tasks = Tasks::new(Arc::clone(&operator), tools, vigil, waiting, readiness);
+    let tasks = Tasks::new(
+        Arc::clone(&operator),
+        certificates,
+        tools,
+        vigil,
+        waiting,
+        readiness,
+    );
     server.add_service(GenBackgroundService::new(
         "tasks".to_owned(),
         Arc::new(tasks),
@@ -289,7 +300,7 @@ fn bind_admin(config: &Config, inherited: &mut Inherited) -> Result<Option<Bound
         proxy_protocol: false,
     };
     let (_, bound) =
-        listeners::bind(&listener, 1, inherited).map_err(|error| StartError::Bind {
+        listeners::bind(&listener, 1, None, inherited).map_err(|error| StartError::Bind {
             address: address.to_string(),
             what: "admin.bind; give another address or \"off\"".to_owned(),
             error,

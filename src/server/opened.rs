@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
+use super::acme::Certificates;
 use super::connection::Bounds;
 use super::inherited::Inherited;
 use super::listeners::{self, Bound, Gate, ListenerId};
@@ -71,6 +72,7 @@ impl Opened {
         &self,
         config: &Config,
         threads: usize,
+        certificates: &Certificates,
         inherited: &mut Inherited,
     ) -> Result<Plan, StartError> {
         let mut plan = Plan {
@@ -97,9 +99,8 @@ impl Opened {
                     plan.alters |= open.config != *listener;
                     let tls = match open.config.tls == listener.tls {
                         true => open.tls.clone(),
-                        false => {
-                            listeners::acceptor(listener, open.tls.as_ref()).map_err(failed)?
-                        }
+                        false => listeners::acceptor(listener, open.tls.as_ref(), certificates)
+                            .map_err(failed)?,
                     };
                     Open {
                         id: open.id,
@@ -112,11 +113,11 @@ impl Opened {
                 None => {
                     let id = ListenerId(plan.next);
                     plan.next += 1;
-                    let (gate, bound) =
-                        listeners::bind(listener, threads, inherited).map_err(failed)?;
+                    let tls = listeners::acceptor(listener, None, certificates).map_err(failed)?;
+                    let bound = listeners::bind(listener, threads, tls.clone(), inherited);
+                    let (gate, bound) = bound.map_err(failed)?;
                     let sockets = bound.iter().map(|bound| bound.socket.try_clone());
                     let sockets = sockets.collect::<Result<_, _>>().map_err(failed)?;
-                    let tls = bound.first().and_then(|bound| bound.tls.clone());
                     plan.new.insert(id, bound);
                     Open {
                         id,

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, mpsc, oneshot};
 
+use super::acme::Certificates;
 use super::inherited::Inherited;
 use super::notify;
 use super::opened::Opened;
@@ -98,6 +99,7 @@ pub struct Reloader {
     path: Option<PathBuf>,
     shared: Arc<Shared>,
     operator: Arc<Operator>,
+    certificates: Arc<Certificates>,
     workers: Vec<mpsc::Sender<Entrances>>,
     upgrades: mpsc::Sender<UpgradeAnswer>,
     state: Mutex<State>,
@@ -121,13 +123,19 @@ impl Reloader {
     pub(super) fn start(
         path: Option<PathBuf>,
         operator: Arc<Operator>,
+        certificates: Arc<Certificates>,
         workers: Vec<mpsc::Sender<Entrances>>,
         upgrades: mpsc::Sender<UpgradeAnswer>,
         inherited: &mut Inherited,
     ) -> Result<Arc<Self>, StartError> {
         let shared = Arc::clone(&operator.shared);
         let mut opened = Opened::default();
-        let plan = opened.plan(&shared.snapshot.load().config, workers.len(), inherited)?;
+        let plan = opened.plan(
+            &shared.snapshot.load().config,
+            workers.len(),
+            &certificates,
+            inherited,
+        )?;
         for (worker, entrances) in workers.iter().zip(opened.apply(plan)) {
             // The first word in each channel, so there is room.
             let _ = worker.try_send(entrances);
@@ -137,6 +145,7 @@ impl Reloader {
             path,
             shared,
             operator,
+            certificates,
             workers,
             upgrades,
             state: Mutex::new(State { opened, leaving }),
@@ -172,9 +181,12 @@ impl Reloader {
         let kept = kept(&before.config, &config);
         let dir = state_dir_of(&before.config);
         let keys = load_or_create(&config.sessions.key_files, &dir)?;
-        let plan = state
-            .opened
-            .plan(&config, self.workers.len(), &mut Inherited::default())?;
+        let plan = state.opened.plan(
+            &config,
+            self.workers.len(),
+            &self.certificates,
+            &mut Inherited::default(),
+        )?;
         let (opened, closed) = (plan.opened(), plan.closed());
         let after = Arc::new(state::compile(config, Some(&before))?);
         let (log, was) = (&after.config.log.access.to, &before.config.log.access.to);

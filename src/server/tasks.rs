@@ -1,5 +1,5 @@
 //! What runs beside the requests, on a thread of its own: health checks, name resolution, the
-//! sweep over idle sessions, deletions that requests leave behind.
+//! sweep over idle sessions, deletions that requests leave behind, certificates that are ordered.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,6 +9,7 @@ use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 use tokio::sync::{Mutex, Semaphore, mpsc};
 
+use super::acme::{Certificates, Keepers};
 use super::notify;
 use super::operator::Operator;
 use super::readiness::Readiness;
@@ -32,6 +33,7 @@ const SWEEP: Duration = Duration::from_secs(1);
 pub(super) struct Tasks {
     shared: Arc<Shared>,
     operator: Arc<Operator>,
+    certificates: Arc<Certificates>,
     tools: Arc<ToolNames>,
     vigil: Arc<Vigil>,
     begin: Mutex<Option<(Waiting, Readiness)>>,
@@ -41,6 +43,7 @@ impl Tasks {
     /// Takes the receiving end of the chores. `vigil` watches the workers.
     pub(super) fn new(
         operator: Arc<Operator>,
+        certificates: Arc<Certificates>,
         tools: Arc<ToolNames>,
         vigil: Arc<Vigil>,
         waiting: Waiting,
@@ -49,6 +52,7 @@ impl Tasks {
         Self {
             shared: Arc::clone(&operator.shared),
             operator,
+            certificates,
             tools,
             vigil,
             begin: Mutex::new(Some((waiting, readiness))),
@@ -76,10 +80,17 @@ impl Tasks {
         let (shared, tools) = (Arc::clone(&self.shared), Arc::clone(&self.tools));
         let mut watchers = Watchers::new(shared, dialer, tools);
         watchers.turn_to(&self.shared.snapshot.load());
+        let (certificates, shared) = (Arc::clone(&self.certificates), Arc::clone(&self.shared));
+        let mut keepers = Keepers::new(certificates, shared);
+        keepers.turn_to(&self.shared.snapshot.load().config);
         loop {
             tokio::select! {
                 Some(endpoint) = suspects.recv() => watchers.alarm(&endpoint),
-                () = reloads.notified() => watchers.turn_to(&self.shared.snapshot.load()),
+                () = reloads.notified() => {
+                    let snapshot = self.shared.snapshot.load_full();
+                    watchers.turn_to(&snapshot);
+                    keepers.turn_to(&snapshot.config);
+                }
                 () = phases.reached(Phase::Ending) => break,
             }
         }

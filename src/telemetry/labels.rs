@@ -35,8 +35,10 @@ macro_rules! closed_set {
     };
 }
 
+mod acme;
 mod doors;
 
+pub use acme::AcmeResult;
 pub use doors::{HandshakeFailure, HeaderFailure};
 
 closed_set! {

@@ -13,14 +13,17 @@
 //! Where they are not, one stands in: `method="initialize"`, `status="200"`, and an empty
 //! `tool_name`, `server_name` or `pool`. The exception is what is known only per endpoint
 //! (`mcp_server_healthy`, `tidegate_endpoint_*`): a stand-in at 0 would raise the alert for an
-//! unhealthy server and one at 1 would be a lie, so without endpoints there is a heading only.
+//! unhealthy server and one at 1 would be a lie, so without endpoints there is a heading only. The
+//! same holds for the ends of certificates.
 //!
 //! `mcp_context_size_bytes` is deliberately missing: its label is a session, which has no bound.
 //!
 //! **Requests and streams.** See [`RequestRecord`] for what counts as the duration of a request.
 
+mod certificates;
 mod collect;
 mod doors;
+mod open;
 mod process;
 mod record;
 mod scrape;
@@ -34,14 +37,16 @@ use std::time::Instant;
 use once_cell::sync::Lazy;
 use prometheus::{Gauge, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
+pub use self::certificates::{CertificateView, acme_ordered, set_certificates};
 use self::collect::{counter, counters, float_gauge, gauge, gauges, histograms, one_each};
 pub use self::doors::{handshake_failed, proxy_header_failed};
+pub use self::open::{ActiveConnection, OpenStream};
 pub use self::record::{RequestRecord, flush, gather, record_request};
 use self::scrape::RateWindow;
 pub use self::scrape::{CONTENT_TYPE, EndpointView, render};
 use super::labels::{
-    HandshakeFailure, HeaderFailure, Limit, RecoveryOutcome, RefusedId, Resumed, RetryOutcome,
-    SessionEnd, StreamEnd, StreamKind, ToolOutcome,
+    AcmeResult, HandshakeFailure, HeaderFailure, Limit, RecoveryOutcome, RefusedId, Resumed,
+    RetryOutcome, SessionEnd, StreamEnd, StreamKind, ToolOutcome,
 };
 
 /// The type of a family, as the exposition names it.
@@ -134,6 +139,10 @@ table! {
         "Sessions that were begun again after their endpoint was lost.";
     HANDSHAKES_FAILED = Counter "tidegate_tls_handshakes_failed_total" ["reason"]
         "TLS handshakes with clients that came to nothing.";
+    ACME_ORDERS = Counter "tidegate_acme_orders_total" ["result"]
+        "Orders of certificates from authorities, by what came of them.";
+    CERTIFICATE_EXPIRY = Gauge "tidegate_certificate_expiry_seconds" ["listener", "certificate"]
+        "When a listener's certificate expires, in seconds since the epoch.";
     PROXY_HEADERS_FAILED = Counter "tidegate_proxy_headers_failed_total" ["reason"]
         "Connections closed because their header of the PROXY protocol came to nothing.";
     RETRIES = Counter "tidegate_retries_total" ["pool", "outcome"]
@@ -214,6 +223,9 @@ pub(crate) struct Metrics {
     recoveries: IntCounterVec,
     handshakes_failed: Vec<IntCounter>,
     proxy_headers_failed: Vec<IntCounter>,
+    acme_orders: Vec<IntCounter>,
+    /// Locked when a configuration or a certificate changes, and by a scrape.
+    certificates: Mutex<Vec<CertificateView>>,
     retries: IntCounterVec,
     calls_waiting: IntGaugeVec,
     label_overflow: IntCounter,
@@ -312,6 +324,12 @@ impl Metrics {
                 &PROXY_HEADERS_FAILED,
                 HeaderFailure::ALL.iter().map(|why| why.as_str()),
             ),
+            acme_orders: one_each(
+                &registry,
+                &ACME_ORDERS,
+                AcmeResult::ALL.iter().map(|result| result.as_str()),
+            ),
+            certificates: Mutex::default(),
             retries,
             calls_waiting,
             label_overflow: counter(&registry, &LABEL_OVERFLOW),
@@ -424,73 +442,5 @@ impl Metrics {
         let answered = self.answered.load(Ordering::Relaxed);
         let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
         rate.sample(now, answered)
-    }
-}
-
-/// One client connection, counted in `mcp_active_connections` until dropped.
-#[derive(Debug)]
-#[must_use = "the connection is counted only as long as the guard lives"]
-pub struct ActiveConnection(&'static Metrics);
-
-impl ActiveConnection {
-    /// Counts a connection that was accepted.
-    pub fn enter() -> Self {
-        Self::enter_in(&METRICS)
-    }
-
-    fn enter_in(metrics: &'static Metrics) -> Self {
-        metrics.active_connections.inc();
-        Self(metrics)
-    }
-}
-
-impl Drop for ActiveConnection {
-    fn drop(&mut self) {
-        self.0.active_connections.dec();
-    }
-}
-
-/// One open stream, counted in `tidegate_streams` until it ends.
-///
-/// Dropped without [`end`](Self::end) it counts as [`StreamEnd::Aborted`].
-#[derive(Debug)]
-#[must_use = "the stream is counted only as long as the guard lives"]
-pub struct OpenStream {
-    kind: StreamKind,
-    reason: StreamEnd,
-    metrics: &'static Metrics,
-}
-
-impl OpenStream {
-    /// Counts a stream whose head went out to the client.
-    pub fn enter(kind: StreamKind) -> Self {
-        Self::enter_in(&METRICS, kind)
-    }
-
-    fn enter_in(metrics: &'static Metrics, kind: StreamKind) -> Self {
-        metrics.streams[kind as usize].inc();
-        Self {
-            kind,
-            reason: StreamEnd::Aborted,
-            metrics,
-        }
-    }
-
-    /// What carries the stream.
-    pub fn kind(&self) -> StreamKind {
-        self.kind
-    }
-
-    /// Counts the end of the stream.
-    pub fn end(mut self, reason: StreamEnd) {
-        self.reason = reason;
-    }
-}
-
-impl Drop for OpenStream {
-    fn drop(&mut self) {
-        let kind = self.kind as usize;
-        self.metrics.streams[kind].dec();
-        self.metrics.streams_ended[kind][self.reason as usize].inc();
     }
 }

@@ -18,12 +18,13 @@ pub mod metrics;
 
 pub use access_log::{AccessLog, Entry, Proved, SessionTag, Times, spread};
 pub use labels::{
-    HandshakeFailure, HeaderFailure, Limit, RefusedId, Resumed, RetryOutcome, SessionEnd,
-    StreamEnd, StreamKind, ToolLabel, ToolNames, ToolOutcome,
+    AcmeResult, HandshakeFailure, HeaderFailure, Limit, RefusedId, Resumed, RetryOutcome,
+    SessionEnd, StreamEnd, StreamKind, ToolLabel, ToolNames, ToolOutcome,
 };
 pub use metrics::{
-    ActiveConnection, CONTENT_TYPE, EndpointView, OpenStream, RequestRecord, check_excused, flush,
-    gather, handshake_failed, id_refused, limit_hit, proxy_header_failed, record_request, render,
-    retried, session_ended, session_opened, session_recovered, set_calls_waiting, set_sessions,
-    stream_reestablished, stream_resumed, tick,
+    ActiveConnection, CONTENT_TYPE, CertificateView, EndpointView, OpenStream, RequestRecord,
+    acme_ordered, check_excused, flush, gather, handshake_failed, id_refused, limit_hit,
+    proxy_header_failed, record_request, render, retried, session_ended, session_opened,
+    session_recovered, set_calls_waiting, set_certificates, set_sessions, stream_reestablished,
+    stream_resumed, tick,
 };

@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stderr, reason = "a failure shows what the program said")]
 
+mod acme;
 mod admin;
 mod balance;
 mod cli;

@@ -36,6 +36,10 @@ const FILES: &[(&str, &str)] = &[
         "The key that seals session ids, where the configuration names none. Whoever has it can make ids.",
     ),
     (
+        "/var/lib/tidegate/acme",
+        "Keys and certificates that were ordered, where the configuration has any ordered.",
+    ),
+    (
         "/usr/share/doc/tidegate",
         "Manuals, and an example configuration with every key.",
     ),

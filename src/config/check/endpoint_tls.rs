@@ -17,7 +17,11 @@ use crate::config::secure::{Authorities, EndpointTls, Proof, Trust};
 pub(super) struct System(OnceCell<Result<Authorities, String>>);
 
 impl System {
-    fn authorities(&self) -> Result<Authorities, String> {
+    /// They.
+    ///
+    /// # Errors
+    /// That there are none, or why they cannot be read, as the end of a sentence.
+    pub(super) fn authorities(&self) -> Result<Authorities, String> {
         let read = || match rustls_native_certs::load_native_certs() {
             Ok(found) if found.is_empty() => Err("it has none".to_owned()),
             Ok(found) => Ok(Authorities::new(found)),

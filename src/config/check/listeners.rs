@@ -6,6 +6,7 @@ use super::super::fields::{Fields, Item};
 use super::super::model::Listener;
 use super::super::node::{Span, Word};
 use super::super::problem::{Report, quoted};
+use super::endpoint_tls::System;
 use super::tls;
 
 /// The permissions of a unix socket, unless others are written.
@@ -14,9 +15,10 @@ const MODE: u32 = 0o660;
 /// The listeners, each with the place of its address.
 pub(super) fn listeners(root: &Fields<'_>, report: &Report<'_>) -> Vec<(Span, Listener)> {
     let mut listeners: Vec<(Span, Listener)> = Vec::new();
+    let system = System::default();
     for item in root.items("listeners") {
         let Item::Fields(fields) = item else { continue };
-        let Some((at, listener)) = listener(&fields) else {
+        let Some((at, listener)) = listener(&fields, &system) else {
             continue;
         };
         for (other_at, other) in &listeners {
@@ -39,11 +41,11 @@ pub(super) fn listeners(root: &Fields<'_>, report: &Report<'_>) -> Vec<(Span, Li
     listeners
 }
 
-fn listener(fields: &Fields<'_>) -> Option<(Span, Listener)> {
+fn listener(fields: &Fields<'_>, system: &System) -> Option<(Span, Listener)> {
     let max_connections = fields.count("max_connections").unwrap_or_default();
     let max_connections_per_client = fields.count("max_connections_per_client");
     let tls = fields.written("tls").map(|_| fields.section("tls"));
-    let tls = tls.map(|fields| tls::tls(&fields));
+    let tls = tls.map(|fields| tls::tls(&fields, system));
     let name = fields.text("name");
     let name = name.map(|word| fields.parsed(word, address::address_name));
     let word = fields.text("bind")?;

@@ -1,12 +1,13 @@
 //! The TLS of listeners.
 
-use super::pem;
+use super::endpoint_tls::System;
+use super::{acme, pem};
 use crate::config::fields::{Fields, Item};
 use crate::config::keys::{CLIENT_AUTHS, ClientAuth};
 use crate::config::secure::{Certificate, ClientProof, Tls};
 
 /// The TLS of a listener. `None` when anything about it was reported.
-pub(super) fn tls(fields: &Fields<'_>) -> Option<Tls> {
+pub(super) fn tls(fields: &Fields<'_>, system: &System) -> Option<Tls> {
     let written = |name: &str| fields.written(name).is_some();
     let mut certificates = Vec::new();
     let mut whole = true;
@@ -20,7 +21,10 @@ pub(super) fn tls(fields: &Fields<'_>) -> Option<Tls> {
         whole &= found.is_some();
         certificates.extend(found);
     } else {
-        fields.missing_all(&["cert", "certificates"], "cert: /etc/tidegate/cert.pem");
+        fields.missing_all(
+            &["cert", "certificates", "acme"],
+            "cert: /etc/tidegate/cert.pem",
+        );
     }
     for item in fields.items("certificates") {
         let Item::Fields(item) = item else { continue };
@@ -28,9 +32,13 @@ pub(super) fn tls(fields: &Fields<'_>) -> Option<Tls> {
         whole &= found.is_some();
         certificates.extend(found);
     }
+    let ordered = written("acme").then(|| acme::acme(&fields.section("acme"), system));
+    whole &= !matches!(ordered, Some(None));
     let clients = clients(fields)?;
-    (whole && !certificates.is_empty()).then_some(Tls {
+    let acme = ordered.flatten();
+    (whole && (acme.is_some() || !certificates.is_empty())).then_some(Tls {
         certificates,
+        acme,
         clients,
     })
 }
@@ -53,6 +61,7 @@ fn certificate(fields: &Fields<'_>, first: bool) -> Option<Certificate> {
     }
     Some(Certificate {
         proof,
+        not_after: facts.not_after,
         names: facts.names,
     })
 }

@@ -29,6 +29,13 @@ pub(super) static TLS: Section = Section {
              (SNI), exact names before wildcards, else the first.",
         ),
         key(
+            "acme",
+            Kind::Section(&ACME),
+            Optional,
+            "A certificate that is ordered from an authority by ACME (RFC 8555), and again before it \
+             expires. Beside the others, or alone.",
+        ),
+        key(
             "client_ca",
             Text,
             Optional,
@@ -61,6 +68,53 @@ static CERTIFICATE: Section = Section {
             Text,
             Required("key: /etc/tidegate/key.pem"),
             "Absolute path of a PEM file with the certificate's private key, not encrypted.",
+        ),
+    ],
+};
+
+static ACME: Section = Section {
+    noun: "acme section",
+    about: "A certificate that is ordered from an authority by ACME (RFC 8555). The authority connects to \
+            port 443 of each name (TLS-ALPN-01, RFC 8737), which must lead to this listener.",
+    keys: &[
+        key(
+            "names",
+            Kind::Texts(100),
+            Required("names: [gate.example.com]"),
+            "The DNS names that the certificate is for, without wildcards.",
+        ),
+        key(
+            "agree_to_terms",
+            Kind::Flag,
+            Required("agree_to_terms: true"),
+            "That the terms of the authority are agreed to; must be true.",
+        ),
+        key(
+            "contact",
+            Kind::Texts(10),
+            Optional,
+            "Where the authority may write to, such as mailto:ops@example.com.",
+        ),
+        key(
+            "directory",
+            Text,
+            Optional,
+            "The URL of the authority's directory. Unless set: Let's Encrypt, \
+             https://acme-v02.api.letsencrypt.org/directory.",
+        ),
+        key(
+            "ca",
+            Text,
+            Optional,
+            "Absolute path of a PEM file: the authorities by which the directory itself proves who it is. \
+             Unless set: those of the system.",
+        ),
+        key(
+            "renew_before",
+            Kind::Duration("1h", "365d"),
+            Optional,
+            "How long before its end the certificate is ordered anew; a third of its whole life where that \
+             is less. Unless set: 30d.",
         ),
     ],
 };

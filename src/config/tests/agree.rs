@@ -250,7 +250,10 @@ fn defaults_and_bounds_of_the_table_fit_their_kinds() {
             Kind::Choice(words) => {
                 assert!(default.is_none_or(|text| words.contains(&text)), "{path}")
             }
-            Kind::Flag => assert!(matches!(default, Some("true" | "false")), "{path}"),
+            Kind::Flag => assert!(
+                matches!(default, Some("true" | "false")) || matches!(key.need, Need::Required(_)),
+                "{path}"
+            ),
             _ => {}
         }
         assert!(key.about.ends_with('.'), "{path}: {}", key.about);

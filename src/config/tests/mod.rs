@@ -3,6 +3,7 @@
 
 use super::{Config, Problem, Problems, parse};
 
+mod acme;
 mod agree;
 mod endpoint_tls;
 mod limits;

@@ -11,6 +11,8 @@ closed_set! {
         Timeout = "timeout",
         /// No version or cipher in common, or no TLS at all.
         Protocol = "protocol",
+        /// The certificate for the name that was asked for has been ordered, and is not there yet.
+        NoCertificate = "no_certificate",
     }
 }
 

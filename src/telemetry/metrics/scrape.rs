@@ -2,16 +2,17 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::{Display, Write};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use prometheus::TextEncoder;
 
 use super::process::{self, Figures};
 use super::{
-    ENDPOINT_ADMIN, ENDPOINT_BREAKER, ENDPOINT_EJECTED, ENDPOINT_EJECTIONS, ENDPOINT_IN_FLIGHT,
-    ENDPOINT_OPENINGS, ENDPOINT_SESSIONS, ENDPOINT_UP, Family, METRICS, Metrics, PROCESS_CPU,
-    PROCESS_MAX_FDS, PROCESS_OPEN_FDS, PROCESS_RESIDENT, PROCESS_START, PROCESS_THREADS,
-    SERVER_HEALTHY,
+    CERTIFICATE_EXPIRY, CertificateView, ENDPOINT_ADMIN, ENDPOINT_BREAKER, ENDPOINT_EJECTED,
+    ENDPOINT_EJECTIONS, ENDPOINT_IN_FLIGHT, ENDPOINT_OPENINGS, ENDPOINT_SESSIONS, ENDPOINT_UP,
+    Family, METRICS, Metrics, PROCESS_CPU, PROCESS_MAX_FDS, PROCESS_OPEN_FDS, PROCESS_RESIDENT,
+    PROCESS_START, PROCESS_THREADS, SERVER_HEALTHY,
 };
 
 /// The media type of what [`render`] returns.
@@ -72,6 +73,12 @@ impl Metrics {
         }
         let mut exposition = Exposition { text };
         exposition.endpoints(endpoints);
+        exposition.certificates(
+            &self
+                .certificates
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
         exposition.process(&process::read());
         exposition.text
     }
@@ -113,6 +120,17 @@ impl Exposition {
             for view in views.values() {
                 self.sample(row, &[view.pool, view.endpoint], value(view));
             }
+        }
+    }
+
+    fn certificates(&mut self, all: &[CertificateView]) {
+        self.heading(&CERTIFICATE_EXPIRY);
+        for one in all {
+            self.sample(
+                &CERTIFICATE_EXPIRY,
+                &[&one.listener, &one.certificate],
+                one.until,
+            );
         }
     }
 

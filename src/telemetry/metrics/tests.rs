@@ -91,7 +91,13 @@ fn family_of(sample: &str) -> Option<&'static Family> {
 
 #[test]
 fn every_family_has_a_sample_at_zero_traffic() {
-    let text = scrape(&Metrics::new(), &[view("weather", "w1", true)]);
+    let metrics = Metrics::new();
+    metrics.certificates.lock().unwrap().push(CertificateView {
+        listener: "edge".to_owned(),
+        certificate: "/etc/tidegate/cert.pem".to_owned(),
+        until: 1,
+    });
+    let text = scrape(&metrics, &[view("weather", "w1", true)]);
     let seen: HashSet<&str> = samples(&text)
         .iter()
         .filter_map(|(name, ..)| family_of(name))

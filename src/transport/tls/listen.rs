@@ -1,10 +1,7 @@
-//! TLS towards clients: the rules of a listener, which certificate is shown to whom, and handshakes.
+//! TLS towards clients: the rules of a listener, and which certificate is shown to whom.
 
 use std::collections::HashMap;
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::CertificateDer;
@@ -16,17 +13,20 @@ use rustls::server::{
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig, SupportedCipherSuite};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::FallibleAccept;
 
-use super::peer::Peer;
-use super::{H2, HTTP_11, Socket, Tls};
+use super::hello::{Handshake, Manner};
+use super::managed::Managed;
+use super::{H2, HTTP_11};
 
 /// What a listener shows, and what it wants to see.
 #[derive(Debug, Clone)]
 pub struct Terms {
-    /// The certificates, at least one. The first is for everybody for whose name there is none.
+    /// The certificates, at least one unless one is managed. The first is for everybody for whose name
+    /// there is none.
     pub certificates: Vec<Shown>,
+    /// One that may not be there yet. While it is there it comes before the others for its names, and is
+    /// for everybody if there are no others.
+    pub managed: Option<Arc<Managed>>,
     /// Who of the clients has to prove itself.
     pub clients: Clients,
 }
@@ -56,6 +56,8 @@ pub enum Clients {
 #[derive(Clone)]
 pub struct Acceptor {
     config: Arc<ServerConfig>,
+    /// What depends on what a client says first, where anything does.
+    manner: Option<Arc<Manner>>,
     /// Whom the tickets stand for.
     clients: Clients,
 }
@@ -86,8 +88,7 @@ impl Acceptor {
 
     /// Begins a handshake.
     pub fn accept(&self, stream: TcpStream) -> Handshake {
-        let acceptor = TlsAcceptor::from(Arc::clone(&self.config));
-        Handshake(acceptor.accept(Socket::new(stream)).into_fallible())
+        Handshake::begin(&self.config, self.manner.as_ref(), stream)
     }
 
     fn with(terms: &Terms, ticketer: Arc<dyn ProducesTickets>) -> Result<Self, rustls::Error> {
@@ -97,19 +98,26 @@ impl Acceptor {
             .sort_by_key(|suite| !is_quick(*suite));
         let provider = Arc::new(provider);
         let nothing = || rustls::Error::General("no certificate".to_owned());
-        let by_name = ByName::new(&terms.certificates).ok_or_else(nothing)?;
+        let by_name = Arc::new(ByName::new(terms).ok_or_else(nothing)?);
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
             .with_client_cert_verifier(verifier(&terms.clients, &provider)?)
-            .with_cert_resolver(Arc::new(by_name));
+            .with_cert_resolver(Arc::clone(&by_name) as Arc<dyn ResolvesServerCert>);
         config.ignore_client_order = true;
         config.alpn_protocols = vec![H2.to_vec(), HTTP_11.to_vec()];
         // The keys of tickets change every six hours, and each is good for twice that. Nothing is
         // kept per client.
         config.ticketer = ticketer;
         config.session_storage = Arc::new(NoServerSessionStorage {});
+        let manner = |managed: &Arc<Managed>| {
+            Ok::<_, rustls::Error>(Arc::new(Manner {
+                proving: managed.proving()?,
+                shown: Arc::clone(&by_name),
+            }))
+        };
         Ok(Self {
             config: Arc::new(config),
+            manner: terms.managed.as_ref().map(manner).transpose()?,
             clients: terms.clients.clone(),
         })
     }
@@ -155,17 +163,24 @@ fn is_quick(suite: SupportedCipherSuite) -> bool {
 
 /// The certificate by the name that a client asks for.
 #[derive(Debug)]
-struct ByName {
+pub(super) struct ByName {
     /// Those for a name, in the order of the file: one name may have several, with keys of different
     /// kinds.
     by_name: HashMap<String, Vec<Arc<CertifiedKey>>>,
     /// For everybody else. The first, and those for the same names.
     others: Vec<Arc<CertifiedKey>>,
+    /// The one that comes before all of them, while it is there.
+    managed: Option<Arc<Managed>>,
 }
 
 impl ByName {
-    fn new(certificates: &[Shown]) -> Option<Self> {
-        let first = certificates.first()?;
+    /// `None` if there is no certificate, and never will be.
+    fn new(terms: &Terms) -> Option<Self> {
+        let certificates = &terms.certificates;
+        if certificates.is_empty() && terms.managed.is_none() {
+            return None;
+        }
+        let first = certificates.first().map(|first| &first.names);
         let mut by_name: HashMap<String, Vec<_>> = HashMap::new();
         for shown in certificates {
             for name in &shown.names {
@@ -175,10 +190,11 @@ impl ByName {
         }
         let alike = certificates
             .iter()
-            .filter(|shown| shown.names == first.names);
+            .filter(|shown| Some(&shown.names) == first);
         Some(Self {
             by_name,
             others: alike.map(|shown| Arc::clone(&shown.certified)).collect(),
+            managed: terms.managed.clone(),
         })
     }
 
@@ -191,56 +207,27 @@ impl ByName {
     }
 }
 
-impl ResolvesServerCert for ByName {
-    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+impl ByName {
+    /// What this client is shown; nothing if all there will be is not there yet.
+    pub(super) fn find(&self, hello: &ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let schemes = hello.signature_schemes();
-        let named = hello.server_name().and_then(|name| self.of(name));
+        let name = hello.server_name();
+        if let Some(managed) = &self.managed
+            && (self.others.is_empty() || name.is_some_and(|name| managed.is_for(name)))
+            && let Some(current) = managed.current(schemes)
+        {
+            return Some(current);
+        }
+        let named = name.and_then(|name| self.of(name));
         let found = named.unwrap_or(&self.others);
         let suits = |one: &&Arc<CertifiedKey>| one.key.choose_scheme(schemes).is_some();
         found.iter().find(suits).or_else(|| found.first()).cloned()
     }
 }
 
-/// A handshake on its way.
-pub struct Handshake(FallibleAccept<Socket>);
-
-/// Why a handshake came to nothing.
-#[derive(Debug)]
-pub enum Failed {
-    /// The client speaks plain HTTP. It was told nothing yet.
-    Plain(TcpStream),
-    /// The client closed or reset the connection.
-    Closed,
-    /// The client speaks no TLS that we do, or has not proved itself; it was told.
-    Tls(io::Error),
-}
-
-impl Handshake {
-    /// Goes on with it.
-    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Tls, Failed>> {
-        let done = std::task::ready!(Future::poll(Pin::new(&mut self.0), context));
-        Poll::Ready(match done {
-            Ok(stream) => checked(Tls::new(stream.into())),
-            Err((_, socket)) if socket.is_plain() => Err(Failed::Plain(socket.stream)),
-            Err((error, _)) if error.kind() == io::ErrorKind::InvalidData => {
-                Err(Failed::Tls(error))
-            }
-            Err(_) => Err(Failed::Closed),
-        })
-    }
-}
-
-/// A session that is resumed was proved when it began, and its certificate may have expired since.
-fn checked(tls: Tls) -> Result<Tls, Failed> {
-    match tls.certificate() {
-        Some(certificate) if !Peer::is_current(certificate) => {
-            let expired = "the client's certificate has expired since its session began";
-            Err(Failed::Tls(io::Error::new(
-                io::ErrorKind::InvalidData,
-                expired,
-            )))
-        }
-        _ => Ok(tls),
+impl ResolvesServerCert for ByName {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.find(&hello)
     }
 }
 
@@ -270,7 +257,12 @@ mod tests {
             shown(&["*.example.com"]),
             shown(&["api.example.com"]),
         ];
-        let by_name = ByName::new(&all).unwrap();
+        let terms = Terms {
+            certificates: all.to_vec(),
+            managed: None,
+            clients: Clients::Unasked,
+        };
+        let by_name = ByName::new(&terms).unwrap();
         let found = |name: &str| {
             let found = by_name.of(name)?.first()?;
             all.iter()
@@ -288,6 +280,7 @@ mod tests {
     fn without_a_certificate_nothing_is_accepted() {
         let terms = Terms {
             certificates: Vec::new(),
+            managed: None,
             clients: Clients::Unasked,
         };
         assert!(Acceptor::new(&terms).is_err());
@@ -297,6 +290,7 @@ mod tests {
     fn tickets_live_as_long_as_the_clients_that_are_let_in_are_the_same() {
         let mut terms = Terms {
             certificates: vec![shown(&["a.example"])],
+            managed: None,
             clients: Clients::Unasked,
         };
         let first = Acceptor::new(&terms).unwrap();

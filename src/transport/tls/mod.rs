@@ -15,12 +15,16 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
 mod endpoint;
+mod hello;
 mod listen;
+mod managed;
 mod peer;
 mod words;
 
 pub use endpoint::{Client, Proof, Rules, Trust};
-pub use listen::{Acceptor, Clients, Failed, Handshake, Shown, Terms};
+pub use hello::{Failed, Handshake};
+pub use listen::{Acceptor, Clients, Shown, Terms};
+pub use managed::{Managed, Proofs};
 pub use peer::Peer;
 pub(super) use words::alert;
 

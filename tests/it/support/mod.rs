@@ -31,6 +31,7 @@ pub(crate) mod door;
 pub(crate) mod endpoint;
 pub(crate) mod frames;
 pub(crate) mod h2;
+pub(crate) mod pebble;
 pub(crate) mod script;
 pub(crate) mod sse;
 pub(crate) mod tidegate;
