@@ -33,7 +33,7 @@ struct Arguments {
 
 #[derive(Debug, Args)]
 struct Run {
-    /// The configuration file.
+    /// The configuration file, or a directory of which all files `*.yaml` are read.
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Check the configuration and exit: 0 if it is good, 1 if not.

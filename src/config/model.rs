@@ -64,6 +64,8 @@ pub struct Config {
     /// The file as it was understood, with every default filled in and without secrets, for people to
     /// look at. Not part of any decision.
     pub effective: serde_json::Value,
+    /// The files that were read, in that order. Not part of any decision.
+    pub files: Vec<PathBuf>,
     /// What is odd but not wrong, such as a pool that no route uses. Not part of any decision.
     pub warnings: Vec<Problem>,
 }

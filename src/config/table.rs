@@ -46,6 +46,13 @@ pub(super) static ROOT: Section = Section {
             "Endpoints that can serve one another's calls, by name.",
         ),
         key(
+            "include",
+            Texts(100),
+            Optional,
+            "Further files, by name or with the wildcards * ? [...], from this file's directory on. Their \
+             listeners, routes and pools are added to those here, in the order of the files' names.",
+        ),
+        key(
             "sessions",
             Kind::Section(&limits::SESSIONS),
             Optional,

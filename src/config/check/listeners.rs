@@ -12,7 +12,7 @@ use super::tls;
 const MODE: u32 = 0o660;
 
 /// The listeners, each with the place of its address.
-pub(super) fn listeners(root: &Fields<'_>, report: &Report<'_>) -> Vec<(Span, Listener)> {
+pub(super) fn listeners(root: &Fields<'_>, report: &Report) -> Vec<(Span, Listener)> {
     let mut listeners: Vec<(Span, Listener)> = Vec::new();
     for item in root.items("listeners") {
         let Item::Fields(fields) = item else { continue };

@@ -30,8 +30,10 @@ use super::streams::{Resume, Streams};
 use super::table;
 
 /// Reads the tree of a file. What is wrong goes into the report, and then the answer means nothing.
-pub(super) fn config(root: &Node, report: &Report<'_>) -> Config {
+pub(super) fn config(root: &Node, report: &Report) -> Config {
     let fields = Fields::open(&table::ROOT, root, root.span, report);
+    // What it names has been read by now; here its shape is looked at.
+    fields.texts("include");
     let listeners = listeners::listeners(&fields, report);
     let heads = pools::heads(&fields);
     let routes = routes::routes(&fields, &heads, report);
@@ -64,6 +66,7 @@ pub(super) fn config(root: &Node, report: &Report<'_>) -> Config {
         drain_timeout,
         drain_jitter: drain_jitter(&fields, drain_timeout),
         effective: serde_json::Value::Null,
+        files: Vec::new(),
         warnings: Vec::new(),
     }
 }

@@ -5,6 +5,7 @@ use super::{Config, Problem, Problems, parse};
 
 mod agree;
 mod endpoint_tls;
+mod include;
 mod limits;
 mod logs;
 mod mutated;
