@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use glob::{MatchOptions, Pattern, glob_with};
 
+use super::env::{self, Lookup};
 use super::load::{self, Room};
 use super::node::{Entry, Node, Span, Value};
 use super::problem::{Problem, Report, quoted};
@@ -50,6 +51,8 @@ pub(super) struct Joined {
 /// Reads files, and joins what they say.
 pub(super) struct Files<'r> {
     report: &'r Report,
+    /// The environment.
+    lookup: Lookup<'r>,
     entries: Vec<Entry>,
     /// Where the pools were written.
     pools: HashMap<String, Span>,
@@ -75,9 +78,10 @@ enum Role {
 
 impl<'r> Files<'r> {
     /// Nothing yet. What is wrong goes into the report.
-    pub(super) fn new(report: &'r Report) -> Self {
+    pub(super) fn new(report: &'r Report, lookup: Lookup<'r>) -> Self {
         Self {
             report,
+            lookup,
             entries: Vec::new(),
             pools: HashMap::new(),
             place: None,
@@ -194,8 +198,12 @@ impl<'r> Files<'r> {
     fn tree(&mut self, name: &str, text: &str) -> Option<Node> {
         let base = self.report.add_source(name, text);
         let root = load::tree(text, base, &mut self.room, self.report);
-        self.is_broken |= root.is_none();
-        root
+        let Some(mut root) = root else {
+            self.is_broken = true;
+            return None;
+        };
+        env::expand(&mut root, self.lookup, self.report);
+        Some(root)
     }
 
     /// Adds what a file says. What it includes, and where it does.

@@ -363,6 +363,9 @@ impl<'a> Builder<'a, '_> {
             ErrorKind::RecursionLimitExceeded => {
                 format!("lists and maps lie more than {DEPTH_MAX} deep here")
             }
+            _ if line.contains("${") && !self.open.is_empty() => {
+                "a text that holds `${…}` stands in quotes between brackets".to_owned()
+            }
             _ if has_bare_ipv6(line) => {
                 "an IPv6 address stands in quotes, as in \"[::1]:8080\"".to_owned()
             }

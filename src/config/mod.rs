@@ -8,6 +8,7 @@
 //!
 //! 1. `load`: text to a tree of nodes that remember where they were written; `include` makes one tree
 //!    of several files.
+//!    `env` puts the environment's variables into its values.
 //! 2. `fields`: a tree against `table`, the one list of all keys with their kinds, bounds and
 //!    defaults. Unknown keys, wrong types and values out of bounds are found here.
 //! 3. `check`: what single keys cannot know, such as a route to a pool that no one defined.
@@ -16,7 +17,7 @@
 //!
 //! This module opens the files of the configuration, the certificates and keys that it names, and the authorities of the
 //! system where it relies on them, because what is wrong with those, and whether they are valid today,
-//! an operator wants to hear before a restart. It does no other I/O: it resolves no name,
+//! an operator wants to hear before a restart. It reads the environment, and does no other I/O: it resolves no name,
 //! binds no port and does not look whether files of session keys exist. It knows nothing of the rest
 //! of the program.
 
@@ -29,6 +30,7 @@ mod check;
 mod cors;
 mod edge;
 mod effective;
+mod env;
 mod fields;
 mod host_port;
 mod identity;
@@ -83,6 +85,7 @@ pub use streams::{Resume, Streams};
 pub use template::{Part, Template, Variable as TemplateVariable};
 pub use units::duration;
 
+use env::Lookup;
 use include::{Files, Joined};
 use problem::Report;
 
@@ -94,7 +97,7 @@ use problem::Report;
 /// UTF-8.
 pub fn load(path: &Path) -> Result<Config, Problems> {
     let report = Report::default();
-    let mut files = Files::new(&report);
+    let mut files = Files::new(&report, &env::of_process);
     files.read(path);
     let joined = files.joined();
     checked(&path.display().to_string(), joined, report)
@@ -105,8 +108,13 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn parse(name: &str, text: &str) -> Result<Config, Problems> {
+    parse_in(name, text, &env::of_process)
+}
+
+/// The same in another environment.
+fn parse_in(name: &str, text: &str, lookup: Lookup<'_>) -> Result<Config, Problems> {
     let report = Report::default();
-    let mut files = Files::new(&report);
+    let mut files = Files::new(&report, lookup);
     files.take(name, text.strip_prefix(load::MARK).unwrap_or(text));
     let joined = files.joined();
     checked(name, joined, report)
@@ -114,7 +122,7 @@ pub fn parse(name: &str, text: &str) -> Result<Config, Problems> {
 
 fn checked(name: &str, joined: Option<Joined>, report: Report) -> Result<Config, Problems> {
     let config = joined.map(|Joined { root, files }| Config {
-        effective: effective::effective(&root),
+        effective: effective::effective(&root, &report.concealed()),
         files,
         ..check::config(&root, &report)
     });

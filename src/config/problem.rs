@@ -17,6 +17,13 @@ const PROBLEMS_MAX: usize = 100;
 /// Most columns of a source line that are shown. Longer lines are cropped around the caret.
 const SNIPPET_COLUMNS_MAX: usize = 100;
 
+/// What is shown in the place of what is nobody's business.
+pub(super) const HIDDEN: &str = "(hidden)";
+
+/// What is said of a value that is wrong and must not be repeated, not even in parts.
+const SECRET: &str =
+    "this value is not right; why is not told, for by the name of its variable it is a secret";
+
 /// Does a problem keep the configuration from being used?
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Severity {
@@ -157,6 +164,10 @@ pub(super) struct Report {
     sources: RefCell<Sources>,
     errors: RefCell<Vec<Placed>>,
     warnings: RefCell<Vec<Placed>>,
+    /// Values that hold what is not to be shown.
+    concealed: RefCell<Vec<Span>>,
+    /// Values of which enough is said.
+    spoiled: RefCell<Vec<Span>>,
 }
 
 /// A problem, and where it stands among all texts.
@@ -184,6 +195,21 @@ impl Report {
     /// Records what is only odd.
     pub(super) fn warning(&self, span: Span, message: impl Into<String>) {
         self.add(&self.warnings, span, Severity::Warning, message.into());
+    }
+
+    /// Has nothing more be said of this value, which is not what it was meant to be.
+    pub(super) fn spoil(&self, value: Span) {
+        self.spoiled.borrow_mut().push(value);
+    }
+
+    /// Has it not be told what is wrong with this value, since that would repeat it.
+    pub(super) fn conceal(&self, value: Span) {
+        self.concealed.borrow_mut().push(value);
+    }
+
+    /// The values that are not to be shown.
+    pub(super) fn concealed(&self) -> Vec<Span> {
+        self.concealed.borrow().clone()
     }
 
     /// What stands in this span of the file.
@@ -231,6 +257,14 @@ impl Report {
         if list.len() >= PROBLEMS_MAX {
             return;
         }
+        let holds = |value: &Span| value.start <= span.start && span.end <= value.end;
+        if self.spoiled.borrow().iter().any(holds) {
+            return;
+        }
+        let message = match self.concealed.borrow().iter().any(holds) {
+            true => SECRET.to_owned(),
+            false => message,
+        };
         if let Some((source, within)) = self.sources.borrow().find(span) {
             let problem = Problem::at(&source.file, &source.text, within, severity, message);
             list.push((span.start, problem));

@@ -5,6 +5,7 @@ use super::{Config, Problem, Problems, parse};
 
 mod agree;
 mod endpoint_tls;
+mod env;
 mod include;
 mod limits;
 mod logs;
