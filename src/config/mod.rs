@@ -28,6 +28,7 @@ mod admin;
 mod bind;
 mod check;
 mod cors;
+mod dump;
 mod edge;
 mod effective;
 mod env;

@@ -16,6 +16,7 @@ use super::Problem;
 use super::admin::Admin;
 use super::bind::Bind;
 use super::cors::Cors;
+use super::dump::dump;
 use super::edge::{Action, HeaderEdits, Scheme};
 use super::host_port::HostPort;
 use super::limit::{Queue, RouteRate, ToolLimit};
@@ -77,6 +78,14 @@ impl Config {
     /// If the id was made by another configuration and lies outside the list.
     pub fn pool(&self, id: PoolId) -> &Pool {
         &self.pools[id.0]
+    }
+
+    /// The configuration as it was understood, as YAML under the names of its files. Values that are not
+    /// to be shown are hidden.
+    pub fn to_text(&self) -> String {
+        let files = self.files.iter();
+        let files = files.map(|file| format!("# configuration file {}\n", file.display()));
+        files.collect::<String>() + &dump(&self.effective)
     }
 
     /// The id of the pool with this name.
