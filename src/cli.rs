@@ -11,6 +11,7 @@ mod client;
 mod table;
 mod verbs;
 mod version;
+mod whom;
 
 use crate::config::{self, Config, Level, MessageFormat};
 use crate::server::{self, demo};
@@ -28,6 +29,12 @@ struct Arguments {
     command: Option<Command>,
     #[command(flatten)]
     run: Run,
+    /// Ask it of the running process, as the command of that name does.
+    #[arg(short, long, value_name = "SIGNAL", value_enum, conflicts_with_all = ["test", "dump"])]
+    signal: Option<verbs::Signal>,
+    /// With -s: the admin socket of the process.
+    #[arg(long, value_name = "PATH", requires = "signal")]
+    socket: Option<PathBuf>,
     /// Print the JSON Schema of the configuration and exit.
     #[arg(long)]
     print_schema: bool,
@@ -78,6 +85,9 @@ pub fn main() -> ExitCode {
     }
     if arguments.build_info {
         return print(&version::long());
+    }
+    if let Some(signal) = arguments.signal {
+        return verbs::signal(signal, arguments.run.config, arguments.socket);
     }
     match arguments.command {
         None => with_file(&arguments.run),

@@ -55,6 +55,8 @@ pub struct Config {
     /// Directory for what must outlive a restart (absolute). `None`: the caller picks the place the
     /// platform has for it.
     pub state_dir: Option<PathBuf>,
+    /// Where the id of the process that serves is written (absolute). `None`: nowhere.
+    pub pid_file: Option<PathBuf>,
     /// Worker threads; `None` means one per core.
     pub threads: Option<NonZeroUsize>,
     /// How long a leaving process waits for exchanges and streams to end (default 30s).

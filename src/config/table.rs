@@ -104,6 +104,13 @@ pub(super) static ROOT: Section = Section {
              $XDG_STATE_HOME/tidegate or ~/.local/state/tidegate.",
         ),
         key(
+            "pid_file",
+            Text,
+            Optional,
+            "Absolute path of a file for the id of the process that serves, which is written once it does. \
+             Unless set: none.",
+        ),
+        key(
             "threads",
             Count(1, 1024),
             Optional,

@@ -24,6 +24,7 @@ mod names;
 mod notify;
 mod opened;
 mod operator;
+mod pid_file;
 mod probe;
 mod pulse;
 mod readiness;
@@ -36,6 +37,7 @@ mod unix;
 pub mod upgrade;
 mod watchers;
 mod way;
+mod wish;
 pub mod withdraw;
 mod worker;
 
@@ -151,14 +153,8 @@ fn run_with(
     let (workers, orders): (Vec<_>, Vec<_>) = channels.unzip();
     let snapshot = shared.snapshot.load_full();
     let operator = Operator::new(Arc::clone(&shared), &state_dir_of(&snapshot.config));
-    let (upgrades, asked) = mpsc::channel(1);
-    let reloader = Reloader::start(
-        path,
-        Arc::clone(&operator),
-        workers,
-        upgrades,
-        &mut inherited,
-    )?;
+    let (wishes, asked) = mpsc::channel(1);
+    let reloader = Reloader::start(path, Arc::clone(&operator), workers, wishes, &mut inherited)?;
     inherited.tell_unused();
     // In the state directory, which the keys have made.
     let socket = admin::socket::bind(&snapshot.config)
@@ -223,6 +219,9 @@ fn run_with(
         shutdown_signal: Box::new(signals),
     });
     shared.log.flush(Duration::from_secs(1));
+    if let Some(path) = &snapshot.config.pid_file {
+        pid_file::remove(path);
+    }
     Ok(())
 }
 

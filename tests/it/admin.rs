@@ -3,6 +3,7 @@
 mod access;
 mod drain;
 mod kept;
+mod process;
 mod sessions;
 mod verbs;
 

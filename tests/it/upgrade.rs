@@ -91,6 +91,33 @@ async fn the_command_tells_when_the_other_one_serves_and_hands_over_the_admin_so
     assert!(said.contains("exit status: 1"), "{said}");
 }
 
+#[tokio::test]
+async fn the_file_with_the_process_id_names_the_one_that_serves() {
+    let a = Endpoint::start("a").await;
+    let mut gate = Tidegate::in_front_of(&[&a]).await;
+    let file = gate.places().dir().join("tidegate.pid");
+    let named = || std::fs::read_to_string(&file).unwrap_or_default();
+    let config = format!("{}pid_file: {}\n", gate.config(), file.display());
+    gate.write_config(&config);
+    gate.restart().await;
+    let first = gate.pid();
+    assert!(
+        eventually(PATIENCE, || named() == format!("{first}\n")).await,
+        "{}",
+        named()
+    );
+    let second = upgrade(&mut gate).await;
+    assert_eq!(named(), format!("{second}\n"));
+    gate.wait_exit(Duration::from_secs(10)).await;
+    assert_eq!(
+        named(),
+        format!("{second}\n"),
+        "it is not the old one's to remove"
+    );
+    gate.signal("TERM");
+    assert!(eventually(PATIENCE, || !file.exists()).await, "{}", named());
+}
+
 /// A session's stream in a process that has been replaced since.
 async fn upgraded_under_a_stream(
     a: &Endpoint,

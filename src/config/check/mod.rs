@@ -46,6 +46,7 @@ pub(super) fn config(root: &Node, report: &Report) -> Config {
     let is_mcp_only = routes.iter().all(is_mcp);
     let admin = admin::admin(&fields, &listeners, report);
     let state_dir = fields.text("state_dir");
+    let pid_file = fields.text("pid_file");
     let drain_timeout = fields.duration("drain_timeout");
     Config {
         listeners: listeners
@@ -62,6 +63,7 @@ pub(super) fn config(root: &Node, report: &Report) -> Config {
         admin,
         log: log::log(&fields.section("log")),
         state_dir: state_dir.and_then(|word| fields.parsed(word, address::file_path)),
+        pid_file: pid_file.and_then(|word| fields.parsed(word, address::file_path)),
         threads: fields.count("threads").and_then(NonZeroUsize::new),
         drain_timeout,
         drain_jitter: drain_jitter(&fields, drain_timeout),
