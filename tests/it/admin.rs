@@ -6,6 +6,7 @@ mod kept;
 mod process;
 mod sessions;
 mod verbs;
+mod watch;
 
 use std::process::Output;
 
