@@ -1,13 +1,13 @@
 //! Which process a command talks to: the one at a socket, which a configuration may name.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 
 use super::client::{Client, Error};
 use super::complain;
-use crate::config;
+use crate::config::{self, Problems};
 use crate::server;
 
 /// The exit status where nobody could be asked.
@@ -50,9 +50,35 @@ impl To {
         let Some(file) = &self.config else {
             return Ok(server::usual_admin_socket());
         };
-        let config = config::load(file).map_err(|problems| problems.to_string())?;
-        let off = || format!("tidegate: {} says `socket: off`", file.display());
-        server::admin_socket(&config).ok_or_else(off)
+        let shown = file.display();
+        match config::load(file) {
+            Ok(config) => {
+                let off = || {
+                    format!("tidegate: {shown} says `socket: off`; --socket PATH names another one")
+                };
+                server::admin_socket(&config).ok_or_else(off)
+            }
+            // The process goes on with what it has read before, so it can be asked, and has the
+            // file's problems to tell where that is what is asked of it.
+            Err(problems) => Ok(self.guess(file, &problems)),
+        }
+    }
+
+    /// Where the socket probably is of a process whose file is wrong by now.
+    fn guess(&self, file: &Path, problems: &Problems) -> PathBuf {
+        let (socket, whence) = match server::admin_socket_as_written(file) {
+            Some(socket) => (socket, "which it names all the same"),
+            None => (server::usual_admin_socket(), "the usual place"),
+        };
+        let count = problems.as_slice().len();
+        complain(&format!(
+            "tidegate: warning: {} is wrong ({count} {}); asking at {}, {whence}. `tidegate -t` shows \
+             what is wrong, and --socket PATH names another socket",
+            file.display(),
+            if count == 1 { "problem" } else { "problems" },
+            socket.display()
+        ));
+        socket
     }
 }
 

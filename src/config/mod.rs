@@ -21,7 +21,7 @@
 //! binds no port and does not look whether files of session keys exist. It knows nothing of the rest
 //! of the program.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 mod address;
 mod admin;
@@ -102,6 +102,18 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
     files.read(path);
     let joined = files.joined();
     checked(&path.display().to_string(), joined, report)
+}
+
+/// What a configuration says of the admin socket and of the state directory, even if something in it is
+/// wrong: whoever wants to talk to the process that runs with it has to know that much. `None` if the socket
+/// is off, or a file is not YAML or cannot be read.
+pub fn socket_as_written(path: &Path) -> Option<(AdminSocket, Option<PathBuf>)> {
+    let report = Report::default();
+    let mut files = Files::new(&report, &env::of_process);
+    files.read(path);
+    let Joined { root, .. } = files.joined()?;
+    let config = check::config(&root, &report);
+    Some((config.admin.socket?, config.state_dir))
 }
 
 /// Checks a text. `name` stands for the file in problems. It cannot include others.

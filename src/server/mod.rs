@@ -340,6 +340,14 @@ pub fn admin_socket(config: &Config) -> Option<PathBuf> {
     admin::socket::path_of(config)
 }
 
+/// Where the admin socket is of a process that was started with this file, by what stands in it now, though
+/// something in it may be wrong; `None` if that cannot be told.
+pub fn admin_socket_as_written(path: &Path) -> Option<PathBuf> {
+    let (socket, state_dir) = config::socket_as_written(path)?;
+    let otherwise = || admin::socket::in_directory(&state_dir.unwrap_or_else(self::state_dir));
+    Some(socket.path.unwrap_or_else(otherwise))
+}
+
 /// Where the admin socket of a process is of whose configuration nothing is known: where the package
 /// has it, if there is one, else where it is unless the configuration says otherwise.
 pub fn usual_admin_socket() -> PathBuf {

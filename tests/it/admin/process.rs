@@ -1,8 +1,11 @@
 //! What is asked of the process as a whole, and how the commands find it.
 
+use std::path::Path;
+use std::process::Output;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tokio::process::Command;
 
 use super::said;
 use crate::support::{Endpoint, Mcp, PATIENCE, Tidegate, eventually, text_of};
@@ -112,4 +115,53 @@ async fn the_way_that_nginx_spells_it_does_the_same() {
     assert!(gate.wait_exit(SOON).await.success());
     let gone = Tidegate::command(&["-c", config, "-s", "quit"]).await;
     assert_eq!(gone.status.code(), Some(3), "{}", said(&gone));
+}
+
+/// A command whose usual state directory is this one.
+async fn at_home(state_dir: &Path, arguments: &[&str]) -> Output {
+    let command = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .args(arguments)
+        .env("STATE_DIRECTORY", state_dir)
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(PATIENCE, command).await;
+    output.expect("in time").expect("the binary can be run")
+}
+
+#[tokio::test]
+async fn the_process_is_found_though_the_file_is_wrong_by_now() {
+    let a = Endpoint::start("a").await;
+    let gate = Tidegate::in_front_of(&[&a]).await;
+    let good = gate.config();
+    let path = gate.places().config_file();
+    let config = path.to_str().expect("UTF-8");
+    // It is YAML and says where the socket is.
+    gate.write_config(&good.replace("pool: main", "pool: mian"));
+    let reload = Tidegate::command(&["reload", "-c", config]).await;
+    assert_eq!(reload.status.code(), Some(1), "{}", said(&reload));
+    let told = said(&reload);
+    assert!(told.contains("is wrong (1 problem)"), "{told}");
+    assert!(told.contains("there is no pool `mian`"), "{told}");
+    let status = Tidegate::command(&["status", "-c", config]).await;
+    assert!(status.status.success(), "{}", said(&status));
+    assert!(said(&status).contains("main/a"), "{}", said(&status));
+    // It is not even YAML.
+    gate.write_config(&format!("{good}\n  - x: [\n"));
+    let state = gate.places().state_dir();
+    let status = at_home(&state, &["status", "-c", config]).await;
+    assert!(status.status.success(), "{}", said(&status));
+    assert!(
+        said(&status).contains("the usual place"),
+        "{}",
+        said(&status)
+    );
+    let nowhere = gate.places().dir().join("nowhere");
+    let status = at_home(&nowhere, &["status", "-c", config]).await;
+    assert_eq!(status.status.code(), Some(3), "{}", said(&status));
+    let told = said(&status);
+    assert!(
+        told.contains("--socket PATH") && told.contains("nowhere"),
+        "{told}"
+    );
+    assert!(gate.verb(&["status"]).await.status.success());
 }
