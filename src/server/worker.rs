@@ -24,7 +24,7 @@ use super::way::Way;
 use crate::proxy::fault::Fault;
 use crate::proxy::intake;
 use crate::proxy::memo::Memo;
-use crate::proxy::plain::{CONNECTION, Plain};
+use crate::proxy::plain::{Plain, within};
 use crate::proxy::state::{Phase, Phases, Shared};
 use crate::proxy::{self, Worker};
 use crate::telemetry;
@@ -102,7 +102,7 @@ impl Handler for Gateway {
             .plain
             .get_or_init(|| Plain::proxy(Arc::clone(&self.worker.shared)));
         let serving = plain.process_new_http(session, &self.shutdown);
-        let again = CONNECTION.scope(Arc::clone(info), serving).await?;
+        let again = within(info, &self.worker.shared.phases, serving).await??;
         Some(again.consume().0)
     }
 
