@@ -19,10 +19,14 @@ const LOST_SHARE: u32 = 4;
 /// How a check failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
-    /// The server said so, or refused to be asked. No lack of CPU makes a server say that.
+    /// The server said so.
     Told,
+    /// It refused to be asked, or broke off. No lack of CPU makes a server do that.
+    Broken,
     /// No answer came in time.
     Silent,
+    /// It could not be asked: this host had no port, file or memory for that.
+    Unasked,
 }
 
 /// The time lost to one beat that came late by so much.
@@ -33,12 +37,16 @@ pub fn lost(late: Duration) -> Duration {
 /// Is a failed check to be passed over? `waited` is the time since the question was asked, `lost` as
 /// much of it as was lost.
 pub fn excuses(failure: Failure, waited: Duration, lost: Duration) -> bool {
-    failure == Failure::Silent && !lost.is_zero() && lost >= waited / LOST_SHARE
+    match failure {
+        Failure::Told | Failure::Broken => false,
+        Failure::Silent => !lost.is_zero() && lost >= waited / LOST_SHARE,
+        Failure::Unasked => true,
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Failure::{Silent, Told};
+    use super::Failure::{Broken, Silent, Told, Unasked};
     use super::*;
 
     fn ms(millis: u64) -> Duration {
@@ -52,14 +60,17 @@ mod tests {
     }
 
     #[test]
-    fn only_silence_on_a_starved_machine_is_excused() {
+    fn silence_on_a_starved_machine_is_excused_and_what_was_never_asked() {
         for (failure, waited, lost, excused) in [
             (Silent, 1000, 0, false),
             (Silent, 1000, 249, false),
             (Silent, 1000, 250, true),
             (Silent, 4000, 3000, true),
             (Told, 1000, 900, false),
+            (Broken, 1000, 900, false),
             (Silent, 0, 0, false),
+            (Unasked, 0, 0, true),
+            (Unasked, 1000, 0, true),
         ] {
             let judged = excuses(failure, ms(waited), ms(lost));
             assert_eq!(judged, excused, "{failure:?} {lost} of {waited} ms");

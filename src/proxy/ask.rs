@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::kept::Kept;
+use super::shortage;
 use super::state::PoolState;
 use crate::mcp::headers::MCP_SESSION_ID;
 use crate::pool::Endpoint;
@@ -33,6 +34,14 @@ pub struct NotWell {
 }
 
 impl NotWell {
+    /// It has answered, and not as a server does that is well.
+    pub fn told(why: impl Into<String>) -> Self {
+        Self {
+            why: why.into(),
+            failure: Failure::Told,
+        }
+    }
+
     /// No answer came in time.
     pub fn silent(why: impl Into<String>) -> Self {
         Self {
@@ -46,17 +55,22 @@ impl From<String> for NotWell {
     fn from(why: String) -> Self {
         Self {
             why,
-            failure: Failure::Told,
+            failure: Failure::Broken,
         }
     }
 }
 
 impl From<Error> for NotWell {
     fn from(error: Error) -> Self {
+        shortage::tell(&error);
         match error {
             Error::ConnectTimeout | Error::ReadTimeout | Error::WriteTimeout => {
                 Self::silent(error.to_string())
             }
+            Error::Lacking(_) => Self {
+                why: error.to_string(),
+                failure: Failure::Unasked,
+            },
             Error::Refused
             | Error::Connect(_)
             | Error::Closed

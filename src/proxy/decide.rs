@@ -24,7 +24,7 @@ use crate::config::HashOn;
 use crate::mcp::HttpMethod;
 use crate::pool::{Endpoint, Fact, Need};
 use crate::session::{Claims, IdKind, Key, NameHash, NewSession, Pulse, Reason, Revision, Touched};
-use crate::telemetry::{self, Limit, RefusedId, SessionTag};
+use crate::telemetry::{self, RefusedId, SessionTag};
 use crate::transport::RequestHead;
 use crate::transport::fields::{MCP_PROTOCOL_VERSION, MCP_SESSION_ID};
 
@@ -226,7 +226,7 @@ pub fn touch(
     });
     match touched {
         Touched::Known | Touched::Adopted => {}
-        Touched::Untracked(_) => telemetry::limit_hit(Limit::Sessions),
+        Touched::Untracked(refused) => Fault::from(refused).count(),
         Touched::Ended => {
             telemetry::id_refused(RefusedId::Ended);
             return Err(Fault::SessionUnknown);
@@ -279,18 +279,18 @@ pub fn new_session(
             pool: Arc::clone(pool),
             path: head.onward().into(),
             origin: None,
-            counted: None,
+            counted: Box::default(),
             tag: Some(tag),
         },
     }
 }
 
 /// A session over a cap is refused before the server has opened it.
-fn room(shared: &Shared, pool: &PoolState, ctx: &Ctx) -> Result<(), Fault> {
-    shared.sessions.room(pool.hash, ctx.principal).map_err(|_| {
-        telemetry::limit_hit(Limit::Sessions);
-        Fault::NoEndpoint
-    })
+///
+/// # Errors
+/// [`Fault::SessionsFull`].
+pub fn room(shared: &Shared, pool: &PoolState, ctx: &Ctx) -> Result<(), Fault> {
+    Ok(shared.sessions.room(pool.hash, ctx.principal)?)
 }
 
 /// What the consistent hash goes by, if the pool balances so: the client's address without its

@@ -63,6 +63,7 @@ pub mod retry;
 pub mod revival;
 pub mod sampling;
 pub mod settle;
+pub mod shortage;
 pub mod state;
 pub mod stream;
 pub mod streaming;
@@ -129,7 +130,6 @@ pub enum Served<D> {
 pub async fn serve<D: Downstream>(worker: &Worker, mut down: D) -> Served<D> {
     let snapshot = worker.shared.snapshot.load_full();
     let mut ctx = Ctx::begin(snapshot, down.head(), down.info(), Instant::now());
-    ctx.comes_on(down.info());
     let mut flight = worker.shared.flight.enter();
     match exchange(worker, &mut down, &mut ctx, &mut flight).await {
         Ok(Next::Done) => {}
@@ -175,7 +175,7 @@ async fn exchange<D: Downstream>(
             match route.pool() {
                 Some(pool) => mcp(worker, down, ctx, flight, id, pool).await,
                 None => {
-                    limits::admit(&snapshot, id, ctx.client, 1, ctx.started)?;
+                    limits::admit(ctx, id, 1)?;
                     Box::pin(edge::answer(down, ctx, id)).await?;
                     Ok(Next::Done)
                 }
@@ -255,7 +255,11 @@ async fn understood<D: Downstream>(
         Ok(reply) => reply,
         // Clients give a stream up after two failures; one that ended they open again.
         Err(
-            fault @ (Fault::Draining | Fault::UpstreamClosed | Fault::Connect | Fault::Tripped(_)),
+            fault @ (Fault::Draining
+            | Fault::UpstreamClosed
+            | Fault::Connect
+            | Fault::Exhausted
+            | Fault::Tripped(_)),
         ) if is_stream => {
             // For the log alone.
             ctx.fault = Some(fault);

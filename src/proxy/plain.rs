@@ -29,12 +29,14 @@ use super::intake::{self, Admitted};
 use super::limits;
 use super::outcome;
 use super::phases::Phases;
+use super::shortage;
 use super::state::{PoolState, Shared};
 use super::termination::Step;
 use crate::pool::CallPermit;
 use crate::transport::dial::peer;
 use crate::transport::dress::Dress;
 use crate::transport::fields::Names;
+use crate::transport::lack::Lack;
 use crate::transport::proxy_protocol::Header;
 use crate::transport::sessions::PingoraHead;
 use crate::transport::{ConnInfo, RequestHead};
@@ -106,6 +108,8 @@ pub struct PlainCtx {
     is_answered: bool,
     /// Some attempt was begun.
     counted: bool,
+    /// The last attempt failed for want of something of this host's.
+    exhausted: bool,
 }
 
 impl Plain {
@@ -141,6 +145,7 @@ impl ProxyHttp for Plain {
             is_sent: false,
             is_answered: false,
             counted: false,
+            exhausted: false,
         }
     }
 
@@ -177,14 +182,14 @@ impl ProxyHttp for Plain {
         if let Some(dress) = edge::dress(&ctx, route, &head, info) {
             plain.dress = dress;
         }
-        let (client, started) = (ctx.client, ctx.started);
         plain.ctx = Some(ctx);
         if let Some(cors) = &route.cors
             && cors::is_preflight(&head)
         {
             return answers::preflight(session, plain, cors, &head).await;
         }
-        let limited = limits::admit(&snapshot, id, client, 1, started);
+        let admit = |ctx| limits::admit(ctx, id, 1);
+        let limited = plain.ctx.as_ref().map_or(Ok(()), admit);
         match limited.and_then(|()| edge::rewritten(route, head.target())) {
             Ok(onward) => {
                 plain.onward = onward;
@@ -249,16 +254,23 @@ impl ProxyHttp for Plain {
     fn fail_to_connect(
         &self,
         _: &mut Session,
-        _: &HttpPeer,
+        peer: &HttpPeer,
         plain: &mut PlainCtx,
         mut error: Box<Error>,
     ) -> Box<Error> {
+        let lack = Lack::behind(&error, peer._address.as_inet().copied());
+        plain.exhausted = lack.is_some();
+        match lack {
+            Some(lack) => shortage::note(lack),
+            None => plain.report(&self.shared, outcome::of_fault(Fault::Connect)),
+        }
         // Nothing was sent, so any request may go elsewhere.
-        plain.report(&self.shared, outcome::of_fault(Fault::Connect));
         if let Some(permit) = plain.permit.take() {
             let endpoint = permit.endpoint();
             plain.tried.push(endpoint.id());
-            self.shared.chores.suspect(endpoint);
+            if lack.is_none() {
+                self.shared.chores.suspect(endpoint);
+            }
         }
         error.set_retry(plain.tried.len() < ATTEMPTS_MAX);
         error
@@ -273,6 +285,7 @@ impl ProxyHttp for Plain {
         _: Option<&Digest>,
         plain: &mut PlainCtx,
     ) -> Result<()> {
+        plain.exhausted = false;
         if peer.options.alpn.get_max_http_version() == 1 {
             plain.clock.connected(connection);
         }

@@ -24,8 +24,10 @@ use super::memo::Known;
 use super::origin::Origin;
 use super::outcome;
 use super::state::{Held, Orphan, PoolState, Shared};
+use super::waiting;
 use crate::config::OnEndpointLoss;
 use crate::mcp::headers::{MCP_PROTOCOL_VERSION, MCP_SESSION_ID};
+use crate::pool::lateness::Failure;
 use crate::pool::{Endpoint, Need, Outcome, PickContext};
 use crate::session::{Key, Live, NameHash};
 use crate::telemetry;
@@ -119,11 +121,25 @@ pub fn follow(worker: &Worker, pool: &PoolState, bound: &mut Bound, now: Instant
     }
 }
 
+/// Does this say only that the session cannot be begun again at the moment?
+pub fn is_for_now(fault: Fault) -> bool {
+    matches!(
+        fault,
+        Fault::NoEndpoint
+            | Fault::UpstreamTimeout
+            | Fault::QueueFull
+            | Fault::QueueTimeout
+            | Fault::InFlight
+            | Fault::Draining
+            | Fault::Exhausted
+    )
+}
+
 /// Begins a lost session again, or waits for whoever is doing so. The table then says where it is.
 ///
 /// # Errors
-/// [`Fault::NoEndpoint`] if no endpoint can take it now, in which case the session stays and may be
-/// asked for again; [`Fault::SessionUnknown`] if it is over.
+/// [`Fault::NoEndpoint`] if no endpoint can take it now, or another that [`is_for_now`], in which case
+/// the session stays and may be asked for again; [`Fault::SessionUnknown`] if it is over.
 pub async fn recover(
     shared: &Arc<Shared>,
     dialer: &Arc<Dialer>,
@@ -198,8 +214,13 @@ async fn begin_again(
             exclude: &tried,
             need: Need::SessionEra,
         };
-        let picked = pool.pool.pick(&context, &mut fastrand::Rng::new());
-        let Ok(endpoint) = picked else { break };
+        // `initialize` is a call like any other: no server is to get more at once than it may.
+        let (endpoint, held) = match waiting::place_alone(shared, pool, &context).await {
+            Ok(placed) => placed,
+            // Nobody else is left; what those said that were asked counts for more.
+            Err(Fault::NoEndpoint | Fault::Tripped(_)) => break,
+            Err(fault) => return Err(fault),
+        };
         tried.push(endpoint.id());
         let place = Place {
             dialer,
@@ -208,14 +229,16 @@ async fn begin_again(
             path: &path,
             kept: &lost.kept,
         };
+        let now = shared.moment(Instant::now());
         let Ok(mut permit) = pool.pool.enter(&endpoint, now) else {
             continue;
         };
+        permit.hold(held);
         let opened = place.open(origin).await;
         let said = match &opened {
             Ok(_) => Some(Outcome::Good),
             Err(Refused::Unreachable(_)) => Some(Outcome::Bad),
-            Err(Refused::Answered(..)) => None,
+            Err(Refused::NotAsked(_) | Refused::Answered(..)) => None,
         };
         outcome::report(shared, pool, &mut permit, said);
         drop(permit);
@@ -224,6 +247,10 @@ async fn begin_again(
             Err(Refused::Unreachable(why)) => {
                 shared.chores.suspect(&endpoint);
                 log::warn!(pool = pool.pool.name(), endpoint = endpoint.name(); "a session could not be begun again: {why}");
+            }
+            Err(Refused::NotAsked(why)) => {
+                log::debug!(pool = pool.pool.name(), endpoint = endpoint.name(); "a session could not be begun again: {why}");
+                last = Fault::Exhausted;
             }
             Err(Refused::Answered(why, stray)) => {
                 log::warn!(pool = pool.pool.name(), endpoint = endpoint.name(); "a session was not begun again: {why}");
@@ -254,7 +281,7 @@ fn bind(
         pool: Arc::clone(pool),
         path: path.clone(),
         origin: Some(Arc::clone(origin)),
-        counted: None,
+        counted: Box::default(),
         tag: None,
     };
     let name = NameHash::from_u64(endpoint.id());
@@ -268,7 +295,7 @@ fn bind(
         return Err(Fault::SessionUnknown);
     };
     // It is the same client's.
-    let counted = before.counted.take();
+    let counted = std::mem::take(&mut before.counted);
     shared.sessions.with(lost.key, |held| {
         held.counted = counted;
         held.tag = before.tag;
@@ -299,6 +326,8 @@ fn give_back(
 enum Refused {
     /// It could not be asked.
     Unreachable(String),
+    /// Nor could any other have been: this host lacks what it takes.
+    NotAsked(String),
     /// It answered otherwise, and perhaps opened a session all the same.
     Answered(String, Option<String>),
 }
@@ -347,14 +376,16 @@ impl Place<'_> {
         ];
         let initialized = br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
         let told = self.post(initialized, &session).await;
-        if let Err(Refused::Unreachable(why)) = told {
+        if let Err(Refused::Unreachable(why) | Refused::NotAsked(why)) = told {
             return Err(Refused::Answered(why, Some(id)));
         }
         for message in origin.said() {
             let failed = match self.post(&message, &session).await {
                 Ok(answer) if answer.status == 200 => continue,
                 Ok(answer) => format!("it was answered with status {}", answer.status),
-                Err(Refused::Unreachable(why) | Refused::Answered(why, _)) => why,
+                Err(
+                    Refused::Unreachable(why) | Refused::NotAsked(why) | Refused::Answered(why, _),
+                ) => why,
             };
             log::warn!(endpoint = self.endpoint.name(); "what a session had set could not be set again: {failed}");
         }
@@ -379,7 +410,12 @@ impl Place<'_> {
         };
         let asking = ask(self.pool, self.endpoint, self.dialer, address, question);
         match timeout(ANSWER_TIME, asking).await {
-            Ok(answer) => answer.map_err(|wrong| Refused::Unreachable(wrong.why)),
+            Ok(answer) => answer.map_err(|wrong| match wrong.failure {
+                Failure::Unasked => Refused::NotAsked(wrong.why),
+                Failure::Told | Failure::Broken | Failure::Silent => {
+                    Refused::Unreachable(wrong.why)
+                }
+            }),
             Err(_) => Err(unreachable("it did not answer in time")),
         }
     }

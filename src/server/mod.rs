@@ -35,6 +35,7 @@ mod state;
 mod tasks;
 mod unix;
 pub mod upgrade;
+mod vigil;
 mod watchers;
 mod way;
 mod wish;
@@ -75,6 +76,7 @@ use readiness::Readiness;
 use reload::Reloader;
 use tasks::Tasks;
 use upgrade::Program;
+use vigil::Vigil;
 use worker::WorkerService;
 
 /// How long the first look-up of endpoints' names may hold up the start.
@@ -168,7 +170,9 @@ fn run_with(
     let mut server = Server::new_with_opt_and_conf(None, server_conf());
     server.bootstrap();
     let readiness = Readiness::new(Arc::clone(&shared), started.subscribe(), threads);
-    let tasks = Tasks::new(Arc::clone(&operator), tools, waiting, readiness);
+    let vigil = Vigil::new(threads);
+    let signs = vigil.signs();
+    let tasks = Tasks::new(Arc::clone(&operator), tools, vigil, waiting, readiness);
     server.add_service(GenBackgroundService::new(
         "tasks".to_owned(),
         Arc::new(tasks),
@@ -191,12 +195,12 @@ fn run_with(
             replaced.clone(),
         ));
     }
-    for (index, orders) in orders.into_iter().enumerate() {
+    for (index, (orders, sign)) in orders.into_iter().zip(signs).enumerate() {
         let name = format!("worker-{index}");
         let shutdown = shutdown.clone();
         server.add_service(WorkerService::new(
             name,
-            orders,
+            (orders, sign),
             Arc::clone(&shared),
             shutdown,
             started.clone(),
@@ -325,7 +329,7 @@ fn caps(config: &Config) -> Caps {
     Caps {
         total: config.sessions.max,
         per_pool: config.sessions.max_per_pool,
-        // Without authentication every client is the same principal, so it has no cap of its own.
+        // Limited where one begins, those of WebSockets too.
         per_principal: usize::MAX,
     }
 }

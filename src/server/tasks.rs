@@ -12,6 +12,7 @@ use tokio::sync::{Mutex, Semaphore, mpsc};
 use super::notify;
 use super::operator::Operator;
 use super::readiness::Readiness;
+use super::vigil::Vigil;
 use super::watchers::Watchers;
 use crate::proxy::ask::delete_session;
 use crate::proxy::state::{Orphan, Phase, Phases, Shared, Waiting};
@@ -32,14 +33,16 @@ pub(super) struct Tasks {
     shared: Arc<Shared>,
     operator: Arc<Operator>,
     tools: Arc<ToolNames>,
+    vigil: Arc<Vigil>,
     begin: Mutex<Option<(Waiting, Readiness)>>,
 }
 
 impl Tasks {
-    /// Takes the receiving end of the chores.
+    /// Takes the receiving end of the chores. `vigil` watches the workers.
     pub(super) fn new(
         operator: Arc<Operator>,
         tools: Arc<ToolNames>,
+        vigil: Arc<Vigil>,
         waiting: Waiting,
         readiness: Readiness,
     ) -> Self {
@@ -47,6 +50,7 @@ impl Tasks {
             shared: Arc::clone(&operator.shared),
             operator,
             tools,
+            vigil,
             begin: Mutex::new(Some((waiting, readiness))),
         }
     }
@@ -65,7 +69,7 @@ impl Tasks {
         let dialer = Dialer::new();
         let mut phases = self.shared.phases.clone();
         tokio::spawn(readiness.tell());
-        let watchdog = tokio::spawn(notify::watchdog());
+        let watchdog = tokio::spawn(notify::watchdog(Arc::clone(&self.vigil)));
         let sweeping = tokio::spawn(sweep(Arc::clone(&self.shared)));
         let deleting = delete_orphans(orphans, Arc::clone(&dialer), phases.clone());
         let deleting = tokio::spawn(deleting);

@@ -13,8 +13,9 @@ use super::checks::{Checker, check_for, why};
 use super::names::{next_address, resolve};
 use super::pulse::{Mark, Pulse};
 use crate::config::HostPort;
-use crate::pool::lateness::excuses;
-use crate::pool::{Endpoint, Health, HealthState};
+use crate::pool::breaker::State;
+use crate::pool::lateness::{Failure, excuses};
+use crate::pool::{Endpoint, Finding, Health, HealthState, Moment};
 use crate::proxy::ask::NotWell;
 use crate::proxy::state::{PoolState, Shared, Snapshot};
 use crate::session::NameHash;
@@ -176,18 +177,19 @@ async fn watch_endpoint(
         }
         let outcome_failed = outcome.is_err();
         let excused = lateness.excuses(&pool, &endpoint, outcome.as_ref().err());
-        let change = (!excused).then(|| health.record(outcome.is_ok())).flatten();
+        let now = shared.moment(Instant::now());
+        let found = finding(&outcome, &endpoint, now);
+        let change = (!excused).then(|| health.record(found)).flatten();
         if !excused {
             let wrong = outcome.as_ref().err().map(|wrong| &*wrong.why);
-            let now = shared.moment(Instant::now());
             endpoint.verdict.note(wrong, change.is_some(), now);
         }
         if let Some(change) = change {
             endpoint.set_health(health.state());
             match (change.from, change.to) {
                 (_, HealthState::Down) => lose_sessions(&shared, &pool, &endpoint),
-                (HealthState::Down, HealthState::Up) => {
-                    endpoint.guard.recovered(shared.moment(Instant::now()));
+                (HealthState::Down | HealthState::Unwell, HealthState::Up) => {
+                    endpoint.guard.recovered(now);
                 }
                 _ => {}
             }
@@ -207,7 +209,7 @@ async fn watch_endpoint(
         }
         if outcome_failed
             && !excused
-            && health.state() != HealthState::Up
+            && !has_sessions(&endpoint)
             && let Some(name) = &name
         {
             next_address(&endpoint, name).await;
@@ -221,12 +223,33 @@ async fn watch_endpoint(
     checker.close().await;
 }
 
-/// Tells checks that came to nothing because this machine did not let us run.
+/// What came of a check. A server that says that it is not well, and whose calls fail too, serves nobody:
+/// its sessions are better off elsewhere.
+fn finding(outcome: &Result<(), NotWell>, endpoint: &Endpoint, now: Moment) -> Finding {
+    let guard = &endpoint.guard;
+    match outcome {
+        Ok(()) => Finding::Well,
+        Err(wrong) if wrong.failure != Failure::Told => Finding::Gone,
+        Err(_) if guard.is_ejected(now) || guard.breaker(now) != State::Closed => Finding::Gone,
+        Err(_) => Finding::Unwell,
+    }
+}
+
+/// Has it sessions that another address of its name would not know?
+fn has_sessions(endpoint: &Endpoint) -> bool {
+    match endpoint.health() {
+        HealthState::Up => true,
+        HealthState::Unwell => endpoint.busy() > 0,
+        HealthState::Unchecked | HealthState::Down => false,
+    }
+}
+
+/// Tells checks that came to nothing because this machine did not let us run, or could not ask.
 struct Lateness<'a> {
     pulse: &'a Pulse,
     /// When the question was asked that is not answered yet.
     asked: Mark,
-    /// The last check was passed over, so its question is still the one that counts.
+    /// The last check was passed over for want of an answer, so its question is still the one that counts.
     excused: bool,
 }
 
@@ -248,14 +271,15 @@ impl<'a> Lateness<'a> {
     fn excuses(&mut self, pool: &PoolState, endpoint: &Endpoint, wrong: Option<&NotWell>) -> bool {
         let (waited, lost) = self.asked.until(self.pulse.mark());
         let before = self.excused;
-        self.excused = wrong.is_some_and(|wrong| excuses(wrong.failure, waited, lost));
-        if self.excused {
+        let wrong = wrong.filter(|wrong| excuses(wrong.failure, waited, lost));
+        self.excused = wrong.is_some_and(|wrong| wrong.failure == Failure::Silent);
+        if wrong.is_some() {
             telemetry::check_excused();
         }
         if self.excused && !before {
             log::warn!(pool = pool.pool.name(), endpoint = endpoint.name(); "a check without an answer is passed over: in {waited:?} this machine has not let us run for {lost:?}");
         }
-        self.excused
+        wrong.is_some()
     }
 }
 
@@ -303,5 +327,5 @@ async fn check(checker: &Checker, endpoint: &Endpoint) -> Result<(), NotWell> {
         .ok_or_else(|| "its name does not resolve".to_owned())?;
     let backend = Backend::new(&address.to_string()).map_err(|error| error.to_string())?;
     let checked = checker.as_check().check(&backend).await;
-    checked.map_err(|error| why(&error))
+    checked.map_err(|error| why(&error, address))
 }

@@ -64,8 +64,6 @@ closed_set! {
         Drained = "drained",
         /// An operator ended it.
         Operator = "operator",
-        /// Pushed out because a cap on sessions was reached.
-        Evicted = "evicted",
         /// The connection closed that was it (WebSocket, HTTP+SSE), or on which it was to be told.
         Closed = "closed",
     }
@@ -104,10 +102,6 @@ closed_set! {
         Timeout = "timeout",
         /// The client read too slowly for the bounded buffer.
         SlowReader = "slow_reader",
-        /// The session was deleted or expired under the stream.
-        SessionEnded = "session_ended",
-        /// The server sent something that is not a stream of this kind.
-        Protocol = "protocol",
         /// A configured limit other than time was passed, such as the size of an event.
         Limit = "limit",
         /// Nobody said: the task that carried the stream was dropped, as in a forced exit.
@@ -130,8 +124,6 @@ closed_set! {
         UnknownEndpoint = "unknown_endpoint",
         /// Presented by another principal than the one it was minted for.
         Principal = "principal",
-        /// Older than the configured maximum.
-        Expired = "expired",
         /// The session ended before: deleted, or lost with its endpoint.
         Ended = "ended",
     }
@@ -148,6 +140,8 @@ closed_set! {
         Rate = "rate",
         /// Requests of all clients per unit of time.
         RateTotal = "rate_total",
+        /// Requests of one principal per unit of time.
+        RatePrincipal = "rate_principal",
         /// Calls of a tool per unit of time.
         ToolRate = "tool_rate",
         /// Calls of a tool at once.
@@ -188,6 +182,8 @@ closed_set! {
         StreamsPerSession = "streams_per_session",
         /// Open streams of one client's address.
         StreamsPerClient = "streams_per_client",
+        /// Open streams of one principal.
+        StreamsPerPrincipal = "streams_per_principal",
         /// Memory for what it takes to begin lost sessions again.
         Origins = "origins",
         /// A client came back for events of which some were no longer kept.
@@ -200,6 +196,12 @@ closed_set! {
         Chores = "chores",
         /// Endpoints of a pool ejected at once.
         Ejections = "ejections",
+        /// Ports of this host towards an endpoint.
+        LocalPorts = "local_ports",
+        /// Open files of the process, or of the host.
+        OpenFiles = "open_files",
+        /// Memory of this host for sockets.
+        SocketMemory = "socket_memory",
     }
 }
 
@@ -234,10 +236,6 @@ closed_set! {
         Failed = "failed",
         /// The retry budget was used up, so no attempt was made.
         OverBudget = "over_budget",
-        /// Sending the call twice is not safe, so no attempt was made.
-        Unsafe = "unsafe",
-        /// There was no other endpoint to try.
-        NoEndpoint = "no_endpoint",
     }
 }
 

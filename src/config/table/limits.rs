@@ -16,11 +16,17 @@ pub(super) static RATE: Section = Section {
             "From each client: an IPv4 address, or a /64 of IPv6.",
         ),
         key(
+            "per_principal",
+            Rate,
+            Optional,
+            "From each client that has proved who it is by a certificate, from all its addresses.",
+        ),
+        key(
             "burst",
             Count(1, 1_000_000),
             Optional,
-            "How many requests of one client at once. Unless set: as many as `per_client` allows in one \
-             second, at least 1.",
+            "How many requests of one client, and of one principal, at once. Unless set: as many as \
+             the rate allows in one second, at least 1.",
         ),
         key(
             "total",
@@ -47,6 +53,13 @@ pub(super) static TOOL: Section = Section {
             Rate,
             Optional,
             "By each client, as many as in one second at once.",
+        ),
+        key(
+            "per_principal",
+            Rate,
+            Optional,
+            "By each client that has proved who it is by a certificate, as many as in one second at \
+             once.",
         ),
         key(
             "total",
@@ -101,6 +114,13 @@ pub(super) static SESSIONS: Section = Section {
              one over it is answered 429. Unless set: any number.",
         ),
         key(
+            "max_per_principal",
+            Count(1, 100_000_000),
+            Optional,
+            "The same of one client that has proved who it is by a certificate, from all its addresses. \
+             Unless set: any number.",
+        ),
+        key(
             "recovery_memory",
             Size("1KiB", "64GiB"),
             Default("64MiB"),
@@ -149,7 +169,8 @@ pub(super) static LIMITS: Section = Section {
             "write_timeout",
             Duration("100ms", "1h"),
             Default("30s"),
-            "How long one write to a client may stand still, before its connection is closed.",
+            "How long one write to a client may stand still, before its connection is closed. One that \
+             acknowledges nothing for twice as long (at least 3s) is taken to be gone.",
         ),
         key(
             "peek",
