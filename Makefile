@@ -78,7 +78,7 @@ loadtest-quick: setup ## The same in five minutes, fewer scenarios
 	loadtest/run.py --quick
 
 release: setup ## The optimised binary, target/release/tidegate
-	$(CARGO) build --release
+	TIDEGATE_COMMIT=$$(git rev-parse --short=12 HEAD 2>/dev/null) $(CARGO) build --release
 
 install: ## Install what `make release` has built (DESTDIR, PREFIX, SYSCONFDIR, BINARY)
 	install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/tidegate

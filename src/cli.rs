@@ -10,6 +10,8 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 mod client;
 mod table;
 mod verbs;
+mod version;
+mod whom;
 
 use crate::config::{self, Config, Level, MessageFormat};
 use crate::server::{self, demo};
@@ -18,6 +20,7 @@ use crate::server::{self, demo};
 #[command(
     name = "tidegate",
     version,
+    disable_version_flag = true,
     about,
     args_conflicts_with_subcommands = true
 )]
@@ -26,19 +29,34 @@ struct Arguments {
     command: Option<Command>,
     #[command(flatten)]
     run: Run,
+    /// Ask it of the running process, as the command of that name does.
+    #[arg(short, long, value_name = "SIGNAL", value_enum, conflicts_with_all = ["test", "dump"])]
+    signal: Option<verbs::Signal>,
+    /// With -s: the admin socket of the process.
+    #[arg(long, value_name = "PATH", requires = "signal")]
+    socket: Option<PathBuf>,
     /// Print the JSON Schema of the configuration and exit.
     #[arg(long)]
     print_schema: bool,
+    /// Print the version and exit.
+    #[arg(short = 'v', long)]
+    version: bool,
+    /// Print the version with how it was built and exit.
+    #[arg(short = 'V', long)]
+    build_info: bool,
 }
 
 #[derive(Debug, Args)]
 struct Run {
-    /// The configuration file.
+    /// The configuration file, or a directory of which all files `*.yaml` are read.
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Check the configuration and exit: 0 if it is good, 1 if not.
     #[arg(short, long)]
     test: bool,
+    /// Check it, print it as it is understood, with all defaults, and exit.
+    #[arg(short = 'T', long)]
+    dump: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -61,6 +79,15 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if arguments.print_schema {
         return print(&config::schema());
+    }
+    if arguments.version {
+        return print(&version::short());
+    }
+    if arguments.build_info {
+        return print(&version::long());
+    }
+    if let Some(signal) = arguments.signal {
+        return verbs::signal(signal, arguments.run.config, arguments.socket);
     }
     match arguments.command {
         None => with_file(&arguments.run),
@@ -85,9 +112,12 @@ fn with_file(run: &Run) -> ExitCode {
     for warning in &config.warnings {
         complain(&warning.to_string());
     }
-    if run.test {
+    if run.test || run.dump {
         complain(&format!("{}: the configuration is good", path.display()));
-        return ExitCode::SUCCESS;
+        return match run.dump {
+            true => print(config.to_text().trim_end()),
+            false => ExitCode::SUCCESS,
+        };
     }
     serve(config, path)
 }

@@ -9,17 +9,16 @@ use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::client::{Client, Error, escape};
+use super::whom::To;
 use super::{complain, print, table};
-use crate::config;
-use crate::server;
-use crate::server::admin::view::{Done, Endpoint, Reloaded, Sessions, Status, Upgraded};
+use crate::server::admin::view::{
+    Done, Endpoint, Leaving, Reloaded, Reopened, Sessions, Status, Upgraded,
+};
 
-/// The exit status where nobody could be asked.
-const UNREACHED: u8 = 3;
 /// How often the end of a drain is looked for.
 const LOOK: Duration = Duration::from_millis(200);
 /// Sessions asked for at once.
@@ -89,6 +88,27 @@ pub(super) enum Verb {
     Reload(To),
     /// Have another process take over, started from the program's file as it is now.
     Upgrade(To),
+    /// Have the files of logs opened anew, after they were moved away.
+    Reopen(To),
+    /// Have the process drain and leave, as TERM does.
+    Quit(To),
+    /// Have the process leave at once, as INT does: what is open breaks off.
+    Stop(To),
+}
+
+/// The verbs that ask something of the process as a whole, as nginx has them after `-s`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Signal {
+    /// As `tidegate reload`.
+    Reload,
+    /// As `tidegate stop`.
+    Stop,
+    /// As `tidegate quit`.
+    Quit,
+    /// As `tidegate reopen`.
+    Reopen,
+    /// As `tidegate upgrade`.
+    Upgrade,
 }
 
 /// What can be done to a session.
@@ -101,20 +121,6 @@ pub(super) enum SessionVerb {
         #[command(flatten)]
         to: To,
     },
-}
-
-/// Which process, and how it is to be shown.
-#[derive(Debug, Args)]
-pub(super) struct To {
-    /// The admin socket of the process.
-    #[arg(long, value_name = "PATH")]
-    socket: Option<PathBuf>,
-    /// The configuration file of the process, which says where its socket is.
-    #[arg(short, long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Print the answer as JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 /// Which endpoint of which process.
@@ -135,6 +141,22 @@ fn name(text: &str) -> Result<(String, String), String> {
         }
         _ => Err("write the pool, a slash and the endpoint".to_owned()),
     }
+}
+
+/// Does what `-s` says, which is what the verb of that name says.
+pub(super) fn signal(signal: Signal, config: Option<PathBuf>, socket: Option<PathBuf>) -> ExitCode {
+    let to = To {
+        socket,
+        config,
+        json: false,
+    };
+    run(&match signal {
+        Signal::Reload => Verb::Reload(to),
+        Signal::Stop => Verb::Stop(to),
+        Signal::Quit => Verb::Quit(to),
+        Signal::Reopen => Verb::Reopen(to),
+        Signal::Upgrade => Verb::Upgrade(to),
+    })
 }
 
 /// Does what a command says.
@@ -172,6 +194,15 @@ pub(super) fn run(verb: &Verb) -> ExitCode {
                 format!("process {} serves from now on", upgraded.process)
             }))
         }),
+        Verb::Reopen(to) => to.with(|client| {
+            let answer = client.ask("POST", "/v1/reopen", Some(&json!({})))?;
+            let Reopened { process } = client.read(answer.clone())?;
+            Ok(shown(to.json, &answer, || {
+                format!("process {process} has opened its logs anew")
+            }))
+        }),
+        Verb::Quit(to) => to.with(|client| leave(client, to.json, "quit", "drains and leaves")),
+        Verb::Stop(to) => to.with(|client| leave(client, to.json, "stop", "leaves")),
         Verb::Session(SessionVerb::End { hash, to }) => to.with(|client| {
             let path = format!("/v1/sessions/{}", escape(hash));
             let answer = client.ask("DELETE", &path, None)?;
@@ -197,35 +228,6 @@ fn number(text: &str, has_off: bool) -> Result<Value, String> {
 fn misused(wrong: &str) -> ExitCode {
     complain(&format!("error: {wrong}"));
     ExitCode::from(2)
-}
-
-impl To {
-    /// Talks to the process, and makes an exit status of what came of it.
-    fn with(&self, talk: impl FnOnce(&Client) -> Result<ExitCode, Error>) -> ExitCode {
-        let socket = match self.find() {
-            Ok(socket) => socket,
-            Err(wrong) => {
-                complain(&wrong);
-                return ExitCode::FAILURE;
-            }
-        };
-        talk(&Client::new(&socket)).unwrap_or_else(|error| {
-            complain(&format!("tidegate: {error}"));
-            exit_of(&error)
-        })
-    }
-
-    fn find(&self) -> Result<PathBuf, String> {
-        if let Some(socket) = &self.socket {
-            return Ok(socket.clone());
-        }
-        let Some(file) = &self.config else {
-            return Ok(server::usual_admin_socket());
-        };
-        let config = config::load(file).map_err(|problems| problems.to_string())?;
-        let off = || format!("tidegate: {} says `socket: off`", file.display());
-        server::admin_socket(&config).ok_or_else(off)
-    }
 }
 
 impl At {
@@ -255,13 +257,6 @@ impl At {
         Ok(shown(self.to.json, &answer, || {
             line(&done.pool, &done.endpoint)
         }))
-    }
-}
-
-fn exit_of(error: &Error) -> ExitCode {
-    match error {
-        Error::Refused(_) => ExitCode::FAILURE,
-        Error::Unreached { .. } | Error::Broken { .. } => ExitCode::from(UNREACHED),
     }
 }
 
@@ -345,6 +340,14 @@ fn reload(client: &Client, as_json: bool) -> Result<ExitCode, Error> {
             reloaded.pools_changed,
             reloaded.endpoints_leaving
         )
+    }))
+}
+
+fn leave(client: &Client, as_json: bool, verb: &str, does: &str) -> Result<ExitCode, Error> {
+    let answer = client.ask("POST", &format!("/v1/{verb}"), Some(&json!({})))?;
+    let Leaving { process } = client.read(answer.clone())?;
+    Ok(shown(as_json, &answer, || {
+        format!("process {process} {does}")
     }))
 }
 

@@ -8,7 +8,8 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::keys::{Key, Kind, Need, Section};
-use super::node::{Node, Value};
+use super::node::{Node, Span, Value};
+use super::problem::HIDDEN;
 use super::table::ROOT;
 
 /// Sections that have their defaults when they are not written.
@@ -25,12 +26,29 @@ const SECRET: [&str; 6] = [
     "authorization",
     "api_key",
 ];
-/// What is shown in their place.
-const HIDDEN: &str = "(hidden)";
 
-/// A tree with all its defaults. What is wrong in it is shown as it was written.
-pub(super) fn effective(root: &Node) -> Json {
-    section(&ROOT, root)
+/// A tree with all its defaults, but for the values that are concealed. What is wrong in it is shown as it
+/// was written.
+pub(super) fn effective(root: &Node, concealed: &[Span]) -> Json {
+    if concealed.is_empty() {
+        return section(&ROOT, root);
+    }
+    let mut root = root.clone();
+    conceal(&mut root, concealed);
+    section(&ROOT, &root)
+}
+
+fn conceal(node: &mut Node, concealed: &[Span]) {
+    let is_hidden = concealed.contains(&node.span);
+    match &mut node.value {
+        Value::Empty => {}
+        Value::Text(text) if is_hidden => HIDDEN.clone_into(text),
+        Value::Text(_) => {}
+        Value::List(items) => items.iter_mut().for_each(|item| conceal(item, concealed)),
+        Value::Map(entries) => entries
+            .iter_mut()
+            .for_each(|entry| conceal(&mut entry.value, concealed)),
+    }
 }
 
 fn section(section: &Section, node: &Node) -> Json {
@@ -55,7 +73,7 @@ fn section(section: &Section, node: &Node) -> Json {
 
 fn default(key: &Key) -> Option<Json> {
     let empty = Node {
-        span: super::node::Span::default(),
+        span: Span::default(),
         value: Value::Empty,
     };
     match (&key.need, &key.kind) {

@@ -24,7 +24,7 @@ pub(super) struct Fields<'a> {
     head: Span,
     /// False when there was no map to read, and so nothing in it can be missing.
     whole: bool,
-    report: &'a Report<'a>,
+    report: &'a Report,
 }
 
 /// An item of a list whose items are maps or single values.
@@ -41,7 +41,7 @@ impl<'a> Fields<'a> {
         section: &'static Section,
         node: &'a Node,
         head: Span,
-        report: &'a Report<'a>,
+        report: &'a Report,
     ) -> Self {
         let mut fields = Self {
             section,

@@ -16,23 +16,26 @@ use serde_saphyr::granit_parser::{
 };
 
 use super::node::{Entry, Node, Span, Value};
-use super::problem::{Problem, Problems, Report, Severity, floor_boundary, quoted};
+use super::problem::{Problem, Report, Severity, floor_boundary, quoted};
 
 /// Longest file that is read. Ten thousand endpoints need a quarter of it.
 const FILE_BYTES_MAX: usize = 4 << 20;
 
-/// Most values in a tree, with every alias unfolded.
+/// The byte order mark, which says nothing in UTF-8.
+pub(super) const MARK: char = '\u{feff}';
+
+/// Most values of a configuration, with every alias unfolded.
 const NODES_MAX: usize = 500_000;
 
 /// How deep lists and maps may lie in one another, with every alias unfolded. We need seven.
 const DEPTH_MAX: usize = 32;
 
-/// Reads a file as text.
+/// Reads a file as text, without the mark that some editors put before it.
 ///
 /// # Errors
-/// One problem: it cannot be opened, is too long, or is not UTF-8.
-pub(super) fn read(path: &Path, name: &str) -> Result<String, Problems> {
-    let whole = |message: String| Problems::from(Problem::with_file(name, message));
+/// It cannot be opened, is too long, or is not UTF-8.
+pub(super) fn read(path: &Path, name: &str) -> Result<String, Problem> {
+    let whole = |message: String| Problem::with_file(name, message);
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes))
@@ -40,17 +43,22 @@ pub(super) fn read(path: &Path, name: &str) -> Result<String, Problems> {
     if bytes.len() > FILE_BYTES_MAX {
         return Err(whole("this file is longer than 4MiB".to_owned()));
     }
-    String::from_utf8(bytes).map_err(|error| {
+    let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let text = String::from_utf8_lossy(error.as_bytes());
         let message = "this file is not UTF-8 text; save it as UTF-8".to_owned();
         let span = Span::new(at, at + 1);
-        Problems::from(Problem::at(name, &text, span, Severity::Error, message))
+        Problem::at(name, &text, span, Severity::Error, message)
+    })?;
+    Ok(match text.strip_prefix(MARK) {
+        Some(rest) => rest.to_owned(),
+        None => text,
     })
 }
 
-/// Parses a text. What is wrong goes into the report; `None` means that no tree could be made.
-pub(super) fn tree(text: &str, report: &Report<'_>) -> Option<Node> {
+/// Parses a text that begins there among the texts of the report. What is wrong goes into the report;
+/// `None` means that no tree could be made.
+pub(super) fn tree(text: &str, base: usize, room: &mut Room, report: &Report) -> Option<Node> {
     let limits = options! {
         emit_comments: false,
         flow_nesting_limit: DEPTH_MAX,
@@ -62,17 +70,37 @@ pub(super) fn tree(text: &str, report: &Report<'_>) -> Option<Node> {
         report,
         anchors: HashMap::new(),
         open: Vec::new(),
-        nodes_left: NODES_MAX,
+        nodes_left: room.nodes_left,
         last: Span::default(),
+        base,
     };
-    builder.document()
+    let root = builder.document();
+    room.nodes_left = builder.nodes_left;
+    let mut root = root?;
+    root.move_by(base);
+    Some(root)
+}
+
+/// How much may still be read, over all files of a configuration.
+#[derive(Debug)]
+pub(super) struct Room {
+    nodes_left: usize,
+}
+
+impl Room {
+    /// All of it.
+    pub(super) fn new() -> Self {
+        Self {
+            nodes_left: NODES_MAX,
+        }
+    }
 }
 
 /// Makes nodes from events, depth first.
 struct Builder<'a, 'r> {
     text: &'a str,
     parser: Parser<'a, StrInput<'a>>,
-    report: &'r Report<'r>,
+    report: &'r Report,
     /// Finished nodes that an alias may repeat, by the parser's number for the anchor.
     anchors: HashMap<usize, Node>,
     /// Where the brackets that are not closed yet were opened.
@@ -81,6 +109,9 @@ struct Builder<'a, 'r> {
     nodes_left: usize,
     /// The last event, to tell where a syntax error really began.
     last: Span,
+    /// Where the text begins among the texts of the report. Places are of this text alone until the tree
+    /// is done.
+    base: usize,
 }
 
 impl<'a> Builder<'a, '_> {
@@ -92,26 +123,22 @@ impl<'a> Builder<'a, '_> {
                 Event::StreamEnd => break,
                 Event::DocumentStart(..) if root.is_some() => {
                     let message = "a second YAML document begins here; one file holds one";
-                    self.report.error(span, message);
+                    self.error(span, message);
                     return None;
                 }
                 Event::StreamStart | Event::DocumentStart(..) | Event::DocumentEnd => {}
                 other => root = Some(self.node(other, span, 0)?),
             }
         }
-        let empty = matches!(
-            &root,
-            None | Some(Node {
-                value: Value::Empty,
-                ..
-            })
-        );
-        if empty {
-            let message = "this file is empty; it needs `listeners`, `routes` and `pools`";
-            self.report.error(Span::default(), message);
-            return None;
-        }
-        root
+        let nothing = Node {
+            span: Span::default(),
+            value: Value::Empty,
+        };
+        Some(root.unwrap_or(nothing))
+    }
+
+    fn error(&self, span: Span, message: impl Into<String>) {
+        self.report.error(span.moved(self.base), message);
     }
 
     fn next(&mut self) -> Option<(Event<'a>, Span)> {
@@ -123,14 +150,14 @@ impl<'a> Builder<'a, '_> {
                     let rest = self.text.get(at..).unwrap_or("");
                     let tag = rest.split_whitespace().next().unwrap_or("");
                     let message = "YAML tags are not used here; remove this one";
-                    self.report.error(Span::new(at, at + tag.len()), message);
+                    self.error(Span::new(at, at + tag.len()), message);
                 }
                 self.last = span;
                 Some((event, span))
             }
             Err(error) => {
                 let (span, message) = self.explain(&error);
-                self.report.error(span, message);
+                self.error(span, message);
                 None
             }
         }
@@ -189,10 +216,10 @@ impl<'a> Builder<'a, '_> {
             let value = self.node(event, span, depth + 1)?;
             let Some(key) = key else { continue };
             if let Some(earlier) = seen.get(&key) {
-                let line = self.report.line(*earlier);
+                let line = self.report.line(earlier.moved(self.base));
                 let shown = quoted(&key);
                 let message = format!("the key {shown} is here twice; the first is on line {line}");
-                self.report.error(key_span, message);
+                self.error(key_span, message);
                 continue;
             }
             seen.insert(key.clone(), key_span);
@@ -225,14 +252,14 @@ impl<'a> Builder<'a, '_> {
             }
             Value::Empty | Value::Map(_) => format!("a key must be a single word, not {what}"),
         };
-        self.report.error(node.span, message);
+        self.error(node.span, message);
         Some(None)
     }
 
     fn alias(&mut self, id: usize, span: Span, depth: usize) -> Option<Node> {
         let Some(node) = self.anchors.get(&id) else {
             let message = "this alias stands inside of what it repeats";
-            self.report.error(span, message);
+            self.error(span, message);
             return None;
         };
         let (nodes, height) = extent(node);
@@ -245,13 +272,13 @@ impl<'a> Builder<'a, '_> {
     fn spend(&mut self, nodes: usize, depth: usize, span: Span) -> Option<()> {
         if depth > DEPTH_MAX {
             let message = format!("lists and maps lie more than {DEPTH_MAX} deep here");
-            self.report.error(span, message);
+            self.error(span, message);
             return None;
         }
         let left = self.nodes_left.checked_sub(nodes);
         if left.is_none() {
-            let message = format!("this file holds more than {NODES_MAX} values");
-            self.report.error(span, message);
+            let message = format!("the configuration holds more than {NODES_MAX} values");
+            self.error(span, message);
         }
         self.nodes_left = left?;
         Some(())
@@ -335,6 +362,9 @@ impl<'a> Builder<'a, '_> {
         let reason = match kind {
             ErrorKind::RecursionLimitExceeded => {
                 format!("lists and maps lie more than {DEPTH_MAX} deep here")
+            }
+            _ if line.contains("${") && !self.open.is_empty() => {
+                "a text that holds `${…}` stands in quotes between brackets".to_owned()
             }
             _ if has_bare_ipv6(line) => {
                 "an IPv6 address stands in quotes, as in \"[::1]:8080\"".to_owned()

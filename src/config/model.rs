@@ -16,6 +16,7 @@ use super::Problem;
 use super::admin::Admin;
 use super::bind::Bind;
 use super::cors::Cors;
+use super::dump::dump;
 use super::edge::{Action, HeaderEdits, Scheme};
 use super::host_port::HostPort;
 use super::limit::{Queue, RouteRate, ToolLimit};
@@ -54,6 +55,8 @@ pub struct Config {
     /// Directory for what must outlive a restart (absolute). `None`: the caller picks the place the
     /// platform has for it.
     pub state_dir: Option<PathBuf>,
+    /// Where the id of the process that serves is written (absolute). `None`: nowhere.
+    pub pid_file: Option<PathBuf>,
     /// Worker threads; `None` means one per core.
     pub threads: Option<NonZeroUsize>,
     /// How long a leaving process waits for exchanges and streams to end (default 30s).
@@ -64,6 +67,8 @@ pub struct Config {
     /// The file as it was understood, with every default filled in and without secrets, for people to
     /// look at. Not part of any decision.
     pub effective: serde_json::Value,
+    /// The files that were read, in that order. Not part of any decision.
+    pub files: Vec<PathBuf>,
     /// What is odd but not wrong, such as a pool that no route uses. Not part of any decision.
     pub warnings: Vec<Problem>,
 }
@@ -75,6 +80,14 @@ impl Config {
     /// If the id was made by another configuration and lies outside the list.
     pub fn pool(&self, id: PoolId) -> &Pool {
         &self.pools[id.0]
+    }
+
+    /// The configuration as it was understood, as YAML under the names of its files. Values that are not
+    /// to be shown are hidden.
+    pub fn to_text(&self) -> String {
+        let files = self.files.iter();
+        let files = files.map(|file| format!("# configuration file {}\n", file.display()));
+        files.collect::<String>() + &dump(&self.effective)
     }
 
     /// The id of the pool with this name.

@@ -4,7 +4,8 @@
 //! as text: whether `off`, `10s` or `no` is a word, a duration or a name is for the reader of the
 //! key to say, so no guess about types is ever made twice.
 
-/// A piece of the file, in bytes: start, and one past the end.
+/// A piece of the file, or of several one behind the other (see `sources`), in bytes: start, and one past
+/// the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Span {
     pub(super) start: usize,
@@ -15,6 +16,11 @@ impl Span {
     /// The piece from `start` up to, not including, `end`.
     pub(super) fn new(start: usize, end: usize) -> Self {
         Self { start, end }
+    }
+
+    /// The same piece of a text that begins so many bytes further on.
+    pub(super) fn moved(self, by: usize) -> Self {
+        Self::new(self.start + by, self.end + by)
     }
 }
 
@@ -38,6 +44,21 @@ pub(super) enum Value {
     List(Vec<Node>),
     /// Keys and values in file order. Every key is there once.
     Map(Vec<Entry>),
+}
+
+impl Node {
+    /// Moves every place in the tree; see [`Span::moved`].
+    pub(super) fn move_by(&mut self, by: usize) {
+        self.span = self.span.moved(by);
+        match &mut self.value {
+            Value::Empty | Value::Text(_) => {}
+            Value::List(items) => items.iter_mut().for_each(|item| item.move_by(by)),
+            Value::Map(entries) => entries.iter_mut().for_each(|entry| {
+                entry.key_span = entry.key_span.moved(by);
+                entry.value.move_by(by);
+            }),
+        }
+    }
 }
 
 impl Value {

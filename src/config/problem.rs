@@ -9,12 +9,20 @@ use std::cell::RefCell;
 use std::fmt;
 
 use super::node::Span;
+use super::sources::Sources;
 
 /// Most problems that one check reports. A file with more is of the wrong kind altogether.
 const PROBLEMS_MAX: usize = 100;
 
 /// Most columns of a source line that are shown. Longer lines are cropped around the caret.
 const SNIPPET_COLUMNS_MAX: usize = 100;
+
+/// What is shown in the place of what is nobody's business.
+pub(super) const HIDDEN: &str = "(hidden)";
+
+/// What is said of a value that is wrong and must not be repeated, not even in parts.
+const SECRET: &str =
+    "this value is not right; why is not told, for by the name of its variable it is a secret";
 
 /// Does a problem keep the configuration from being used?
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -120,42 +128,62 @@ impl From<Problem> for Problems {
 impl fmt::Display for Problems {
     /// Every problem with its snippet, and a last line that counts them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut files: Vec<&str> = Vec::new();
         for problem in &self.0 {
             writeln!(f, "{problem}")?;
-        }
-        let file = self.0.first().map_or("", |problem| problem.file.as_str());
-        match self.0.len() {
-            1 => write!(f, "1 problem in {file}; nothing was started"),
-            count if count >= PROBLEMS_MAX => {
-                write!(f, "{count} or more problems in {file}; nothing was started")
+            if !files.contains(&problem.file.as_str()) {
+                files.push(&problem.file);
             }
-            count => write!(f, "{count} problems in {file}; nothing was started"),
+        }
+        let place = match files.as_slice() {
+            [file] => (*file).to_owned(),
+            files => format!("{} files", files.len()),
+        };
+        match self.0.len() {
+            1 => write!(f, "1 problem in {place}; nothing was started"),
+            count if count >= PROBLEMS_MAX => {
+                write!(
+                    f,
+                    "{count} or more problems in {place}; nothing was started"
+                )
+            }
+            count => write!(f, "{count} problems in {place}; nothing was started"),
         }
     }
 }
 
 impl std::error::Error for Problems {}
 
-/// Where problems are gathered while a file is checked.
+/// Where problems are gathered while a file, and those that it includes, are checked.
 ///
 /// The lists are behind a `RefCell` so that several readers of the same document can hold the
 /// report at once; no borrow outlives a call of this type. Each list is bounded by
 /// [`PROBLEMS_MAX`]; what comes later is dropped.
-pub(super) struct Report<'a> {
-    file: &'a str,
-    text: &'a str,
-    errors: RefCell<Vec<Problem>>,
-    warnings: RefCell<Vec<Problem>>,
+#[derive(Default)]
+pub(super) struct Report {
+    sources: RefCell<Sources>,
+    errors: RefCell<Vec<Placed>>,
+    warnings: RefCell<Vec<Placed>>,
+    /// Values that hold what is not to be shown.
+    concealed: RefCell<Vec<Span>>,
+    /// Values of which enough is said.
+    spoiled: RefCell<Vec<Span>>,
 }
 
-impl<'a> Report<'a> {
-    /// An empty report about this text.
-    pub(super) fn new(file: &'a str, text: &'a str) -> Self {
-        Self {
-            file,
-            text,
-            errors: RefCell::default(),
-            warnings: RefCell::default(),
+/// A problem, and where it stands among all texts.
+type Placed = (usize, Problem);
+
+impl Report {
+    /// Takes in a text. By what it returns, spans of that text are to be moved.
+    pub(super) fn add_source(&self, file: impl Into<String>, text: impl Into<String>) -> usize {
+        self.sources.borrow_mut().add(file.into(), text.into())
+    }
+
+    /// Records a problem that is made already, in the order of the place that led to it.
+    pub(super) fn add_problem(&self, at: Span, problem: Problem) {
+        let mut errors = self.errors.borrow_mut();
+        if errors.len() < PROBLEMS_MAX {
+            errors.push((at.start, problem));
         }
     }
 
@@ -169,35 +197,77 @@ impl<'a> Report<'a> {
         self.add(&self.warnings, span, Severity::Warning, message.into());
     }
 
-    /// What stands in this span of the file.
-    pub(super) fn piece(&self, span: Span) -> &'a str {
-        self.text.get(span.start..span.end).unwrap_or("")
+    /// Has nothing more be said of this value, which is not what it was meant to be.
+    pub(super) fn spoil(&self, value: Span) {
+        self.spoiled.borrow_mut().push(value);
     }
 
-    /// The number of the line on which this span begins, for use in an error. Counting lines takes
-    /// time, so a report that is full, and has no use for the error, answers 0.
-    pub(super) fn line(&self, span: Span) -> usize {
+    /// Has it not be told what is wrong with this value, since that would repeat it.
+    pub(super) fn conceal(&self, value: Span) {
+        self.concealed.borrow_mut().push(value);
+    }
+
+    /// The values that are not to be shown.
+    pub(super) fn concealed(&self) -> Vec<Span> {
+        self.concealed.borrow().clone()
+    }
+
+    /// What stands in this span of the file.
+    pub(super) fn piece(&self, span: Span) -> String {
+        let sources = self.sources.borrow();
+        let piece = sources.find(span).and_then(|(source, within)| {
+            let text = source.text.get(within.start..within.end);
+            text.map(str::to_owned)
+        });
+        piece.unwrap_or_default()
+    }
+
+    /// The number of the line on which this span begins, for use in an error, and the file as well where
+    /// there are several. Counting lines takes time, so a report that is full, and has no use for the
+    /// error, does not.
+    pub(super) fn line(&self, span: Span) -> String {
         if self.errors.borrow().len() >= PROBLEMS_MAX {
-            return 0;
+            return String::new();
         }
-        Place::find(self.text, span).line
+        let sources = self.sources.borrow();
+        let Some((source, within)) = sources.find(span) else {
+            return String::new();
+        };
+        let line = Place::find(&source.text, within).line;
+        match sources.are_several() {
+            true => format!("{line} of {}", source.file),
+            false => line.to_string(),
+        }
     }
 
     /// The warnings, if nothing is wrong; otherwise what is wrong, without the warnings, which
     /// often only echo an error.
     pub(super) fn finish(self) -> Result<Vec<Problem>, Problems> {
+        let alone = |placed: Vec<Placed>| placed.into_iter().map(|(_, problem)| problem).collect();
         let mut errors = self.errors.into_inner();
         if errors.is_empty() {
-            return Ok(self.warnings.into_inner());
+            return Ok(alone(self.warnings.into_inner()));
         }
-        errors.sort_by_key(|problem| (problem.line, problem.column));
-        Err(Problems(errors))
+        errors.sort_by_key(|(at, _)| *at);
+        Err(Problems(alone(errors)))
     }
 
-    fn add(&self, list: &RefCell<Vec<Problem>>, span: Span, severity: Severity, message: String) {
+    fn add(&self, list: &RefCell<Vec<Placed>>, span: Span, severity: Severity, message: String) {
         let mut list = list.borrow_mut();
-        if list.len() < PROBLEMS_MAX {
-            list.push(Problem::at(self.file, self.text, span, severity, message));
+        if list.len() >= PROBLEMS_MAX {
+            return;
+        }
+        let holds = |value: &Span| value.start <= span.start && span.end <= value.end;
+        if self.spoiled.borrow().iter().any(holds) {
+            return;
+        }
+        let message = match self.concealed.borrow().iter().any(holds) {
+            true => SECRET.to_owned(),
+            false => message,
+        };
+        if let Some((source, within)) = self.sources.borrow().find(span) {
+            let problem = Problem::at(&source.file, &source.text, within, severity, message);
+            list.push((span.start, problem));
         }
     }
 }

@@ -12,6 +12,8 @@ const DURATION: &str = "^[0-9]+ ?(ms|s|m|h|d)$";
 const PERCENT: &str = "^[0-9]+ ?%$";
 const RATE: &str = "^[0-9]+ ?/ ?[smh]$";
 const SIZE: &str = "^[0-9]+ ?(B|KiB|MiB|GiB|KB|MB|GB)$";
+/// A variable of the environment, whose value nobody knows yet.
+const VARIABLE: &str = "\\$\\{env:[A-Za-z_][A-Za-z0-9_]*(:-[^}]*)?\\}";
 
 /// The JSON Schema of the configuration file, as text that ends with a newline.
 pub fn schema() -> String {
@@ -19,6 +21,7 @@ pub fn schema() -> String {
     let head = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Tidegate configuration",
+        "$defs": { "variable": { "type": "string", "pattern": VARIABLE } },
     });
     if let (Value::Object(root), Value::Object(head)) = (&mut root, head) {
         root.extend(head);
@@ -81,17 +84,21 @@ fn kind(kind: &Kind) -> Value {
         Kind::TextOrOff => json!({ "type": ["string", "boolean"] }),
         // A name that looks like a number is one to an editor.
         Kind::Text => json!({ "type": ["string", "number", "boolean"] }),
-        Kind::Flag => json!({ "type": "boolean" }),
-        Kind::Count(min, max) => json!({ "type": "integer", "minimum": min, "maximum": max }),
-        Kind::Duration(..) => json!({ "type": "string", "pattern": DURATION }),
+        Kind::Flag => or_variable(json!({ "type": "boolean" })),
+        Kind::Count(min, max) => {
+            or_variable(json!({ "type": "integer", "minimum": min, "maximum": max }))
+        }
+        Kind::Duration(..) => or_variable(json!({ "type": "string", "pattern": DURATION })),
         Kind::DurationOrOff(..) => json!({
-            "anyOf": [{ "type": "string", "pattern": DURATION }, off()],
+            "anyOf": [{ "type": "string", "pattern": DURATION }, off(), variable()],
         }),
-        Kind::Percent(..) => json!({ "type": "string", "pattern": PERCENT }),
-        Kind::Rate => json!({ "type": "string", "pattern": RATE }),
-        Kind::Size(..) => json!({ "type": "string", "pattern": SIZE }),
-        Kind::Share => json!({ "type": "number", "exclusiveMinimum": 0, "maximum": 1 }),
-        Kind::Choice(words) => json!({ "enum": words }),
+        Kind::Percent(..) => or_variable(json!({ "type": "string", "pattern": PERCENT })),
+        Kind::Rate => or_variable(json!({ "type": "string", "pattern": RATE })),
+        Kind::Size(..) => or_variable(json!({ "type": "string", "pattern": SIZE })),
+        Kind::Share => {
+            or_variable(json!({ "type": "number", "exclusiveMinimum": 0, "maximum": 1 }))
+        }
+        Kind::Choice(words) => or_variable(json!({ "enum": words })),
         Kind::Texts(max) => json!({
             "type": "array", "items": { "type": "string" }, "minItems": 1, "maxItems": max,
         }),
@@ -102,7 +109,7 @@ fn kind(kind: &Kind) -> Value {
             "maxProperties": max,
         }),
         Kind::Section(below) => section(below),
-        Kind::SectionOrOff(below) => json!({ "anyOf": [section(below), off()] }),
+        Kind::SectionOrOff(below) => json!({ "anyOf": [section(below), off(), variable()] }),
         // `off` is a text to YAML 1.2 and false to YAML 1.1, which some editors speak.
         Kind::SectionOrText(below) => json!({
             "anyOf": [section(below), { "type": ["string", "boolean"] }],
@@ -123,6 +130,14 @@ fn kind(kind: &Kind) -> Value {
             "maxProperties": max,
         }),
     }
+}
+
+fn or_variable(value: Value) -> Value {
+    json!({ "anyOf": [value, variable()] })
+}
+
+fn variable() -> Value {
+    json!({ "$ref": "#/$defs/variable" })
 }
 
 fn off() -> Value {

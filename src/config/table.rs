@@ -46,6 +46,13 @@ pub(super) static ROOT: Section = Section {
             "Endpoints that can serve one another's calls, by name.",
         ),
         key(
+            "include",
+            Texts(100),
+            Optional,
+            "Further files, by name or with the wildcards * ? [...], from this file's directory on. Their \
+             listeners, routes and pools are added to those here, in the order of the files' names.",
+        ),
+        key(
             "sessions",
             Kind::Section(&limits::SESSIONS),
             Optional,
@@ -96,6 +103,13 @@ pub(super) static ROOT: Section = Section {
             "Absolute path of the directory for what must outlive a restart. Unless set: \
              $STATE_DIRECTORY, which systemd gives, else /var/lib/tidegate for root, else \
              $XDG_STATE_HOME/tidegate or ~/.local/state/tidegate.",
+        ),
+        key(
+            "pid_file",
+            Text,
+            Optional,
+            "Absolute path of a file for the id of the process that serves, which is written once it does. \
+             Unless set: none.",
         ),
         key(
             "threads",

@@ -22,9 +22,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::notify;
-use super::reload::{Reloader, UpgradeAnswer};
+use super::reload::Reloader;
 use super::socket::Accepting;
 use super::upgrade::{Program, UpgradeError};
+use super::wish::{Haste, Wish};
 use crate::pool::Parting;
 use crate::proxy::state::{Phase, PhaseSender, Shared};
 
@@ -35,6 +36,8 @@ const STREAM_SPACE: Duration = Duration::from_millis(10);
 /// How long a process that was replaced waits for the next request on connections that are kept: each
 /// is answered, and told to go elsewhere with the one after.
 const LAST_REQUESTS: Duration = Duration::from_secs(5);
+/// How long whoever asks over the API that the process leaves at once has to be answered.
+const LAST_ANSWER: Duration = Duration::from_millis(200);
 /// How often the exchanges in flight are counted while draining.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -58,11 +61,11 @@ pub(super) struct Signals {
     phase: PhaseSender,
     shutdown: watch::Sender<bool>,
     /// Only one watch is ever awaited.
-    kinds: Mutex<(Kinds, Upgrades)>,
+    kinds: Mutex<(Kinds, Wishes)>,
 }
 
-/// Upgrades that are asked for over the API.
-struct Upgrades(mpsc::Receiver<UpgradeAnswer>);
+/// What is asked for over the API.
+struct Wishes(mpsc::Receiver<Wish>);
 
 /// The signals that are held.
 pub(super) struct Kinds {
@@ -134,7 +137,7 @@ impl Signals {
     pub(super) fn new(
         shared: Arc<Shared>,
         replacement: Replacement,
-        upgrades: mpsc::Receiver<UpgradeAnswer>,
+        wishes: mpsc::Receiver<Wish>,
         phase: PhaseSender,
         shutdown: watch::Sender<bool>,
         kinds: Kinds,
@@ -144,12 +147,12 @@ impl Signals {
             replacement: Arc::new(replacement),
             phase,
             shutdown,
-            kinds: Mutex::new((kinds, Upgrades(upgrades))),
+            kinds: Mutex::new((kinds, Wishes(wishes))),
         }
     }
 
     /// Serves the signals that do not end the process until one that does.
-    async fn next(&self, (kinds, upgrades): &mut (Kinds, Upgrades)) -> Asked {
+    async fn next(&self, (kinds, wishes): &mut (Kinds, Wishes)) -> Asked {
         let mut upgrading = JoinSet::new();
         let mut asked = Vec::new();
         loop {
@@ -166,10 +169,26 @@ impl Signals {
                     log::info!("USR1: reopened the logs");
                 }
                 _ = kinds.usr2.recv() => self.begin_upgrade(&mut upgrading),
-                Some(answer) = upgrades.0.recv() => {
-                    asked.push(answer);
-                    self.begin_upgrade(&mut upgrading);
-                }
+                // Whoever has asked may be gone before it is answered.
+                Some(wish) = wishes.0.recv() => match wish {
+                    Wish::Upgrade(answer) => {
+                        asked.push(answer);
+                        self.begin_upgrade(&mut upgrading);
+                    }
+                    Wish::Reopen(answer) => {
+                        self.shared.log.reopen();
+                        let _ = answer.send(());
+                    }
+                    Wish::Leave(Haste::Drain, answer) => {
+                        let _ = answer.send(());
+                        return Asked::Leave;
+                    }
+                    Wish::Leave(Haste::Now, answer) => {
+                        let _ = answer.send(());
+                        sleep(LAST_ANSWER).await;
+                        return Asked::LeaveNow;
+                    }
+                },
                 Some(started) = upgrading.join_next() => {
                     let started = started.map_err(|error| error.to_string());
                     let started = started.and_then(|started| started.map_err(|e| e.to_string()));
@@ -197,7 +216,7 @@ impl Signals {
     /// Streams go on until the deadline where there is a successor: it serves whoever comes, so there is
     /// no hurry, unless it has ended. Elsewhere they end as soon as no call is left, because the machine
     /// may be waiting to be switched off.
-    async fn drain(&self, kinds: &mut (Kinds, Upgrades), successor: Option<u32>) {
+    async fn drain(&self, kinds: &mut (Kinds, Wishes), successor: Option<u32>) {
         let (deadline, jitter) = {
             let config = &self.shared.snapshot.load().config;
             (Instant::now() + config.drain_timeout, config.drain_jitter)

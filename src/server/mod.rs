@@ -25,6 +25,7 @@ mod names;
 mod notify;
 mod opened;
 mod operator;
+mod pid_file;
 mod probe;
 mod pulse;
 mod readiness;
@@ -38,6 +39,7 @@ pub mod upgrade;
 mod vigil;
 mod watchers;
 mod way;
+mod wish;
 pub mod withdraw;
 mod worker;
 
@@ -155,14 +157,14 @@ fn run_with(
     let (workers, orders): (Vec<_>, Vec<_>) = channels.unzip();
     let snapshot = shared.snapshot.load_full();
     let operator = Operator::new(Arc::clone(&shared), &state_dir_of(&snapshot.config));
-    let (upgrades, asked) = mpsc::channel(1);
+    let (wishes, asked) = mpsc::channel(1);
     let certificates = Certificates::new(&state_dir_of(&snapshot.config));
     let reloader = Reloader::start(
         path,
         Arc::clone(&operator),
         Arc::clone(&certificates),
         workers,
-        upgrades,
+        wishes,
         &mut inherited,
     )?;
     inherited.tell_unused();
@@ -238,6 +240,9 @@ fn run_with(
         shutdown_signal: Box::new(signals),
     });
     shared.log.flush(Duration::from_secs(1));
+    if let Some(path) = &snapshot.config.pid_file {
+        pid_file::remove(path);
+    }
     Ok(())
 }
 
@@ -354,6 +359,14 @@ fn resume_memory(config: &Config) -> usize {
 /// Where the admin socket of a process with this configuration is; `None` if it has none.
 pub fn admin_socket(config: &Config) -> Option<PathBuf> {
     admin::socket::path_of(config)
+}
+
+/// Where the admin socket is of a process that was started with this file, by what stands in it now, though
+/// something in it may be wrong; `None` if that cannot be told.
+pub fn admin_socket_as_written(path: &Path) -> Option<PathBuf> {
+    let (socket, state_dir) = config::socket_as_written(path)?;
+    let otherwise = || admin::socket::in_directory(&state_dir.unwrap_or_else(self::state_dir));
+    Some(socket.path.unwrap_or_else(otherwise))
 }
 
 /// Where the admin socket of a process is of whose configuration nothing is known: where the package

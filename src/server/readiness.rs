@@ -1,5 +1,6 @@
 //! Telling the outside once that this process serves.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use tokio::time::{sleep, timeout};
 
 use super::inherited::Predecessor;
 use super::notify;
+use super::pid_file;
 use crate::proxy::local::readiness;
 use crate::proxy::state::Shared;
 
@@ -22,6 +24,7 @@ pub(super) struct Readiness {
     shared: Arc<Shared>,
     started: watch::Receiver<usize>,
     workers: usize,
+    pid_file: Option<PathBuf>,
     predecessor: Option<Predecessor>,
 }
 
@@ -33,6 +36,7 @@ impl Readiness {
         workers: usize,
     ) -> Self {
         Self {
+            pid_file: shared.snapshot.load().config.pid_file.clone(),
             shared,
             started,
             workers,
@@ -40,8 +44,8 @@ impl Readiness {
         }
     }
 
-    /// Waits until every worker accepts and `/ready` says so, and tells systemd and the process that
-    /// this one replaces.
+    /// Waits until every worker accepts and `/ready` says so, and tells whoever reads the file with the
+    /// process's id, systemd, and the process that this one replaces.
     pub(super) async fn tell(mut self) {
         let workers = self.workers;
         if self
@@ -58,6 +62,11 @@ impl Readiness {
             }
         };
         let _ = timeout(CHECKS, checked).await;
+        if let Some(path) = &self.pid_file
+            && let Err(error) = pid_file::write(path)
+        {
+            log::error!("cannot write {} (pid_file): {error}", path.display());
+        }
         notify::ready();
         if let Some(predecessor) = self.predecessor.take()
             && let Err(error) = predecessor.tell()

@@ -20,6 +20,7 @@ use super::opened::Opened;
 use super::operator::Operator;
 use super::socket::Accepting;
 use super::watchers::place;
+use super::wish::{Haste, Wish};
 use super::withdraw::{Terms, withdraw};
 use super::worker::Entrances;
 use super::{CompileError, StartError, caps, resolve_names, resume_memory, state, state_dir_of};
@@ -101,12 +102,9 @@ pub struct Reloader {
     operator: Arc<Operator>,
     certificates: Arc<Certificates>,
     workers: Vec<mpsc::Sender<Entrances>>,
-    upgrades: mpsc::Sender<UpgradeAnswer>,
+    wishes: mpsc::Sender<Wish>,
     state: Mutex<State>,
 }
-
-/// Where the outcome of an upgrade is told: the new process, or why there is none.
-pub(super) type UpgradeAnswer = oneshot::Sender<Result<u32, String>>;
 
 struct State {
     opened: Opened,
@@ -125,7 +123,7 @@ impl Reloader {
         operator: Arc<Operator>,
         certificates: Arc<Certificates>,
         workers: Vec<mpsc::Sender<Entrances>>,
-        upgrades: mpsc::Sender<UpgradeAnswer>,
+        wishes: mpsc::Sender<Wish>,
         inherited: &mut Inherited,
     ) -> Result<Arc<Self>, StartError> {
         let shared = Arc::clone(&operator.shared);
@@ -147,7 +145,7 @@ impl Reloader {
             operator,
             certificates,
             workers,
-            upgrades,
+            wishes,
             state: Mutex::new(State { opened, leaving }),
         }))
     }
@@ -242,11 +240,33 @@ impl Reloader {
     /// Why this one goes on.
     pub(super) async fn upgrade(&self) -> Result<u32, String> {
         let (answer, answered) = oneshot::channel();
-        if self.upgrades.try_send(answer).is_err() {
-            return Err("another upgrade is under way".to_owned());
+        self.wish(Wish::Upgrade(answer), answered).await?
+    }
+
+    /// Has the files of logs opened anew, as USR1 does.
+    ///
+    /// # Errors
+    /// This process is leaving.
+    pub(super) async fn reopen(&self) -> Result<(), String> {
+        let (answer, answered) = oneshot::channel();
+        self.wish(Wish::Reopen(answer), answered).await
+    }
+
+    /// Has this process leave.
+    ///
+    /// # Errors
+    /// It is leaving, and can do it no faster.
+    pub(super) async fn leave(&self, haste: Haste) -> Result<(), String> {
+        let (answer, answered) = oneshot::channel();
+        self.wish(Wish::Leave(haste, answer), answered).await
+    }
+
+    async fn wish<T>(&self, wish: Wish, answered: oneshot::Receiver<T>) -> Result<T, String> {
+        let leaving = || "this process is leaving".to_owned();
+        if self.shared.phase() == Phase::Ending || self.wishes.send(wish).await.is_err() {
+            return Err(leaving());
         }
-        let gone = |_| "this process is leaving".to_owned();
-        answered.await.map_err(gone)?
+        answered.await.map_err(|_| leaving())
     }
 
     /// Puts a snapshot in force.
@@ -301,6 +321,7 @@ fn kept(before: &Config, now: &Config) -> Vec<&'static str> {
         ("threads", before.threads != now.threads),
         ("state_dir", before.state_dir != now.state_dir),
         ("admin", before.admin != now.admin),
+        ("pid_file", before.pid_file != now.pid_file),
     ]
     .into_iter()
     .filter_map(|(key, has_changed)| has_changed.then_some(key))

@@ -3,8 +3,10 @@
 mod access;
 mod drain;
 mod kept;
+mod process;
 mod sessions;
 mod verbs;
+mod watch;
 
 use std::process::Output;
 

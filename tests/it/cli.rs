@@ -162,6 +162,57 @@ async fn it_tells_its_version() {
     assert!(output.status.success());
     let said = String::from_utf8(output.stdout).expect("UTF-8");
     assert_eq!(said, format!("tidegate {}\n", env!("CARGO_PKG_VERSION")));
+    let output = Tidegate::command(&["-V"]).await;
+    let said = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(said.starts_with(&format!("tidegate {}\n", env!("CARGO_PKG_VERSION"))));
+    for (name, value) in [
+        ("rustc", "1."),
+        ("target", std::env::consts::ARCH),
+        ("with", "pingora 0."),
+        ("commit", ""),
+    ] {
+        let lines = said.lines().filter_map(|line| line.split_once(": "));
+        let found = lines.map(|(name, value)| (name, value.trim()));
+        let found = found
+            .filter(|(other, _)| *other == name)
+            .collect::<Vec<_>>();
+        assert!(
+            matches!(found[..], [(_, found)] if found.starts_with(value)),
+            "{said}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_configuration_is_shown_as_it_is_understood_with_all_of_its_files() {
+    let dir = TempDir::new().expect("a directory");
+    let path = file(&dir, &format!("include: [conf.d/*.yaml]\n{GOOD}"));
+    let more = dir.path().join("conf.d/more.yaml");
+    std::fs::create_dir(dir.path().join("conf.d")).expect("a directory of ours");
+    let text = "routes:\n  - path: /more\n    pool: more\n    request_headers: { set: { Authorization: abc } }\n\
+                pools:\n  more:\n    endpoints: [127.0.0.1:9003]\n";
+    std::fs::write(&more, text).expect("a directory of ours");
+    let output = Tidegate::command(&["-T", "-c", path.to_str().expect("UTF-8")]).await;
+    assert!(output.status.success(), "{}", all_of(&output));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("the configuration is good"));
+    let shown = String::from_utf8(output.stdout).expect("UTF-8");
+    for line in [
+        format!("# configuration file {}", path.display()),
+        format!("# configuration file {}", more.display()),
+        "  - path: /more".to_owned(),
+        "    endpoints: [127.0.0.1:9003]".to_owned(),
+        "        Authorization: \"(hidden)\"".to_owned(),
+        "drain_timeout: 30s".to_owned(),
+    ] {
+        assert!(
+            shown.lines().any(|other| other == line),
+            "no {line} in\n{shown}"
+        );
+    }
+    std::fs::write(&more, "threads: 2\n").expect("a directory of ours");
+    let output = Tidegate::command(&["-T", "-c", path.to_str().expect("UTF-8")]).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.is_empty(), "{}", all_of(&output));
 }
 
 #[tokio::test]

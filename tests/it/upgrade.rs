@@ -91,6 +91,71 @@ async fn the_command_tells_when_the_other_one_serves_and_hands_over_the_admin_so
     assert!(said.contains("exit status: 1"), "{said}");
 }
 
+#[tokio::test]
+async fn what_an_operator_has_set_goes_on_with_the_new_process() {
+    let (a, b) = (Endpoint::start("a").await, Endpoint::start("b").await);
+    let c = Endpoint::start("c").await;
+    let mut gate = Tidegate::in_front_of(&[&a, &b, &c]).await;
+    let client = gate.client();
+    gate.ask(&["maint", "main/b"]).await;
+    gate.ask(&["weight", "main/c", "7"]).await;
+    gate.ask(&["maint", "main/c"]).await;
+    let session = client.initialize().await;
+    gate.ask(&["ready", "main/c"]).await;
+    gate.ask(&["drain", "main/a", "--timeout", "1h"]).await;
+    upgrade(&mut gate).await;
+    let status = gate.ask(&["status"]).await;
+    let endpoint = |name: &str| {
+        let all = status["pools"][0]["endpoints"]
+            .as_array()
+            .expect("endpoints");
+        let found = all.iter().find(|endpoint| endpoint["name"] == name);
+        found.expect("one of this name").clone()
+    };
+    for (name, state, weight) in [("a", "drain", 1), ("b", "maint", 1), ("c", "up", 7)] {
+        let found = endpoint(name);
+        assert_eq!(
+            (&found["state"], &found["weight"]),
+            (&json!(state), &json!(weight)),
+            "{name}"
+        );
+    }
+    assert_eq!(endpoint("a")["admin"]["set_by"], "operator");
+    // The session stays where it is drained, and new ones go where they may.
+    assert_eq!(client.whoami(&session).await, "a");
+    for _ in 0..4 {
+        let new = client.initialize().await;
+        assert_eq!(client.whoami(&new).await, "c");
+    }
+}
+
+#[tokio::test]
+async fn the_file_with_the_process_id_names_the_one_that_serves() {
+    let a = Endpoint::start("a").await;
+    let mut gate = Tidegate::in_front_of(&[&a]).await;
+    let file = gate.places().dir().join("tidegate.pid");
+    let named = || std::fs::read_to_string(&file).unwrap_or_default();
+    let config = format!("{}pid_file: {}\n", gate.config(), file.display());
+    gate.write_config(&config);
+    gate.restart().await;
+    let first = gate.pid();
+    assert!(
+        eventually(PATIENCE, || named() == format!("{first}\n")).await,
+        "{}",
+        named()
+    );
+    let second = upgrade(&mut gate).await;
+    assert_eq!(named(), format!("{second}\n"));
+    gate.wait_exit(Duration::from_secs(10)).await;
+    assert_eq!(
+        named(),
+        format!("{second}\n"),
+        "it is not the old one's to remove"
+    );
+    gate.signal("TERM");
+    assert!(eventually(PATIENCE, || !file.exists()).await, "{}", named());
+}
+
 /// A session's stream in a process that has been replaced since.
 async fn upgraded_under_a_stream(
     a: &Endpoint,

@@ -21,6 +21,8 @@ Every key of the configuration file, printed from its JSON Schema by `make refer
   of a file an editor completes keys and marks slips.
 - Unknown keys, doubled keys and values out of bounds are refused, and nothing of such a file is used.
 - A key without a default is off, or does what its meaning says of it, unless it is set.
+- `${env:NAME}` in a value is a [variable of the environment](operations.md#the-environment-in-the-configuration);
+  `listeners`, `routes` and `pools` may stand in [further files](operations.md#several-files).
 
 | type | written as |
 |---|---|
@@ -61,7 +63,8 @@ fn the_reference_says_what_the_schema_does() {
 }
 
 fn page() -> String {
-    let schema: Value = serde_json::from_str(&tidegate::config::schema()).unwrap();
+    let mut schema: Value = serde_json::from_str(&tidegate::config::schema()).unwrap();
+    leave_out_variables(&mut schema);
     let mut page = Page {
         text: HEAD.to_owned(),
         seen: HashMap::new(),
@@ -80,6 +83,26 @@ fn page() -> String {
         page.section("", name, &properties[*name]);
     }
     page.text
+}
+
+/// That a value may be a variable of the environment is said once for all.
+fn leave_out_variables(schema: &mut Value) {
+    match schema {
+        Value::Object(keys) => {
+            keys.values_mut().for_each(leave_out_variables);
+            let Some(Value::Array(alternatives)) = keys.get_mut("anyOf") else {
+                return;
+            };
+            alternatives.retain(|one| one["$ref"] != "#/$defs/variable");
+            if let [Value::Object(only)] = alternatives.as_mut_slice() {
+                let only = std::mem::take(only);
+                keys.remove("anyOf");
+                keys.extend(only);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(leave_out_variables),
+        _ => {}
+    }
 }
 
 struct Page {

@@ -13,11 +13,7 @@ use crate::config::problem::{Report, quoted};
 /// named beside it (see `server::admin::socket`).
 const SOCKET_PATH_MAX: usize = 90;
 
-pub(super) fn admin(
-    root: &Fields<'_>,
-    listeners: &[(Span, Listener)],
-    report: &Report<'_>,
-) -> Admin {
+pub(super) fn admin(root: &Fields<'_>, listeners: &[(Span, Listener)], report: &Report) -> Admin {
     let mut admin = Admin {
         bind: None,
         level: AdminLevel::Read,

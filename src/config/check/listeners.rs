@@ -13,7 +13,7 @@ use super::tls;
 const MODE: u32 = 0o660;
 
 /// The listeners, each with the place of its address.
-pub(super) fn listeners(root: &Fields<'_>, report: &Report<'_>) -> Vec<(Span, Listener)> {
+pub(super) fn listeners(root: &Fields<'_>, report: &Report) -> Vec<(Span, Listener)> {
     let mut listeners: Vec<(Span, Listener)> = Vec::new();
     let system = System::default();
     for item in root.items("listeners") {

@@ -31,8 +31,10 @@ use super::streams::{Resume, Streams};
 use super::table;
 
 /// Reads the tree of a file. What is wrong goes into the report, and then the answer means nothing.
-pub(super) fn config(root: &Node, report: &Report<'_>) -> Config {
+pub(super) fn config(root: &Node, report: &Report) -> Config {
     let fields = Fields::open(&table::ROOT, root, root.span, report);
+    // What it names has been read by now; here its shape is looked at.
+    fields.texts("include");
     let listeners = listeners::listeners(&fields, report);
     let heads = pools::heads(&fields);
     let routes = routes::routes(&fields, &heads, report);
@@ -45,6 +47,7 @@ pub(super) fn config(root: &Node, report: &Report<'_>) -> Config {
     let is_mcp_only = routes.iter().all(is_mcp);
     let admin = admin::admin(&fields, &listeners, report);
     let state_dir = fields.text("state_dir");
+    let pid_file = fields.text("pid_file");
     let drain_timeout = fields.duration("drain_timeout");
     Config {
         listeners: listeners
@@ -61,10 +64,12 @@ pub(super) fn config(root: &Node, report: &Report<'_>) -> Config {
         admin,
         log: log::log(&fields.section("log")),
         state_dir: state_dir.and_then(|word| fields.parsed(word, address::file_path)),
+        pid_file: pid_file.and_then(|word| fields.parsed(word, address::file_path)),
         threads: fields.count("threads").and_then(NonZeroUsize::new),
         drain_timeout,
         drain_jitter: drain_jitter(&fields, drain_timeout),
         effective: serde_json::Value::Null,
+        files: Vec::new(),
         warnings: Vec::new(),
     }
 }

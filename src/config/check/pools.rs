@@ -44,7 +44,7 @@ pub(super) fn heads<'a>(root: &Fields<'a>) -> Vec<Head<'a>> {
 }
 
 /// The pools, and a warning for each that no route uses.
-pub(super) fn pools(heads: &[Head<'_>], routes: &[Route], report: &Report<'_>) -> Vec<Pool> {
+pub(super) fn pools(heads: &[Head<'_>], routes: &[Route], report: &Report) -> Vec<Pool> {
     let mut pools = Vec::new();
     let system = System::default();
     for (at, head) in heads.iter().enumerate() {
@@ -63,7 +63,7 @@ pub(super) fn pools(heads: &[Head<'_>], routes: &[Route], report: &Report<'_>) -
     pools
 }
 
-fn pool(head: &Head<'_>, routes: &[&Route], system: &System, report: &Report<'_>) -> Pool {
+fn pool(head: &Head<'_>, routes: &[&Route], system: &System, report: &Report) -> Pool {
     let Head { name, kind, fields } = head;
     let name = fields.parsed(*name, address::pool_name);
     let eras = fields.choice("eras", &ERAS).unwrap_or(Eras::Auto);
@@ -129,7 +129,7 @@ struct Placed {
     name_at: Span,
 }
 
-fn endpoints(fields: &Fields<'_>, system: &System, report: &Report<'_>) -> Vec<Endpoint> {
+fn endpoints(fields: &Fields<'_>, system: &System, report: &Report) -> Vec<Endpoint> {
     let said = endpoint_tls::said(fields);
     let items = fields.items("endpoints");
     let count = items.len();

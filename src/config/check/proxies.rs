@@ -6,7 +6,7 @@ use crate::config::problem::Report;
 use crate::config::proxies::{Net, Proxies, net};
 
 /// The trusted proxies, and a warning for a network that is everybody.
-pub(super) fn proxies(root: &Fields<'_>, report: &Report<'_>) -> Proxies {
+pub(super) fn proxies(root: &Fields<'_>, report: &Report) -> Proxies {
     let mut proxies = Proxies {
         header: root
             .choice("trusted_header", &PROXY_HEADERS)

@@ -26,7 +26,7 @@ struct Reach {
 }
 
 /// The routes of the file that are complete.
-pub(super) fn routes(root: &Fields<'_>, pools: &[Head<'_>], report: &Report<'_>) -> Vec<Route> {
+pub(super) fn routes(root: &Fields<'_>, pools: &[Head<'_>], report: &Report) -> Vec<Route> {
     let mut routes = Vec::new();
     let mut reaches: Vec<Reach> = Vec::new();
     for item in root.items("routes") {

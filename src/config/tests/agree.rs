@@ -27,8 +27,9 @@ fn rows() -> Vec<(String, &'static Key)> {
 }
 
 fn tree(text: &str) -> Node {
-    let report = Report::new("conf", text);
-    load::tree(text, &report).expect("the file is YAML")
+    let report = Report::default();
+    report.add_source("conf", text);
+    load::tree(text, 0, &mut load::Room::new(), &report).expect("the file is YAML")
 }
 
 /// Every value in a tree with its path, where the items of a list and the names of pools are left
@@ -88,6 +89,7 @@ fn full_file_says_the_defaults_of_the_code() {
     assert_eq!(std::mem::take(&mut rest.streams.resume), resume);
     // As it was understood, which is not the same file.
     rest.effective = minimal.effective.clone();
+    rest.files = minimal.files.clone();
     assert_eq!(rest, minimal);
     assert_eq!(rest.log.access.to, LogTarget::Stdout);
 }

@@ -6,6 +6,8 @@ use super::{Config, Problem, Problems, parse};
 mod acme;
 mod agree;
 mod endpoint_tls;
+mod env;
+mod include;
 mod limits;
 mod logs;
 mod mutated;

@@ -157,7 +157,16 @@ fn keys_at_the_top_are_checked() {
             "«dance»: 3",
             "its keys are listeners, routes, pools",
         ),
-        (In::Root, "«include»: x.yaml", "unknown key `include`"),
+        (
+            In::Root,
+            "include: «x.yaml»",
+            "takes a list; write [x.yaml]",
+        ),
+        (
+            In::Root,
+            "include: [«x.yaml»]",
+            "only a file includes others",
+        ),
         (In::Root, "«workers»: 3", "did you mean `threads`?"),
         (In::Root, "«idle_ttl»: 1h", "it belongs under `sessions`"),
         (In::Root, "«Threads»: 3", "did you mean `threads`?"),

@@ -12,7 +12,8 @@ use serde_json::Value;
 
 use super::audit::{Audit, Peer};
 use super::look::{self, Missing, PAGE, PAGE_MAX, Wanted};
-use super::{process, view};
+use super::process::{self, Deed};
+use super::view;
 use crate::config::{self, AdminLevel};
 use crate::server::operator::{Action, DRAIN_MAX, Found, IN_FLIGHT_MAX, Operator, WEIGHT_MAX};
 use crate::server::reload::Reloader;
@@ -89,8 +90,7 @@ enum Resource {
     Session(String),
     Streams,
     Config,
-    Reload,
-    Upgrade,
+    Process(Deed),
 }
 
 impl Resource {
@@ -98,6 +98,7 @@ impl Resource {
         let segments: Option<Vec<String>> = path.split('/').map(unescape).collect();
         let segments = segments.ok_or_else(|| Refusal::Bad("malformed path".to_owned()))?;
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+        let unknown = || Refusal::NotFound(format!("resource /v1/{path}"));
         let own = |text: &&str| (*text).to_owned();
         Ok(match segments.as_slice() {
             ["info"] => Self::Info,
@@ -112,9 +113,8 @@ impl Resource {
             ["sessions", id] => Self::Session(own(id)),
             ["streams"] => Self::Streams,
             ["config"] => Self::Config,
-            ["reload"] => Self::Reload,
-            ["upgrade"] => Self::Upgrade,
-            _ => return Err(Refusal::NotFound(format!("resource /v1/{path}"))),
+            [word] => return Deed::of(word).map(Self::Process).ok_or_else(unknown),
+            _ => return Err(unknown()),
         })
     }
 }
@@ -137,9 +137,7 @@ pub(super) async fn answer(
                 let found = find(operator, &pool, &endpoint)?;
                 shown(&look::endpoint(operator, &found))
             }
-            Resource::Verb(..) | Resource::Reload | Resource::Upgrade => {
-                Err(Refusal::Method("POST"))
-            }
+            Resource::Verb(..) | Resource::Process(_) => Err(Refusal::Method("POST")),
             Resource::Sessions => sessions(operator, request.query),
             Resource::Session(id) => one_session(operator, &id),
             Resource::Streams => shown(&look::streams(operator)),
@@ -150,12 +148,9 @@ pub(super) async fn answer(
         ("POST", Resource::Verb(pool, endpoint, verb)) => {
             act(operator, request, &pool, &endpoint, &verb).await
         }
-        ("POST", Resource::Reload) => process::reload(reloader, request).await,
-        ("POST", Resource::Upgrade) => process::upgrade(reloader, request).await,
+        ("POST", Resource::Process(deed)) => process::act(reloader, request, deed).await,
         ("DELETE", Resource::Session(id)) => end_session(operator, request, &id),
-        (_, Resource::Verb(..) | Resource::Reload | Resource::Upgrade) => {
-            Err(Refusal::Method("POST"))
-        }
+        (_, Resource::Verb(..) | Resource::Process(_)) => Err(Refusal::Method("POST")),
         (_, Resource::Session(_)) => Err(Refusal::Method("GET, DELETE")),
         (_, _) => Err(Refusal::Method("GET")),
     }

@@ -256,6 +256,20 @@ pub struct Upgraded {
     pub process: u32,
 }
 
+/// The files of logs are open anew.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Reopened {
+    /// The id of the process whose they are.
+    pub process: u32,
+}
+
+/// A process has begun to leave.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Leaving {
+    /// Its id.
+    pub process: u32,
+}
+
 /// A session was ended.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Ended {
