@@ -294,7 +294,7 @@ pub struct Health {
     pub timeout: Duration,
     /// Good checks in a row until a lost endpoint is up again (default 2).
     pub rise: u32,
-    /// Bad checks in a row until an endpoint is down (default 3).
+    /// Bad checks in a row until an endpoint is down, or unwell if it answers them (default 3).
     pub fall: u32,
 }
 
@@ -348,6 +348,8 @@ pub struct Sessions {
     pub max_per_pool: usize,
     /// Sessions that one client has opened in this process and not ended; `None` is any number.
     pub max_per_client: Option<u32>,
+    /// The same of one client that has proved who it is, from all its addresses.
+    pub max_per_principal: Option<u32>,
     /// Bytes for what it takes to begin lost sessions again, over all pools (default 64MiB).
     pub recovery_memory: usize,
 }

@@ -19,8 +19,10 @@ const LOST_SHARE: u32 = 4;
 /// How a check failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
-    /// The server said so, or refused to be asked. No lack of CPU makes a server say that.
+    /// The server said so.
     Told,
+    /// It refused to be asked, or broke off. No lack of CPU makes a server do that.
+    Broken,
     /// No answer came in time.
     Silent,
     /// It could not be asked: this host had no port, file or memory for that.
@@ -36,7 +38,7 @@ pub fn lost(late: Duration) -> Duration {
 /// much of it as was lost.
 pub fn excuses(failure: Failure, waited: Duration, lost: Duration) -> bool {
     match failure {
-        Failure::Told => false,
+        Failure::Told | Failure::Broken => false,
         Failure::Silent => !lost.is_zero() && lost >= waited / LOST_SHARE,
         Failure::Unasked => true,
     }
@@ -44,7 +46,7 @@ pub fn excuses(failure: Failure, waited: Duration, lost: Duration) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::Failure::{Silent, Told, Unasked};
+    use super::Failure::{Broken, Silent, Told, Unasked};
     use super::*;
 
     fn ms(millis: u64) -> Duration {
@@ -65,6 +67,7 @@ mod tests {
             (Silent, 1000, 250, true),
             (Silent, 4000, 3000, true),
             (Told, 1000, 900, false),
+            (Broken, 1000, 900, false),
             (Silent, 0, 0, false),
             (Unasked, 0, 0, true),
             (Unasked, 1000, 0, true),

@@ -13,9 +13,9 @@ use super::ctx::Ctx;
 use super::decide::Aim;
 use super::fault::Fault;
 use super::forwarded::{self, Set, Told};
-use super::hedge;
+use super::hedge::{self, Hedge, Instead};
 use super::outcome::{self, Timed};
-use super::retry::{self, Stage};
+use super::retry::{self, Stage, Tries};
 use super::shortage;
 use super::state::PoolState;
 use super::termination::Step;
@@ -23,7 +23,7 @@ use super::waiting;
 use super::watch::Watch;
 use crate::config::Config;
 use crate::mcp::{Class, HttpMethod, Retry};
-use crate::pool::{CallPermit, Endpoint};
+use crate::pool::{CallPermit, Endpoint, Moment};
 use crate::session::IdKind;
 use crate::telemetry::{self, RetryOutcome};
 use crate::transport::dial::Up;
@@ -71,9 +71,10 @@ pub async fn forward<D: Downstream>(
     aim: &Aim,
 ) -> Result<Reply, Fault> {
     let mut tried: Vec<u64> = Vec::new();
-    let (mut attempts, mut stales) = (0, 0);
+    let (mut attempts, mut tries) = (0, Tries::default());
     let mut last = None;
-    // Whose idle connection broke under the call, so that it is asked on a new one.
+    // Who is asked again, on a new connection: whose idle one broke under the call, or who alone may
+    // see it twice.
     let mut again: Option<CallPermit> = None;
     let bound = matches!(aim, Aim::Bound(_));
     loop {
@@ -95,11 +96,18 @@ pub async fn forward<D: Downstream>(
         }
         ctx.endpoint = Some(endpoint.id());
         let whole = call.body.ended;
-        let attempted = attempt(worker, down, ctx, pool, call, aim, &endpoint, lane);
+        let to = (&endpoint, lane);
+        let attempted = attempt(worker, down, ctx, pool, call, aim, to, &mut tried);
         let failed = match attempted.await {
             Ok((up, instead)) => {
                 ctx.replied(Instant::now());
-                if let Some(other) = instead {
+                if let Some(Instead {
+                    permit: other,
+                    broken,
+                }) = instead
+                {
+                    let said = broken.and_then(outcome::of_fault);
+                    outcome::report(&worker.shared, pool, &mut permit, said);
                     ctx.endpoint = Some(other.endpoint().id());
                     permit = other;
                 }
@@ -117,13 +125,18 @@ pub async fn forward<D: Downstream>(
         // Says more about the connection than about the endpoint, and other idle ones of it may be no
         // better: so it is no attempt where another one can be made, on a new connection.
         let stale = failed.stage == Stage::Sent { reused: true };
-        stales += u32::from(stale);
-        let may = retry::may(safety, failed.stage, whole, bound, attempts - stales);
-        if stale && may {
-            again = Some(permit);
-        } else {
+        tries.attempts += u32::from(!stale);
+        tries.sent += u32::from(matches!(failed.stage, Stage::Sent { .. }));
+        let may = retry::may(safety, failed.stage, whole, bound, tries);
+        if !(stale && may) {
             let said = outcome::of_fault(failed.fault);
             outcome::report(&worker.shared, pool, &mut permit, said);
+        }
+        if may && stale {
+            again = Some(permit);
+        } else if may && !bound && retry::stays(safety, failed.stage) {
+            again = Some(again_at(pool, permit, now).ok_or(failed.fault)?);
+        } else {
             drop(permit);
         }
         if failed.stage == Stage::Connect && failed.fault != Fault::Exhausted {
@@ -140,7 +153,7 @@ pub async fn forward<D: Downstream>(
         if stale {
             continue;
         }
-        match bound {
+        match bound || again.is_some() {
             true => tokio::time::sleep(SAME_ENDPOINT_PAUSE).await,
             false => tried.push(endpoint.id()),
         }
@@ -181,6 +194,14 @@ async fn admit<D: Downstream>(
     }
 }
 
+/// Another permit of the same endpoint, with the place of the one that is over; none if its breaker has
+/// opened.
+fn again_at(pool: &PoolState, mut over: CallPermit, now: Moment) -> Option<CallPermit> {
+    let mut permit = pool.pool.enter(over.endpoint(), now).ok()?;
+    permit.hold(over.take_place());
+    Some(permit)
+}
+
 /// Is the call safe to be sent twice? A tool is, if it says so and is believed.
 fn safety(pool: &PoolState, call: &Call, ctx: &Ctx) -> Retry {
     let known = call.retry();
@@ -207,9 +228,9 @@ async fn attempt<D: Downstream>(
     pool: &Arc<PoolState>,
     call: &mut Call,
     aim: &Aim,
-    endpoint: &Arc<Endpoint>,
-    lane: Lane,
-) -> Result<(Up, Option<CallPermit>), Failed> {
+    (endpoint, lane): (&Arc<Endpoint>, Lane),
+    tried: &mut Vec<u64>,
+) -> Result<(Up, Option<Instead>), Failed> {
     let before = |fault| Failed {
         fault,
         stage: Stage::Connect,
@@ -221,18 +242,8 @@ async fn attempt<D: Downstream>(
     target.reuse = lane == Lane::Any;
     let dialing = worker.dialer.open(target, Some(down.alarm()));
     let dialed = dialing.await;
-    let unasked = matches!(dialed, Err(Error::Lacking(_)));
-    if !unasked {
-        endpoint.note_reached(dialed.is_ok());
-    }
-    let mut up = dialed.map_err(|error| {
-        shortage::tell(&error);
-        log::debug!(pool = pool.pool.name(), endpoint = endpoint.name(); "cannot connect: {error}");
-        before(match unasked {
-            true => Fault::Exhausted,
-            false => Fault::Connect,
-        })
-    })?;
+    let mut up = dialed.map_err(|error| before(not_reached(pool, endpoint, &error)))?;
+    endpoint.note_reached(true);
     let reused = up.reused();
     ctx.connected(reused, Instant::now);
     // The request is not over before it has been sent.
@@ -282,11 +293,16 @@ async fn attempt<D: Downstream>(
         }
         // Boxed, because every exchange would otherwise hold the room for it.
         Some(after) => {
-            let times = (after, limit);
-            let config = &ctx.snapshot.config;
-            let first = (&mut up, endpoint);
-            let asked = hedge::first_head(worker, down, config, pool, call, aim, first, times);
-            Box::pin(asked).await
+            let hedge = Hedge {
+                worker,
+                config: &ctx.snapshot.config,
+                pool,
+                call,
+                aim,
+                after,
+                limit,
+            };
+            Box::pin(hedge.first_head(down, &mut up, endpoint, tried)).await
         }
     };
     if let Ok(None) = waited {
@@ -302,8 +318,19 @@ async fn attempt<D: Downstream>(
     Ok((up, instead))
 }
 
+/// What it is to the client that no connection was made, and to the endpoint, if it is to blame.
+pub(super) fn not_reached(pool: &PoolState, endpoint: &Endpoint, error: &Error) -> Fault {
+    log::debug!(pool = pool.pool.name(), endpoint = endpoint.name(); "cannot connect: {error}");
+    shortage::tell(error);
+    if let Error::Lacking(_) = error {
+        return Fault::Exhausted;
+    }
+    endpoint.note_reached(false);
+    Fault::Connect
+}
+
 fn head_timeout(pool: &PoolState, call: &Call) -> Duration {
-    let header = pool.config.timeouts.header;
+    let header = pool.config.timeouts.header.min(call.answer_within);
     match call.http {
         // Some servers send no head before the first event, however late that is.
         HttpMethod::Get => Duration::MAX,
@@ -313,12 +340,12 @@ fn head_timeout(pool: &PoolState, call: &Call) -> Duration {
 }
 
 /// Which side a request could not be sent because of.
-pub(super) enum Sending {
+enum Sending {
     Client(Fault),
     Server,
 }
 
-pub(super) async fn send<D: Downstream>(
+async fn send<D: Downstream>(
     down: &mut D,
     config: &Config,
     pool: &PoolState,
@@ -356,7 +383,7 @@ fn check_whole(call: &Call) -> Result<(), Fault> {
 }
 
 /// Not async, so that nothing of what is put together here is held while the request waits.
-fn put_head<D: Downstream>(
+pub(super) fn put_head<D: Downstream>(
     down: &D,
     config: &Config,
     pool: &PoolState,
@@ -413,7 +440,7 @@ fn put_head<D: Downstream>(
     up.put_head(&out)
 }
 
-pub(super) async fn await_head<D: Downstream>(
+async fn await_head<D: Downstream>(
     worker: &Worker,
     down: &mut D,
     up: &mut Up,

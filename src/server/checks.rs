@@ -128,7 +128,9 @@ impl TlsCheck {
         let answer = ask(&self.pool, &self.endpoint, &self.dialer, address, question).await?;
         match answer.status {
             200..=399 => Ok(()),
-            status => Err(format!("it was answered with status {status}").into()),
+            status => Err(NotWell::told(format!(
+                "it was answered with status {status}"
+            ))),
         }
     }
 }
@@ -151,8 +153,9 @@ impl HealthCheck for TlsCheck {
     }
 }
 
-/// The kind of error whose words are ours.
-const OURS: ErrorType = ErrorType::Custom("check");
+/// The kinds of error whose words are ours: an answer, and none.
+const TOLD: ErrorType = ErrorType::Custom("answer");
+const BROKEN: ErrorType = ErrorType::Custom("check");
 /// The same for a check that was not made, for want of something of this host's.
 const UNASKED: ErrorType = ErrorType::Custom("unasked");
 
@@ -160,7 +163,8 @@ const UNASKED: ErrorType = ErrorType::Custom("unasked");
 pub(super) fn in_its_words(NotWell { why, failure }: NotWell) -> Box<PingoraError> {
     match failure {
         Failure::Silent => PingoraError::explain(ErrorType::ReadTimedout, why),
-        Failure::Told => PingoraError::explain(OURS, why),
+        Failure::Told => PingoraError::explain(TOLD, why),
+        Failure::Broken => PingoraError::explain(BROKEN, why),
         Failure::Unasked => PingoraError::explain(UNASKED, why),
     }
 }
@@ -176,13 +180,15 @@ pub(super) fn why(error: &PingoraError, address: SocketAddr) -> NotWell {
         return unasked(lack.to_string());
     }
     let words = match (&error.context, error.etype()) {
-        (Some(ours), etype) if [OURS, UNASKED].contains(etype) => ours.as_str().to_owned(),
+        (Some(ours), etype) if [TOLD, BROKEN, UNASKED].contains(etype) => ours.as_str().to_owned(),
         _ => error.to_string(),
     };
     match error.etype() {
         ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout => {
             NotWell::silent(words)
         }
+        ErrorType::HTTPStatus(_) => NotWell::told(words),
+        etype if *etype == TOLD => NotWell::told(words),
         etype if *etype == UNASKED => unasked(words),
         _ => words.into(),
     }

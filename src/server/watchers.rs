@@ -13,8 +13,9 @@ use super::checks::{Checker, check_for, why};
 use super::names::{next_address, resolve};
 use super::pulse::{Mark, Pulse};
 use crate::config::HostPort;
+use crate::pool::breaker::State;
 use crate::pool::lateness::{Failure, excuses};
-use crate::pool::{Endpoint, Health, HealthState};
+use crate::pool::{Endpoint, Finding, Health, HealthState, Moment};
 use crate::proxy::ask::NotWell;
 use crate::proxy::state::{PoolState, Shared, Snapshot};
 use crate::session::NameHash;
@@ -176,18 +177,19 @@ async fn watch_endpoint(
         }
         let outcome_failed = outcome.is_err();
         let excused = lateness.excuses(&pool, &endpoint, outcome.as_ref().err());
-        let change = (!excused).then(|| health.record(outcome.is_ok())).flatten();
+        let now = shared.moment(Instant::now());
+        let found = finding(&outcome, &endpoint, now);
+        let change = (!excused).then(|| health.record(found)).flatten();
         if !excused {
             let wrong = outcome.as_ref().err().map(|wrong| &*wrong.why);
-            let now = shared.moment(Instant::now());
             endpoint.verdict.note(wrong, change.is_some(), now);
         }
         if let Some(change) = change {
             endpoint.set_health(health.state());
             match (change.from, change.to) {
                 (_, HealthState::Down) => lose_sessions(&shared, &pool, &endpoint),
-                (HealthState::Down, HealthState::Up) => {
-                    endpoint.guard.recovered(shared.moment(Instant::now()));
+                (HealthState::Down | HealthState::Unwell, HealthState::Up) => {
+                    endpoint.guard.recovered(now);
                 }
                 _ => {}
             }
@@ -207,7 +209,7 @@ async fn watch_endpoint(
         }
         if outcome_failed
             && !excused
-            && health.state() != HealthState::Up
+            && !has_sessions(&endpoint)
             && let Some(name) = &name
         {
             next_address(&endpoint, name).await;
@@ -219,6 +221,27 @@ async fn watch_endpoint(
         }
     }
     checker.close().await;
+}
+
+/// What came of a check. A server that says that it is not well, and whose calls fail too, serves nobody:
+/// its sessions are better off elsewhere.
+fn finding(outcome: &Result<(), NotWell>, endpoint: &Endpoint, now: Moment) -> Finding {
+    let guard = &endpoint.guard;
+    match outcome {
+        Ok(()) => Finding::Well,
+        Err(wrong) if wrong.failure != Failure::Told => Finding::Gone,
+        Err(_) if guard.is_ejected(now) || guard.breaker(now) != State::Closed => Finding::Gone,
+        Err(_) => Finding::Unwell,
+    }
+}
+
+/// Has it sessions that another address of its name would not know?
+fn has_sessions(endpoint: &Endpoint) -> bool {
+    match endpoint.health() {
+        HealthState::Up => true,
+        HealthState::Unwell => endpoint.busy() > 0,
+        HealthState::Unchecked | HealthState::Down => false,
+    }
 }
 
 /// Tells checks that came to nothing because this machine did not let us run, or could not ask.
