@@ -25,8 +25,8 @@ pub(super) static RATE: Section = Section {
             "burst",
             Count(1, 1_000_000),
             Optional,
-            "How many of one client, and of one principal, at once. Unless set: as many as in one \
-             second, at least 1.",
+            "How many requests of one client, and of one principal, at once. Unless set: as many as \
+             the rate allows in one second, at least 1.",
         ),
         key(
             "total",
