@@ -242,18 +242,8 @@ async fn attempt<D: Downstream>(
     target.reuse = lane == Lane::Any;
     let dialing = worker.dialer.open(target, Some(down.alarm()));
     let dialed = dialing.await;
-    let unasked = matches!(dialed, Err(Error::Lacking(_)));
-    if !unasked {
-        endpoint.note_reached(dialed.is_ok());
-    }
-    let mut up = dialed.map_err(|error| {
-        shortage::tell(&error);
-        log::debug!(pool = pool.pool.name(), endpoint = endpoint.name(); "cannot connect: {error}");
-        before(match unasked {
-            true => Fault::Exhausted,
-            false => Fault::Connect,
-        })
-    })?;
+    let mut up = dialed.map_err(|error| before(not_reached(pool, endpoint, &error)))?;
+    endpoint.note_reached(true);
     let reused = up.reused();
     ctx.connected(reused, Instant::now);
     // The request is not over before it has been sent.
@@ -326,6 +316,17 @@ async fn attempt<D: Downstream>(
         },
     })?;
     Ok((up, instead))
+}
+
+/// What it is to the client that no connection was made, and to the endpoint, if it is to blame.
+pub(super) fn not_reached(pool: &PoolState, endpoint: &Endpoint, error: &Error) -> Fault {
+    log::debug!(pool = pool.pool.name(), endpoint = endpoint.name(); "cannot connect: {error}");
+    shortage::tell(error);
+    if let Error::Lacking(_) = error {
+        return Fault::Exhausted;
+    }
+    endpoint.note_reached(false);
+    Fault::Connect
 }
 
 fn head_timeout(pool: &PoolState, call: &Call) -> Duration {

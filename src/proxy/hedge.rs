@@ -17,10 +17,9 @@ use super::body::Body;
 use super::call::Call;
 use super::decide::Aim;
 use super::fault::Fault;
-use super::forward::{of_read, put_head};
+use super::forward::{not_reached, of_read, put_head};
 use super::forwarded;
 use super::outcome;
-use super::shortage;
 use super::state::{Phases, PoolState};
 use super::watch::{Stop, Watch};
 use crate::config::Config;
@@ -203,19 +202,17 @@ impl Hedge<'_> {
         let Some(dialed) = first.or(down, left(), dialing).await? else {
             return Ok(None);
         };
-        endpoint.note_reached(dialed.is_ok());
         let mut other = match dialed {
             Ok(other) => other,
             Err(error) => {
-                log::debug!(pool = pool.pool.name(), endpoint = endpoint.name(); "cannot connect: {error}");
-                shortage::tell(&error);
-                if matches!(error, Error::Lacking(_)) {
-                    return Ok(Some(Err((Fault::Exhausted, false))));
+                let fault = not_reached(pool, endpoint, &error);
+                if fault == Fault::Connect {
+                    self.worker.shared.chores.suspect(endpoint);
                 }
-                self.worker.shared.chores.suspect(endpoint);
-                return Ok(Some(Err((Fault::Connect, false))));
+                return Ok(Some(Err((fault, false))));
             }
         };
+        endpoint.note_reached(true);
         let put = put_head(
             down,
             self.config,
