@@ -294,7 +294,7 @@ pub struct Health {
     pub timeout: Duration,
     /// Good checks in a row until a lost endpoint is up again (default 2).
     pub rise: u32,
-    /// Bad checks in a row until an endpoint is down (default 3).
+    /// Bad checks in a row until an endpoint is down, or unwell if it answers them (default 3).
     pub fall: u32,
 }
 
