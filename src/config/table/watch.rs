@@ -45,7 +45,7 @@ pub(super) static HEALTH: Section = Section {
             "fall",
             Count(1, 100),
             Default("3"),
-            "Bad checks in a row until an endpoint is down.",
+            "Bad checks in a row until an endpoint is down, or unwell if it answers them.",
         ),
     ],
 };
