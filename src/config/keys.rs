@@ -7,6 +7,7 @@
 
 use super::admin::AdminLevel;
 use super::edge::Scheme;
+use super::health::{HttpMethod, McpQuestion};
 use super::log::{Level, MessageFormat};
 use super::log_format::Escape;
 use super::model::{Eras, OnEndpointLoss, PoolKind, State};
@@ -140,13 +141,20 @@ pub(super) enum BalanceChoice {
     ConsistentHash,
 }
 
-/// The names of [`super::model::Check`], and what is taken when none is written.
+/// The names of [`super::health::Check`], and what is taken when none is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CheckChoice {
     Mcp,
     Http,
     Tcp,
     None,
+}
+
+/// What `method` of a health check stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MethodChoice {
+    Mcp(McpQuestion),
+    Http(HttpMethod),
 }
 
 /// Who of the clients is asked for a certificate.
@@ -194,6 +202,16 @@ pub(super) const CHECKS: Words<CheckChoice, 4> = [
     ("http", CheckChoice::Http),
     ("tcp", CheckChoice::Tcp),
     ("none", CheckChoice::None),
+];
+pub(super) const CHECK_METHODS: Words<MethodChoice, 8> = [
+    ("auto", MethodChoice::Mcp(McpQuestion::Auto)),
+    ("discover", MethodChoice::Mcp(McpQuestion::Discover)),
+    ("ping", MethodChoice::Mcp(McpQuestion::Ping)),
+    ("initialize", MethodChoice::Mcp(McpQuestion::Initialize)),
+    ("GET", MethodChoice::Http(HttpMethod::Get)),
+    ("HEAD", MethodChoice::Http(HttpMethod::Head)),
+    ("OPTIONS", MethodChoice::Http(HttpMethod::Options)),
+    ("POST", MethodChoice::Http(HttpMethod::Post)),
 ];
 pub(super) const CLIENT_HEADERS: Words<ClientHeaders, 4> = [
     ("x_forwarded", ClientHeaders::XForwarded),

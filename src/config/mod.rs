@@ -29,6 +29,7 @@ mod cors;
 mod edge;
 mod effective;
 mod fields;
+mod health;
 mod host_port;
 mod identity;
 mod keys;
@@ -60,15 +61,15 @@ pub use admin::{Admin, AdminLevel, AdminSocket};
 pub use bind::Bind;
 pub use cors::Cors;
 pub use edge::{Action, Field, HeaderEdits, Redirect, Return, Scheme};
+pub use health::{Check, Health, HttpCheck, HttpMethod, McpQuestion};
 pub use host_port::HostPort;
 pub use identity::Identity;
 pub use limit::{Queue, Rate, RouteRate, ToolLimit};
 pub use log::{AccessLog, Level, Log, LogTarget, MessageFormat, Share, Syslog, SyslogServer};
 pub use log_format::{Escape, HEADERS_MAX, LogFormat, Piece, TextFormat, Variable};
 pub use model::{
-    Balance, Check, Config, Endpoint, Eras, HashOn, Health, HostRule, Limits, Listener,
-    OnEndpointLoss, Origins, PathRule, Pool, PoolId, PoolKind, Route, Sessions, State, Timeouts,
-    Transport, is_below,
+    Balance, Config, Endpoint, Eras, HashOn, HostRule, Limits, Listener, OnEndpointLoss, Origins,
+    PathRule, Pool, PoolId, PoolKind, Route, Sessions, State, Timeouts, Transport, is_below,
 };
 pub use problem::{Problem, Problems, Severity};
 pub use protect::{Breaker, Ejection, Retries};

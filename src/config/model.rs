@@ -17,6 +17,7 @@ use super::admin::Admin;
 use super::bind::Bind;
 use super::cors::Cors;
 use super::edge::{Action, HeaderEdits, Scheme};
+use super::health::Health;
 use super::host_port::HostPort;
 use super::limit::{Queue, RouteRate, ToolLimit};
 use super::log::{Log, Share};
@@ -281,42 +282,6 @@ pub enum State {
     Drain,
     /// It gets nothing.
     Maint,
-}
-
-/// How the endpoints of a pool are watched.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Health {
-    /// What is sent.
-    pub check: Check,
-    /// Pause between two checks of one endpoint (default 2s).
-    pub interval: Duration,
-    /// How long one check may take (default 1s).
-    pub timeout: Duration,
-    /// Good checks in a row until a lost endpoint is up again (default 2).
-    pub rise: u32,
-    /// Bad checks in a row until an endpoint is down (default 3).
-    pub fall: u32,
-}
-
-/// What a health check sends.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Check {
-    /// An MCP question, over the transport that clients of the pool use.
-    Mcp {
-        /// The path to ask on.
-        path: String,
-        /// The transport spoken on that path.
-        transport: Transport,
-    },
-    /// `GET`; any 2xx or 3xx is good.
-    Http {
-        /// The path to get.
-        path: String,
-    },
-    /// A connection is opened and closed.
-    Tcp,
-    /// Nothing: the endpoints count as up until requests to them fail.
-    None,
 }
 
 /// How long the steps of an exchange with an endpoint may take.

@@ -43,7 +43,7 @@ pub use budget::{Allowance, Budget};
 pub use endpoint::{Admin, CallPermit, Endpoint, EndpointSpec, SessionGuard, Unreachable};
 pub use facts::{Fact, FactCell, Facts};
 pub use guard::Guard;
-pub use health::{Health, HealthState, Transition};
+pub use health::{Health, HealthState, Intervals, Transition};
 pub use line::Priority;
 pub use moment::Moment;
 pub use places::Places;

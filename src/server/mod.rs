@@ -16,6 +16,7 @@ pub mod demo;
 mod drain;
 mod handshake;
 mod http2;
+mod http_check;
 mod inherited;
 pub mod inproc;
 mod linger;

@@ -326,7 +326,7 @@ const fn admin(state: config::State) -> Admin {
 fn new_endpoint(pool: &config::Pool, endpoint: &config::Endpoint) -> Arc<Endpoint> {
     let health = match pool.health.check {
         Check::None => HealthState::Up,
-        Check::Mcp { .. } | Check::Http { .. } | Check::Tcp => HealthState::Unchecked,
+        Check::Mcp { .. } | Check::Http(_) | Check::Tcp => HealthState::Unchecked,
     };
     let compiled = Endpoint::new(EndpointSpec {
         name: endpoint.name.clone(),

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pingora_load_balancing::Backend;
 use tokio::sync::Notify;
@@ -14,7 +14,7 @@ use super::names::{next_address, resolve};
 use super::pulse::{Mark, Pulse};
 use crate::config::HostPort;
 use crate::pool::lateness::excuses;
-use crate::pool::{Endpoint, Health, HealthState};
+use crate::pool::{Endpoint, Health, HealthState, Intervals};
 use crate::proxy::ask::NotWell;
 use crate::proxy::state::{PoolState, Shared, Snapshot};
 use crate::session::NameHash;
@@ -163,6 +163,11 @@ async fn watch_endpoint(
     name: Option<HostPort>,
 ) {
     let config = &pool.config.health;
+    let intervals = Intervals {
+        usual: config.interval,
+        fast: config.interval_fast,
+        down: config.interval_down,
+    };
     let mut health = Health::new(config.rise, config.fall, endpoint.health());
     let mut lateness = Lateness::new(&pulse);
     loop {
@@ -212,9 +217,9 @@ async fn watch_endpoint(
         {
             next_address(&endpoint, name).await;
         }
-        let next = Instant::now() + health.next_check_in(config.interval, fastrand::f64());
+        let next = Instant::now() + health.next_check_in(&intervals, fastrand::f64());
         tokio::select! {
-            () = wait(&endpoint, &mut health, &alarm, config.interval, next) => {}
+            () = wait(&endpoint, &mut health, &alarm, &intervals, next) => {}
             _ = &mut stopped => break,
         }
     }
@@ -279,7 +284,7 @@ async fn wait(
     endpoint: &Endpoint,
     health: &mut Health,
     alarm: &Notify,
-    interval: Duration,
+    intervals: &Intervals,
     next: Instant,
 ) {
     let mut next = tokio::time::Instant::from_std(next);
@@ -289,7 +294,7 @@ async fn wait(
             () = alarm.notified() => {
                 if endpoint.take_suspicion() {
                     health.suspect();
-                    let soon = tokio::time::Instant::now() + health.next_check_in(interval, fastrand::f64());
+                    let soon = tokio::time::Instant::now() + health.next_check_in(intervals, fastrand::f64());
                     next = next.min(soon);
                 }
             }

@@ -11,6 +11,7 @@ mod fault_before_head;
 mod fault_in_stream;
 mod framing;
 mod health;
+mod http_checks;
 mod hostile_http2;
 mod hostile_json;
 mod http2;

@@ -12,6 +12,7 @@ mod admin;
 mod cors;
 mod edge;
 mod endpoint_tls;
+mod health;
 mod limits;
 mod listeners;
 mod log;

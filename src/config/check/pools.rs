@@ -6,25 +6,17 @@ use super::super::address::{self, Scheme};
 use super::super::fields::{Fields, Item};
 use super::super::host_port::HostPort;
 use super::super::keys::{
-    BALANCES, BalanceChoice, CHECKS, CLIENT_HEADERS, CheckChoice, ERAS, LOSSES, POOL_KINDS,
-    SEND_PROXY, STATES,
+    BALANCES, BalanceChoice, CLIENT_HEADERS, ERAS, LOSSES, POOL_KINDS, SEND_PROXY, STATES,
 };
 use super::super::model::{
-    Balance, Check, Endpoint, Eras, HashOn, Health, OnEndpointLoss, PathRule, Pool, PoolId,
-    PoolKind, Route, State, Timeouts, Transport,
+    Balance, Endpoint, Eras, HashOn, OnEndpointLoss, Pool, PoolId, PoolKind, Route, State, Timeouts,
 };
 use super::super::node::{Span, Word};
 use super::super::problem::{Report, quoted};
 use super::super::protect::{Breaker, Ejection, Retries};
 use super::endpoint_tls::{self, Said, System};
+use super::health::health;
 use super::limits;
-use super::routes::resolve;
-
-/// Where MCP is asked for when no route says it better.
-const MCP_PATH: &str = "/mcp";
-
-/// Where a plain HTTP server is asked for its health.
-const HTTP_PATH: &str = "/health";
 
 /// What routes must know of a pool before the pools, which want to know the routes, are read.
 pub(super) struct Head<'a> {
@@ -84,7 +76,7 @@ fn pool(head: &Head<'_>, routes: &[&Route], system: &System, report: &Report<'_>
         eras,
         endpoints: endpoints(fields, system, report),
         resolve_every: fields.duration("resolve_every"),
-        health: health(&fields.section("health"), *kind, routes),
+        health: health(&fields.section("health"), *kind, eras, routes),
         ejection: fields.section_or_off("ejection").as_ref().map(ejection),
         breaker: fields.section_or_off("breaker").as_ref().map(breaker),
         retries: fields.section_or_off("retries").as_ref().map(retries),
@@ -243,58 +235,6 @@ fn default_name(fields: &Fields<'_>, address: &HostPort, span: Span) -> Option<S
         Some(_) => fields.parsed(word, address::socket_name),
         None => fields.parsed(word, address::address_name),
     }
-}
-
-fn health(fields: &Fields<'_>, kind: PoolKind, routes: &[&Route]) -> Health {
-    let choice = fields.choice("check", &CHECKS);
-    let at = fields.place_of("check");
-    let path = fields.text("path");
-    let path = path.and_then(|word| fields.parsed(word, address::path));
-    let check = match (choice, kind) {
-        (Some(CheckChoice::Mcp), PoolKind::Http) => {
-            let message = "`check: mcp` needs a pool of kind mcp; write http, tcp or none";
-            fields.error(at, message);
-            Check::None
-        }
-        (Some(CheckChoice::Mcp) | None, PoolKind::Mcp) => mcp_check(path, routes),
-        (Some(CheckChoice::Http), _) => Check::Http {
-            path: path.unwrap_or_else(|| HTTP_PATH.to_owned()),
-        },
-        (Some(CheckChoice::Tcp), _) | (None, PoolKind::Http) => Check::Tcp,
-        (Some(CheckChoice::None), _) => Check::None,
-    };
-    let asks_no_path = matches!(check, Check::Tcp | Check::None);
-    if let Some(at) = fields.written("path").filter(|_| asks_no_path) {
-        fields.error(at, "`path` needs `check: mcp` or `check: http`");
-    }
-    Health {
-        check,
-        interval: fields.duration("interval"),
-        timeout: fields.duration("timeout"),
-        rise: fields.count("rise").unwrap_or_default(),
-        fall: fields.count("fall").unwrap_or_default(),
-    }
-}
-
-/// An MCP check asks as a client would: on the path of the first route, unless another is written,
-/// and over the transport of the route that has this path.
-fn mcp_check(path: Option<String>, routes: &[&Route]) -> Check {
-    let asked = |route: &&Route| {
-        let path = match &route.path {
-            PathRule::Prefix(path) if path == "/" => MCP_PATH,
-            PathRule::Prefix(path) | PathRule::Exact(path) => path,
-        };
-        let rewritten = route.rewrite.as_ref();
-        rewritten.map_or_else(|| path.to_owned(), |to| to.apply(&route.path, path))
-    };
-    let path = path.or_else(|| routes.first().map(asked));
-    let path = path.unwrap_or_else(|| MCP_PATH.to_owned());
-    let route = routes.iter().find(|route| asked(route) == path);
-    let transport: Transport = match route {
-        Some(route) => route.transport,
-        None => resolve(None, &path),
-    };
-    Check::Mcp { path, transport }
 }
 
 fn ejection(fields: &Fields<'_>) -> Ejection {

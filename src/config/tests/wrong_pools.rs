@@ -165,6 +165,81 @@ fn health_checks_are_checked() {
             "health: { check: «mcp» }",
             "needs a pool of kind mcp",
         ),
+        (
+            In::Pool,
+            "health: { check: tcp, «method»: GET }",
+            "`method` needs `check: mcp` or `check: http`",
+        ),
+        (
+            In::Pool,
+            "health: { method: «GET» }",
+            "auto | discover | ping | initialize",
+        ),
+        (
+            In::Http,
+            "health: { check: http, method: «ping» }",
+            "GET | HEAD | OPTIONS | POST",
+        ),
+        (
+            In::Http,
+            "health: { check: http, method: «get» }",
+            "did you mean `GET`?",
+        ),
+        (
+            In::Pool,
+            "eras: session\nhealth: { method: «discover» }",
+            "do not know server/discover",
+        ),
+        (
+            In::Pool,
+            "eras: stateless\nhealth: { method: «ping» }",
+            "write discover",
+        ),
+        (
+            In::Pool,
+            "health: { path: /sse, method: «ping» }",
+            "leave `method` out",
+        ),
+        (
+            In::Pool,
+            "health: { «host»: a.example }",
+            "`host` needs `check: http`",
+        ),
+        (
+            In::Http,
+            "health: { check: http, host: «'a b'» }",
+            "is not a host",
+        ),
+        (
+            In::Http,
+            "health: { «expect»: { body: ok } }",
+            "`expect` needs `check: http`",
+        ),
+        (
+            In::Http,
+            "health: { check: http, expect: { status: «2xx» } }",
+            "or a range such as 200-399",
+        ),
+        (
+            In::Http,
+            "health: { check: http, method: HEAD, expect: { body: «ok» } }",
+            "has no body",
+        ),
+        (
+            In::Http,
+            "health: { check: http, expect: { body: «''» } }",
+            "in every body",
+        ),
+        (
+            In::Pool,
+            "health: { interval: 1s, interval_fast: «2s» }",
+            "longer than `interval`",
+        ),
+        (
+            In::Pool,
+            "health: { interval_down: «0s» }",
+            "the least is 100ms",
+        ),
         (In::Pool, "health: { «chek»: tcp }", "did you mean `check`?"),
         (
             In::Pool,

@@ -1,0 +1,113 @@
+//! What checks ask and what they take for a good answer, where the operator says so.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{Endpoint, Fault, Tidegate};
+
+async fn until_up(gate: &Tidegate, up: bool) {
+    let wanted = if up { 1.0 } else { 0.0 };
+    let labels = [("server_name", "a")];
+    gate.metrics_when(|m| m.with("mcp_server_healthy", &labels) == wanted)
+        .await;
+}
+
+#[tokio::test]
+async fn a_check_over_http_asks_and_expects_what_it_is_told_to() {
+    let a = Endpoint::start("a").await;
+    let gate = Tidegate::build(&[&a])
+        .health(
+            "{ check: http, method: POST, path: \"/plain/alive?deep\", host: www.example.com, \
+             expect: { status: \"200-299, 401\", body: \"all is well\" }, \
+             interval: 100ms, timeout: 500ms, rise: 1, fall: 1 }",
+        )
+        .start()
+        .await;
+    // It echoes the path and says nothing of being well.
+    until_up(&gate, false).await;
+    let asked = a.request(|r| r.path == "/plain/alive?deep").await;
+    assert_eq!(asked.method, "POST");
+    assert_eq!(asked.header("host"), Some("www.example.com"));
+    assert_eq!(asked.header("content-length"), Some("0"));
+    a.fault(Fault::Status(200, "today all is well".into()));
+    until_up(&gate, true).await;
+    a.fault(Fault::Status(302, "all is well".into()));
+    until_up(&gate, false).await;
+    a.fault(Fault::Status(401, "all is well".into()));
+    until_up(&gate, true).await;
+    // What stands too far back is not looked for.
+    a.fault(Fault::Status(200, format!("{}all is well", " ".repeat(64 * 1024))));
+    until_up(&gate, false).await;
+    let why = "what is expected is not in the body";
+    assert!(gate.stderr().contains(why), "{}", gate.stderr());
+}
+
+#[tokio::test]
+async fn a_check_over_http_may_ask_for_the_head_alone() {
+    let a = Endpoint::start("a").await;
+    let gate = Tidegate::build(&[&a])
+        .health(
+            "{ check: http, method: HEAD, path: /plain/alive, expect: { status: 204 }, \
+             interval: 100ms, timeout: 500ms, rise: 1, fall: 1 }",
+        )
+        .start()
+        .await;
+    until_up(&gate, false).await;
+    assert!(a.requests().iter().all(|asked| asked.method == "HEAD"));
+    a.fault(Fault::Status(204, String::new()));
+    until_up(&gate, true).await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_down_is_asked_at_an_interval_of_its_own() {
+    let a = Endpoint::start("a").await;
+    a.fault(Fault::Status(500, "{}".into()));
+    let gate = Tidegate::build(&[&a])
+        .health(
+            "{ check: http, path: /plain/alive, interval: 30s, interval_fast: 100ms, \
+             interval_down: 200ms, timeout: 500ms, rise: 2, fall: 3 }",
+        )
+        .start()
+        .await;
+    let begun = Instant::now();
+    until_up(&gate, false).await;
+    let bad = a.requests().len();
+    a.until("more checks", |a| a.requests().len() > bad + 3).await;
+    a.heal();
+    until_up(&gate, true).await;
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(20), "never at the usual interval: {took:?}");
+}
+
+#[tokio::test]
+async fn a_check_of_mcp_asks_the_one_thing_it_is_told_to() {
+    for (question, others) in [
+        ("server/discover", ["initialize", "ping"]),
+        ("initialize", ["server/discover", "ping"]),
+    ] {
+        let a = Endpoint::start("a").await;
+        let word = question.trim_start_matches("server/");
+        let gate = Tidegate::build(&[&a])
+            .health(&format!(
+                "{{ check: mcp, method: {word}, interval: 100ms, timeout: 500ms, rise: 1, fall: 1 }}"
+            ))
+            .start()
+            .await;
+        until_up(&gate, true).await;
+        a.until("more checks", |a| a.calls(question).len() > 3).await;
+        for other in others {
+            assert!(a.calls(other).is_empty(), "{word} and {other}");
+        }
+        a.until("no session", |a| a.sessions().len() <= 1).await;
+        drop(gate);
+    }
+    // A server of both eras, of which `ping` is asked all the same.
+    let a = Endpoint::start("a").await;
+    let gate = Tidegate::build(&[&a])
+        .health("{ check: mcp, method: ping, interval: 100ms, timeout: 500ms, rise: 1, fall: 1 }")
+        .start()
+        .await;
+    a.until("pings", |a| a.calls("ping").len() > 3).await;
+    assert_eq!(a.calls("initialize").len(), 1, "over one session");
+    assert!(a.calls("server/discover").is_empty());
+    drop(gate);
+}
