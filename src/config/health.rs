@@ -23,6 +23,17 @@ pub struct Health {
     pub rise: u32,
     /// Bad checks in a row until an endpoint is down (default 3).
     pub fall: u32,
+    /// What becomes of what is open on an endpoint that is found down (default keep).
+    pub on_down: OnDown,
+}
+
+/// What becomes of what is open on an endpoint that its checks find down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OnDown {
+    /// It goes on for as long as its connection does something.
+    Keep,
+    /// Connections, streams and calls end at once; streams that can go elsewhere do.
+    End,
 }
 
 /// What a health check sends.

@@ -7,7 +7,7 @@
 
 use super::admin::AdminLevel;
 use super::edge::Scheme;
-use super::health::{HttpMethod, McpQuestion};
+use super::health::{HttpMethod, McpQuestion, OnDown};
 use super::log::{Level, MessageFormat};
 use super::log_format::Escape;
 use super::model::{Eras, OnEndpointLoss, PoolKind, State};
@@ -213,6 +213,7 @@ pub(super) const CHECK_METHODS: Words<MethodChoice, 8> = [
     ("OPTIONS", MethodChoice::Http(HttpMethod::Options)),
     ("POST", MethodChoice::Http(HttpMethod::Post)),
 ];
+pub(super) const ON_DOWN: Words<OnDown, 2> = [("keep", OnDown::Keep), ("end", OnDown::End)];
 pub(super) const CLIENT_HEADERS: Words<ClientHeaders, 4> = [
     ("x_forwarded", ClientHeaders::XForwarded),
     ("forwarded", ClientHeaders::Forwarded),

@@ -61,7 +61,7 @@ pub use admin::{Admin, AdminLevel, AdminSocket};
 pub use bind::Bind;
 pub use cors::Cors;
 pub use edge::{Action, Field, HeaderEdits, Redirect, Return, Scheme};
-pub use health::{Check, Health, HttpCheck, HttpMethod, McpQuestion};
+pub use health::{Check, Health, HttpCheck, HttpMethod, McpQuestion, OnDown};
 pub use host_port::HostPort;
 pub use identity::Identity;
 pub use limit::{Queue, Rate, RouteRate, ToolLimit};

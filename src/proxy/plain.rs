@@ -42,16 +42,16 @@ use crate::transport::{ConnInfo, RequestHead};
 mod answers;
 mod heads;
 mod retry;
+mod standing;
+
+use standing::{EXCHANGE, Will};
+
+pub use standing::serve;
 
 /// Endpoints tried for one request when connections fail.
 const ATTEMPTS_MAX: usize = 3;
 
-tokio::task_local! {
-    /// The connection whose exchange is served. Pingora's session has no room for facts of ours.
-    pub static CONNECTION: Arc<ConnInfo>;
-}
-
-/// The plain lane of one listener on one thread. Whoever has it serve sets [`CONNECTION`].
+/// The plain lane of one listener on one thread; [`serve`] has it serve an exchange.
 pub struct Plain {
     shared: Arc<Shared>,
 }
@@ -76,6 +76,8 @@ pub struct PlainCtx {
     onward: Option<Box<str>>,
     /// Some attempt was begun.
     counted: bool,
+    /// Of an exchange that lasts: what is logged if it is given up.
+    will: Option<Will>,
 }
 
 impl Plain {
@@ -108,6 +110,7 @@ impl ProxyHttp for Plain {
             dress: Dress::default(),
             onward: None,
             counted: false,
+            will: None,
         }
     }
 
@@ -118,7 +121,8 @@ impl ProxyHttp for Plain {
         let snapshot = self.shared.snapshot.load_full();
         let head = PingoraHead::new(session.req_header());
         let nobody = |_| Error::new(ErrorType::InternalError);
-        let info = CONNECTION.try_with(Arc::clone).map_err(nobody)?;
+        let info = EXCHANGE.try_with(|exchange| Arc::clone(&exchange.info));
+        let info = info.map_err(nobody)?;
         let mut ctx = Ctx::begin(Arc::clone(&snapshot), &head, &info, Instant::now());
         let admitted = intake::admit(&snapshot.config, &head, &info);
         let info = &*plain.info.insert(info);
@@ -304,6 +308,7 @@ impl ProxyHttp for Plain {
         let is_events = content_type.is_some_and(|value| value.starts_with(b"text/event-stream"));
         if is_events || response.status == 101 {
             plain.flight.becomes_stream();
+            plain.stands(&self.shared, PingoraHead::new(session.req_header()));
             // It may last for hours, and is no call in flight any more.
             if let Some(permit) = &mut plain.permit {
                 drop(permit.take_place());
@@ -380,6 +385,7 @@ impl ProxyHttp for Plain {
     }
 
     async fn logging(&self, session: &mut Session, _: Option<&Error>, plain: &mut PlainCtx) {
+        plain.will = None;
         if let (Some(ctx), Some(info)) = (&mut plain.ctx, &plain.info) {
             ctx.bytes_in = session.body_bytes_read() as u64;
             let head = PingoraHead::new(session.req_header());

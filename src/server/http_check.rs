@@ -157,7 +157,10 @@ mod tests {
                 let mut seen = Seen::default();
                 seen.finds(head, Some(text)) | seen.finds(tail, Some(text))
             };
-            assert!(finds(b"is well") && finds(body) && finds(b"a") && finds(b"e"), "{cut}");
+            assert!(
+                finds(b"is well") && finds(body) && finds(b"a") && finds(b"e"),
+                "{cut}"
+            );
             assert!(!finds(b"is ill") && !finds(b"here!"), "{cut}");
         }
     }

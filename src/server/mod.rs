@@ -23,6 +23,7 @@ mod linger;
 mod listeners;
 mod names;
 mod notify;
+mod on_down;
 mod opened;
 mod operator;
 mod probe;

@@ -173,7 +173,9 @@ impl McpCheck {
     async fn discover_only(&self, address: SocketAddr) -> Result<(), NotWell> {
         let is_new = self.endpoint.facts.speaks_stateless_era.get() != Fact::Yes;
         if !self.discover(address).await? {
-            return Err("server/discover was not answered with a result".to_owned().into());
+            return Err("server/discover was not answered with a result"
+                .to_owned()
+                .into());
         }
         if is_new {
             self.learn_tools(address, None).await;

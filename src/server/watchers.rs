@@ -11,8 +11,9 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::checks::{Checker, check_for, why};
 use super::names::{next_address, resolve};
+use super::on_down::{end_open, let_go_on};
 use super::pulse::{Mark, Pulse};
-use crate::config::HostPort;
+use crate::config::{HostPort, OnDown};
 use crate::pool::lateness::excuses;
 use crate::pool::{Endpoint, Health, HealthState, Intervals};
 use crate::proxy::ask::NotWell;
@@ -170,6 +171,7 @@ async fn watch_endpoint(
     };
     let mut health = Health::new(config.rise, config.fall, endpoint.health());
     let mut lateness = Lateness::new(&pulse);
+    let mut ending = None;
     loop {
         // This check is the answer to any suspicion that was not heard.
         endpoint.take_suspicion();
@@ -190,8 +192,16 @@ async fn watch_endpoint(
         if let Some(change) = change {
             endpoint.set_health(health.state());
             match (change.from, change.to) {
-                (_, HealthState::Down) => lose_sessions(&shared, &pool, &endpoint),
+                (_, HealthState::Down) => {
+                    lose_sessions(&shared, &pool, &endpoint);
+                    if config.on_down == OnDown::End {
+                        ending = end_open(&shared, &endpoint);
+                    }
+                }
                 (HealthState::Down, HealthState::Up) => {
+                    if let Some(window) = ending.take() {
+                        let_go_on(&shared, &endpoint, window);
+                    }
                     endpoint.guard.recovered(shared.moment(Instant::now()));
                 }
                 _ => {}

@@ -6,7 +6,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use pingora::apps::HttpServerApp;
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::server::{ListenFds, ShutdownWatch};
@@ -24,7 +23,7 @@ use super::way::Way;
 use crate::proxy::fault::Fault;
 use crate::proxy::intake;
 use crate::proxy::memo::Memo;
-use crate::proxy::plain::{CONNECTION, Plain};
+use crate::proxy::plain::{self, Plain};
 use crate::proxy::state::{Phase, Phases, Shared};
 use crate::proxy::{self, Worker};
 use crate::telemetry;
@@ -98,11 +97,9 @@ impl Handler for Gateway {
     }
 
     async fn plain(&self, session: ServerSession, info: &Arc<ConnInfo>) -> Option<Stream> {
-        let plain = self
-            .plain
-            .get_or_init(|| Plain::proxy(Arc::clone(&self.worker.shared)));
-        let serving = plain.process_new_http(session, &self.shutdown);
-        let again = CONNECTION.scope(Arc::clone(info), serving).await?;
+        let shared = &self.worker.shared;
+        let proxy = self.plain.get_or_init(|| Plain::proxy(Arc::clone(shared)));
+        let again = plain::serve(proxy, session, info, &shared.phases, &self.shutdown).await?;
         Some(again.consume().0)
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::support::ws::WebSocket;
 use crate::support::{Endpoint, Fault, Tidegate};
 
 async fn until_up(gate: &Tidegate, up: bool) {
@@ -35,7 +36,10 @@ async fn a_check_over_http_asks_and_expects_what_it_is_told_to() {
     a.fault(Fault::Status(401, "all is well".into()));
     until_up(&gate, true).await;
     // What stands too far back is not looked for.
-    a.fault(Fault::Status(200, format!("{}all is well", " ".repeat(64 * 1024))));
+    a.fault(Fault::Status(
+        200,
+        format!("{}all is well", " ".repeat(64 * 1024)),
+    ));
     until_up(&gate, false).await;
     let why = "what is expected is not in the body";
     assert!(gate.stderr().contains(why), "{}", gate.stderr());
@@ -71,11 +75,15 @@ async fn a_server_that_is_down_is_asked_at_an_interval_of_its_own() {
     let begun = Instant::now();
     until_up(&gate, false).await;
     let bad = a.requests().len();
-    a.until("more checks", |a| a.requests().len() > bad + 3).await;
+    a.until("more checks", |a| a.requests().len() > bad + 3)
+        .await;
     a.heal();
     until_up(&gate, true).await;
     let took = begun.elapsed();
-    assert!(took < Duration::from_secs(20), "never at the usual interval: {took:?}");
+    assert!(
+        took < Duration::from_secs(20),
+        "never at the usual interval: {took:?}"
+    );
 }
 
 #[tokio::test]
@@ -93,7 +101,8 @@ async fn a_check_of_mcp_asks_the_one_thing_it_is_told_to() {
             .start()
             .await;
         until_up(&gate, true).await;
-        a.until("more checks", |a| a.calls(question).len() > 3).await;
+        a.until("more checks", |a| a.calls(question).len() > 3)
+            .await;
         for other in others {
             assert!(a.calls(other).is_empty(), "{word} and {other}");
         }
@@ -110,4 +119,53 @@ async fn a_check_of_mcp_asks_the_one_thing_it_is_told_to() {
     assert_eq!(a.calls("initialize").len(), 1, "over one session");
     assert!(a.calls("server/discover").is_empty());
     drop(gate);
+}
+
+/// Only the checks fail: the connections are as well as they were.
+#[tokio::test]
+async fn what_is_open_on_a_server_that_is_down_ends_only_where_that_is_wanted() {
+    for (on_down, kind) in [
+        ("end", "mcp"),
+        ("end", "http"),
+        ("keep", "mcp"),
+        ("keep", "http"),
+    ] {
+        let a = Endpoint::named("a").websocket().start().await;
+        let address = a.address();
+        let health = format!(
+            "{{ check: http, path: /plain/alive, interval: 100ms, timeout: 500ms, rise: 1, fall: 1, \
+             on_down: {on_down} }}"
+        );
+        let gate = Tidegate::build(&[&a])
+            .routes("- path: /mcp\n  pool: one")
+            .pools(&format!(
+                "one: {{ kind: {kind}, health: {health}, endpoints: [{{ name: a, address: \"{address}\" }}] }}"
+            ))
+            .start()
+            .await;
+        until_up(&gate, true).await;
+        let socket = WebSocket::connect(&gate.client())
+            .await
+            .expect("it is open");
+        socket.send_text("before").await;
+        assert_eq!(socket.next_text().await, "before");
+        a.fault_when(Fault::Status(500, "{}".into()), |r| {
+            r.path == "/plain/alive"
+        });
+        until_up(&gate, false).await;
+        if on_down == "keep" {
+            socket.send_text("after").await;
+            assert_eq!(socket.next_text().await, "after", "{kind}");
+            continue;
+        }
+        assert!(socket.next().await.is_err(), "{kind}");
+        gate.logged(|line| line["end_reason"] == "withdrawn").await;
+        a.heal();
+        until_up(&gate, true).await;
+        let again = WebSocket::connect(&gate.client())
+            .await
+            .expect("it is open");
+        again.send_text("again").await;
+        assert_eq!(again.next_text().await, "again", "{kind}");
+    }
 }

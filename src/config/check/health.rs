@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::super::address;
 use super::super::fields::Fields;
-use super::super::health::{Check, Health, HttpCheck, HttpMethod, McpQuestion};
-use super::super::keys::{CHECK_METHODS, CHECKS, CheckChoice, MethodChoice};
+use super::super::health::{Check, Health, HttpCheck, HttpMethod, McpQuestion, OnDown};
+use super::super::keys::{CHECK_METHODS, CHECKS, CheckChoice, MethodChoice, ON_DOWN};
 use super::super::model::{Eras, PathRule, PoolKind, Route, Transport};
 use super::super::problem::quoted;
 use super::routes::resolve;
@@ -15,6 +15,8 @@ use super::routes::resolve;
 const MCP_PATH: &str = "/mcp";
 /// Where a plain HTTP server is asked for its health.
 const HTTP_PATH: &str = "/health";
+/// Longest query, in bytes.
+const QUERY_MAX: usize = 1024;
 /// Longest text that is looked for in a body, in bytes.
 const BODY_MAX: usize = 4096;
 /// What the fast interval is unless it is written: this part of the usual one, and at least so much.
@@ -49,6 +51,7 @@ pub(super) fn health(fields: &Fields<'_>, kind: PoolKind, eras: Eras, routes: &[
         timeout: fields.duration("timeout"),
         rise: fields.count("rise").unwrap_or_default(),
         fall: fields.count("fall").unwrap_or_default(),
+        on_down: fields.choice("on_down", &ON_DOWN).unwrap_or(OnDown::Keep),
     }
 }
 
@@ -61,6 +64,9 @@ fn refuse_idle_keys(fields: &Fields<'_>, check: &Check) {
             let message = format!("`{key}` needs `check: mcp` or `check: http`");
             fields.error(at, message);
         }
+    }
+    if let Some(at) = fields.written("on_down").filter(|_| *check == Check::None) {
+        fields.error(at, "without checks nothing is found down");
     }
     for key in ["host", "expect"] {
         if let Some(at) = fields.written(key).filter(|_| !is_http) {
@@ -131,9 +137,9 @@ fn mcp_check(fields: &Fields<'_>, eras: Eras, routes: &[&Route]) -> Check {
 fn unanswered(question: McpQuestion, eras: Eras, transport: Transport) -> Option<&'static str> {
     match (question, eras) {
         (McpQuestion::Auto, _) => None,
-        _ if transport == Transport::Sse => Some(
-            "over HTTP+SSE a check opens a stream and asks nothing; leave `method` out",
-        ),
+        _ if transport == Transport::Sse => {
+            Some("over HTTP+SSE a check opens a stream and asks nothing; leave `method` out")
+        }
         (McpQuestion::Discover, Eras::Session) => {
             Some("servers with `eras: session` do not know server/discover")
         }
@@ -150,7 +156,10 @@ fn http_check(fields: &Fields<'_>) -> HttpCheck {
         Some(MethodChoice::Http(method)) => method,
         Some(MethodChoice::Mcp(_)) => {
             let at = fields.place_of("method");
-            fields.error(at, "with `check: http`, `method` is GET | HEAD | OPTIONS | POST");
+            fields.error(
+                at,
+                "with `check: http`, `method` is GET | HEAD | OPTIONS | POST",
+            );
             HttpMethod::Get
         }
     };
@@ -162,12 +171,28 @@ fn http_check(fields: &Fields<'_>) -> HttpCheck {
     }
     let statuses = expect.text("status");
     let statuses = statuses.and_then(|word| expect.parsed(word, statuses_of));
+    let path = fields.text("path");
+    let path = path.and_then(|word| fields.parsed(word, target));
     HttpCheck {
         method,
-        path: path(fields).unwrap_or_else(|| HTTP_PATH.to_owned()),
+        path: path.unwrap_or_else(|| HTTP_PATH.to_owned()),
         host: host.and_then(|word| fields.parsed(word, authority)),
         statuses: statuses.unwrap_or_default(),
         body: body.and_then(|word| expect.parsed(word, wanted_body)),
+    }
+}
+
+/// A path, with or without a query.
+fn target(text: &str) -> Result<String, String> {
+    let (path, query) = text.split_once('?').unwrap_or((text, ""));
+    address::path(path)?;
+    let is_plain = query.len() <= QUERY_MAX && query.bytes().all(|b| b.is_ascii_graphic());
+    match is_plain && !query.contains('#') {
+        true => Ok(text.to_owned()),
+        false => Err(format!(
+            "{}: a query is at most {QUERY_MAX} bytes of ASCII without spaces or #",
+            quoted(text)
+        )),
     }
 }
 

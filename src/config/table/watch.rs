@@ -2,7 +2,7 @@
 
 use super::super::keys::Kind::{self, Choice, Count, Duration, DurationOrOff, Flag, Percent, Text};
 use super::super::keys::Need::{Default, Optional};
-use super::super::keys::{CHECK_METHODS, CHECKS, Section, key, names};
+use super::super::keys::{CHECK_METHODS, CHECKS, ON_DOWN, Section, key, names};
 
 pub(super) static HEALTH: Section = Section {
     noun: "health check",
@@ -80,6 +80,13 @@ pub(super) static HEALTH: Section = Section {
             Count(1, 100),
             Default("3"),
             "Bad checks in a row until an endpoint is down.",
+        ),
+        key(
+            "on_down",
+            Choice(&names(&ON_DOWN)),
+            Default("keep"),
+            "What becomes of what is open on an endpoint that is found down: WebSockets, streams and calls \
+             go on as long as their connections do something, or end at once.",
         ),
     ],
 };

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::super::{
-    Balance, Check, HashOn, HostRule, HttpCheck, HttpMethod, Level, LogTarget, McpQuestion, Origins,
-    PathRule, PoolId, PoolKind, Severity, Transport, load, parse,
+    Balance, Check, HashOn, HostRule, HttpCheck, HttpMethod, Level, LogTarget, McpQuestion,
+    Origins, PathRule, PoolId, PoolKind, Severity, Transport, load, parse,
 };
 use super::{In, good, place, problems};
 
@@ -294,14 +294,19 @@ fn http_pools_have_checks_and_cookies_of_their_own() {
     usual.host = Some("a.example:81".to_owned());
     usual.statuses = vec![204..=204, 401..=401];
     usual.body = Some("fine".to_owned());
-    assert_eq!(good(In::Http, text).pools[1].health.check, Check::Http(usual));
+    assert_eq!(
+        good(In::Http, text).pools[1].health.check,
+        Check::Http(usual)
+    );
     assert_eq!(good(In::Http, "health:").pools[1].health.check, Check::Tcp);
 }
 
 #[test]
 fn intervals_of_checks_follow_the_usual_one_unless_they_are_written() {
     let intervals = |text: &str| {
-        let health = good(In::Pool, &format!("health: {{ {text} }}")).pools[0].health.clone();
+        let health = good(In::Pool, &format!("health: {{ {text} }}")).pools[0]
+            .health
+            .clone();
         [health.interval, health.interval_fast, health.interval_down].map(|t| t.as_millis())
     };
     assert_eq!(intervals("rise: 2"), [2000, 500, 2000]);

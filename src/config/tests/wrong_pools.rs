@@ -217,6 +217,11 @@ fn health_checks_are_checked() {
         ),
         (
             In::Http,
+            "health: { check: http, path: «'/up?a b'» }",
+            "without spaces or #",
+        ),
+        (
+            In::Http,
             "health: { check: http, expect: { status: «2xx» } }",
             "or a range such as 200-399",
         ),
@@ -239,6 +244,11 @@ fn health_checks_are_checked() {
             In::Pool,
             "health: { interval_down: «0s» }",
             "the least is 100ms",
+        ),
+        (
+            In::Pool,
+            "health: { check: none, «on_down»: end }",
+            "nothing is found down",
         ),
         (In::Pool, "health: { «chek»: tcp }", "did you mean `check`?"),
         (
