@@ -278,18 +278,30 @@ pub(super) fn origin(text: &str) -> Result<String, String> {
 
 /// What consistent hashing looks at.
 pub(super) fn hash_on(text: &str) -> Result<HashOn, String> {
-    if text == "client_ip" {
-        return Ok(HashOn::ClientIp);
-    }
     let shown = quoted(text);
-    let Some(name) = text.strip_prefix("header:") else {
-        return Err(format!(
-            "`hash_on` takes client_ip or \"header:NAME\", not {shown}"
-        ));
+    let wrong = || {
+        format!(
+            "`hash_on` takes client_ip, path, \"header:NAME\", \"cookie:NAME\" or \"query:NAME\", not \
+             {shown}"
+        )
     };
-    HeaderName::from_bytes(name.trim().as_bytes())
-        .map(HashOn::Header)
-        .map_err(|_| format!("{shown}: this is not the name of a header"))
+    match text.split_once(':').map(|(kind, name)| (kind, name.trim())) {
+        None if text == "client_ip" => Ok(HashOn::ClientIp),
+        None if text == "path" => Ok(HashOn::Path),
+        Some(("header", name)) => HeaderName::from_bytes(name.as_bytes())
+            .map(HashOn::Header)
+            .map_err(|_| format!("{shown}: this is not the name of a header")),
+        Some(("cookie", name)) => cookie_name(name).map(HashOn::Cookie),
+        Some(("query", name)) if is_parameter(name) => Ok(HashOn::Query(name.to_owned())),
+        Some(("query", _)) => Err(format!("{shown}: this is not the name of a parameter")),
+        None | Some(_) => Err(wrong()),
+    }
+}
+
+/// Can it stand before the `=` in a query, as it is?
+fn is_parameter(name: &str) -> bool {
+    let is_plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'&' | b'=' | b'#');
+    (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(is_plain)
 }
 
 /// The name of a pool: also a label of metrics and part of status lines.

@@ -137,6 +137,7 @@ pub(super) enum TransportChoice {
 pub(super) enum BalanceChoice {
     LeastLoad,
     PeakEwma,
+    Random,
     RoundRobin,
     ConsistentHash,
 }
@@ -175,9 +176,10 @@ pub(super) const TRANSPORTS: Words<TransportChoice, 3> = [
 ];
 pub(super) const POOL_KINDS: Words<PoolKind, 2> =
     [("mcp", PoolKind::Mcp), ("http", PoolKind::Http)];
-pub(super) const BALANCES: Words<BalanceChoice, 4> = [
+pub(super) const BALANCES: Words<BalanceChoice, 5> = [
     ("least_load", BalanceChoice::LeastLoad),
     ("peak_ewma", BalanceChoice::PeakEwma),
+    ("random", BalanceChoice::Random),
     ("round_robin", BalanceChoice::RoundRobin),
     ("consistent_hash", BalanceChoice::ConsistentHash),
 ];

@@ -214,6 +214,8 @@ pub enum Balance {
     LeastLoad,
     /// The one of two drawn at random whose answers take less time for its load.
     PeakEwma,
+    /// One drawn at random, by weight.
+    Random,
     /// In turn, by weight.
     RoundRobin,
     /// By a hash, so that the same client meets the same endpoint.
@@ -227,6 +229,12 @@ pub enum HashOn {
     ClientIp,
     /// The value of this request header.
     Header(HeaderName),
+    /// The value of this cookie.
+    Cookie(String),
+    /// The value of this parameter in the query, as it was sent.
+    Query(String),
+    /// The path, as it was sent.
+    Path,
 }
 
 /// What a session hears when its endpoint is lost.

@@ -231,15 +231,15 @@ static POOL: Section = Section {
             Choice(&names(&BALANCES)),
             Default("least_load"),
             "How an endpoint is chosen when no session decides: the less loaded of two drawn \
-             at random, the one of two whose answers take less time for its load, in turn, or \
-             by a hash of the client.",
+             at random, the one of two whose answers take less time for its load, one drawn at random, \
+             in turn, or by a hash of something of the request.",
         ),
         key(
             "hash_on",
             Text,
             Default("client_ip"),
-            "What consistent_hash looks at: `client_ip`, or \"header:NAME\". Only with \
-             `balance: consistent_hash`.",
+            "What consistent_hash looks at: `client_ip`, `path`, or \"header:NAME\", \"cookie:NAME\" or \
+             \"query:NAME\". A request without it is sent anywhere. Only with `balance: consistent_hash`.",
         ),
         key(
             "on_endpoint_loss",

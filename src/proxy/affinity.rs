@@ -15,7 +15,16 @@ pub(super) fn wanted(pool: &PoolState, head: &impl Headers) -> Option<Arc<Endpoi
     usable.then(|| Arc::clone(endpoint))
 }
 
-fn cookie(head: &impl Headers, name: &str) -> Option<String> {
+fn cookie(head: &(impl Headers + ?Sized), name: &str) -> Option<String> {
+    with_cookie(head, name, str::to_owned)
+}
+
+/// What `make` makes of the value of the first cookie of this name.
+pub(super) fn with_cookie<T>(
+    head: &(impl Headers + ?Sized),
+    name: &str,
+    make: impl Fn(&str) -> T,
+) -> Option<T> {
     let mut found = None;
     head.each(&mut |field, value| {
         if field.is("cookie")
@@ -25,7 +34,7 @@ fn cookie(head: &impl Headers, name: &str) -> Option<String> {
                 if let Some((key, value)) = pair.trim().split_once('=')
                     && key == name
                 {
-                    found.get_or_insert_with(|| value.to_owned());
+                    found.get_or_insert_with(|| make(value));
                 }
             }
         }

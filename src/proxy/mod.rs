@@ -43,6 +43,7 @@ pub mod finish;
 pub mod flight;
 pub mod forward;
 pub mod forwarded;
+pub mod hashing;
 pub mod hedge;
 pub mod intake;
 pub mod kept;

@@ -262,7 +262,7 @@ impl PoolState {
     pub fn hash_on(&self) -> Option<&HashOn> {
         match &self.config.balance {
             Balance::ConsistentHash(on) => Some(on),
-            Balance::LeastLoad | Balance::PeakEwma | Balance::RoundRobin => None,
+            Balance::LeastLoad | Balance::PeakEwma | Balance::Random | Balance::RoundRobin => None,
         }
     }
 }

@@ -10,11 +10,11 @@ use tokio::time::timeout;
 
 use super::Worker;
 use super::ctx::{Ctx, End};
-use super::decide;
 use super::edge;
 use super::fault::Fault;
 use super::finish;
 use super::forwarded::{Set, Told, announced};
+use super::hashing::hash_key;
 use super::intake::{self, Admitted};
 use super::limits;
 use super::local;
@@ -163,7 +163,7 @@ async fn open(
     loop {
         let now = worker.shared.moment(Instant::now());
         let context = PickContext {
-            key: decide::hash_key(pool, head, ctx.client),
+            key: hash_key(pool, head, ctx.client),
             exclude: &tried,
             need: Need::Any,
             now,

@@ -150,6 +150,7 @@ fn build(
     let balance = match config.balance {
         config::Balance::LeastLoad => pool::Balance::LeastLoad,
         config::Balance::PeakEwma => pool::Balance::PeakEwma,
+        config::Balance::Random => pool::Balance::Random,
         config::Balance::RoundRobin => pool::Balance::RoundRobin,
         config::Balance::ConsistentHash(_) => pool::Balance::ConsistentHash,
     };

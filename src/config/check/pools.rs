@@ -109,6 +109,7 @@ fn balance(fields: &Fields<'_>) -> Balance {
             Balance::ConsistentHash(hash_on.unwrap_or(HashOn::ClientIp))
         }
         Some(BalanceChoice::PeakEwma) => Balance::PeakEwma,
+        Some(BalanceChoice::Random) => Balance::Random,
         Some(BalanceChoice::RoundRobin) => Balance::RoundRobin,
         Some(BalanceChoice::LeastLoad) | None => Balance::LeastLoad,
     }

@@ -228,6 +228,17 @@ fn consistent_hash_looks_at_the_client_or_a_header() {
         Balance::ConsistentHash(HashOn::ClientIp)
     );
     let config = good(In::Http, "balance: consistent_hash\nhash_on: header:X-User");
+    for (text, on) in [
+        ("path", HashOn::Path),
+        ("cookie:sid", HashOn::Cookie("sid".to_owned())),
+        ("'query: user'", HashOn::Query("user".to_owned())),
+    ] {
+        let config = good(
+            In::Http,
+            &format!("balance: consistent_hash\nhash_on: {text}"),
+        );
+        assert_eq!(config.pools[1].balance, Balance::ConsistentHash(on));
+    }
     let Balance::ConsistentHash(HashOn::Header(name)) = &config.pools[1].balance else {
         panic!("a header was written");
     };

@@ -22,8 +22,8 @@ fn pools_are_checked() {
         ),
         (
             In::Pool,
-            "balance: «random»",
-            "takes least_load | peak_ewma | round_robin | consistent_hash",
+            "balance: «weighted»",
+            "takes least_load | peak_ewma | random | round_robin | consistent_hash",
         ),
         (
             In::Pool,
@@ -62,12 +62,22 @@ fn pools_are_checked() {
         (
             In::Pool,
             "balance: consistent_hash\nhash_on: «cookie»",
-            "client_ip or \"header:NAME\"",
+            "\"cookie:NAME\" or \"query:NAME\"",
         ),
         (
             In::Pool,
             "balance: consistent_hash\nhash_on: «'header:a b'»",
             "not the name of a header",
+        ),
+        (
+            In::Pool,
+            "balance: consistent_hash\nhash_on: «'cookie:a b'»",
+            "not the name of a cookie",
+        ),
+        (
+            In::Pool,
+            "balance: consistent_hash\nhash_on: «'query:a&b'»",
+            "not the name of a parameter",
         ),
         (In::Pool, "on_endpoint_loss: «retry»", "takes not_found"),
         (In::Pool, "eras: «old»", "auto | session | stateless | both"),

@@ -87,6 +87,7 @@ pub(super) fn pool(operator: &Operator, state: &Arc<PoolState>) -> view::Pool {
     let balance = match state.config.balance {
         Balance::LeastLoad => "least_load",
         Balance::PeakEwma => "peak_ewma",
+        Balance::Random => "random",
         Balance::RoundRobin => "round_robin",
         Balance::ConsistentHash(_) => "consistent_hash",
     };
