@@ -12,6 +12,7 @@ use super::log::{Level, MessageFormat};
 use super::log_format::Escape;
 use super::model::{Eras, OnEndpointLoss, PoolKind, State};
 use super::proxies::{ClientHeaders, ProxyHeader, SendProxy};
+use super::resolve::Resolve;
 
 /// A map with fixed keys.
 #[derive(Debug)]
@@ -192,6 +193,7 @@ pub(super) const STATES: Words<State, 3> = [
     ("drain", State::Drain),
     ("maint", State::Maint),
 ];
+pub(super) const RESOLVES: Words<Resolve, 2> = [("one", Resolve::One), ("all", Resolve::All)];
 pub(super) const ERAS: Words<Eras, 4> = [
     ("auto", Eras::Auto),
     ("session", Eras::Session),

@@ -43,6 +43,7 @@ mod node;
 mod problem;
 mod protect;
 mod proxies;
+mod resolve;
 mod rewrite;
 mod schema;
 mod secure;
@@ -74,6 +75,7 @@ pub use model::{
 pub use problem::{Problem, Problems, Severity};
 pub use protect::{Breaker, Ejection, Retries};
 pub use proxies::{ClientHeaders, Net, Proxies, ProxyHeader, SendProxy};
+pub use resolve::Resolve;
 pub use rewrite::Rewrite;
 pub use schema::schema;
 pub use secure::{Authorities, Certificate, ClientProof, EndpointTls, Proof, Tls, Trust};

@@ -23,6 +23,7 @@ use super::limit::{Queue, RouteRate, ToolLimit};
 use super::log::{Log, Share};
 use super::protect::{Breaker, Ejection, Retries};
 use super::proxies::{ClientHeaders, Proxies, SendProxy};
+use super::resolve::Resolve;
 use super::rewrite::Rewrite;
 use super::secure::{EndpointTls, Tls};
 use super::streams::Streams;
@@ -171,6 +172,9 @@ pub struct Pool {
     pub endpoints: Vec<Endpoint>,
     /// How often DNS names are looked up again (default 30s).
     pub resolve_every: Duration,
+    /// How long endpoints keep their addresses when their name cannot be looked up any more; `None` is
+    /// for ever (default).
+    pub resolve_hold: Option<Duration>,
     /// How the endpoints are watched.
     pub health: Health,
     /// When endpoints are ejected; `None` is never.
@@ -267,6 +271,10 @@ pub struct Endpoint {
     pub name: String,
     /// Where it listens.
     pub address: HostPort,
+    /// What its name stands for (default one server).
+    pub resolve: Resolve,
+    /// The name that it was found under, if it is one of several that this stands for. Never as written.
+    pub found_by: Option<HostPort>,
     /// Its share against the other endpoints, 1 to 256 (default 1).
     pub weight: u16,
     /// Used only when no endpoint that is not a backup can be.

@@ -14,8 +14,8 @@ mod tls;
 use super::keys::Kind::{self, Choice, Count, Duration, DurationOrOff, Flag, Text, Texts};
 use super::keys::Need::{Default, Optional, Required};
 use super::keys::{
-    BALANCES, CLIENT_HEADERS, ERAS, LOSSES, POOL_KINDS, PROXY_HEADERS, SCHEMES, SEND_PROXY, STATES,
-    Section, TRANSPORTS, key, names,
+    BALANCES, CLIENT_HEADERS, ERAS, LOSSES, POOL_KINDS, PROXY_HEADERS, RESOLVES, SCHEMES,
+    SEND_PROXY, STATES, Section, TRANSPORTS, key, names,
 };
 
 mod watch;
@@ -278,6 +278,13 @@ static POOL: Section = Section {
             "How often DNS names are looked up again.",
         ),
         key(
+            "resolve_hold",
+            DurationOrOff("1s", "30d"),
+            Default("off"),
+            "How long endpoints keep their addresses when their name cannot be looked up any more; then \
+             they get nothing. `off` is for ever.",
+        ),
+        key(
             "health",
             Kind::Section(&HEALTH),
             Optional,
@@ -379,6 +386,13 @@ static ENDPOINT: Section = Section {
             Required("address: 10.0.0.1:8080"),
             "host:port, \"[v6]:port\", http://host:port, or https://host:port for TLS; names are \
              resolved by DNS. Or a unix socket: unix:/run/app.sock.",
+        ),
+        key(
+            "resolve",
+            Choice(&names(&RESOLVES)),
+            Default("one"),
+            "What a name with several addresses stands for: one server, reached at any of them, or `all`: \
+             an endpoint for each, called NAME@ADDRESS.",
         ),
         key(
             "weight",

@@ -30,6 +30,7 @@ mod probe;
 mod pulse;
 mod readiness;
 pub mod reload;
+mod several;
 mod share;
 mod socket;
 mod state;
@@ -41,6 +42,7 @@ mod way;
 pub mod withdraw;
 mod worker;
 
+use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -73,6 +75,7 @@ use listeners::Bound;
 use operator::Operator;
 use readiness::Readiness;
 use reload::Reloader;
+use several::Several;
 use tasks::Tasks;
 use upgrade::Program;
 use worker::WorkerService;
@@ -148,6 +151,8 @@ fn run_with(
     let (phase_sender, phases) = phases();
     let (chores, waiting) = Chores::new();
     let tools = Arc::new(ToolNames::new());
+    let several = first_find(config);
+    let config = several.config();
     let shared = Arc::new(shared(config, phases, chores, Arc::clone(&tools))?);
     let channels = (0..threads).map(|_| mpsc::channel(1));
     let (workers, orders): (Vec<_>, Vec<_>) = channels.unzip();
@@ -155,7 +160,7 @@ fn run_with(
     let operator = Operator::new(Arc::clone(&shared), &state_dir_of(&snapshot.config));
     let (upgrades, asked) = mpsc::channel(1);
     let reloader = Reloader::start(
-        path,
+        (path, several),
         Arc::clone(&operator),
         workers,
         upgrades,
@@ -174,7 +179,8 @@ fn run_with(
     let mut server = Server::new_with_opt_and_conf(None, server_conf());
     server.bootstrap();
     let readiness = Readiness::new(Arc::clone(&shared), started.subscribe(), threads);
-    let tasks = Tasks::new(Arc::clone(&operator), tools, waiting, readiness);
+    let hands = (Arc::clone(&operator), Arc::clone(&reloader));
+    let tasks = Tasks::new(hands, tools, waiting, readiness);
     server.add_service(GenBackgroundService::new(
         "tasks".to_owned(),
         Arc::new(tasks),
@@ -388,13 +394,31 @@ fn state_dir() -> PathBuf {
 
 /// Looks up endpoints' names once before the first request, so that it need not fail.
 fn first_resolve(snapshot: &Arc<Snapshot>) {
+    at_first(resolve_names(snapshot));
+}
+
+/// Looks up the names that stand for several endpoints.
+fn first_find(config: Config) -> Several {
+    let mut several = Several::new(config);
+    let unknown = several.unknown();
+    if !unknown.is_empty() {
+        let answers = at_first(names::find(unknown, FIRST_RESOLVE));
+        for (key, found) in answers.into_iter().flatten() {
+            several.learn(&key, &found, Instant::now());
+        }
+    }
+    several
+}
+
+/// Waits for something before there are threads.
+fn at_first<T>(first: impl Future<Output = T>) -> Option<T> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
-    if let Ok(runtime) = runtime {
-        runtime.block_on(resolve_names(snapshot));
-        runtime.shutdown_background();
-    }
+    let runtime = runtime.ok()?;
+    let outcome = runtime.block_on(first);
+    runtime.shutdown_background();
+    Some(outcome)
 }
 
 /// Looks up the names of endpoints that have no address, or none that goes with the name any more.
@@ -402,7 +426,7 @@ async fn resolve_names(snapshot: &Snapshot) {
     let mut looking = tokio::task::JoinSet::new();
     for pool in &snapshot.pools {
         for (endpoint, config) in pool.pool.endpoints().iter().zip(&pool.config.endpoints) {
-            if config.address.ip().is_none() {
+            if config.address.ip().is_none() && !config.stands_for_several() {
                 let (endpoint, name) = (Arc::clone(endpoint), config.address.clone());
                 looking.spawn(async move { names::resolve_once(&endpoint, &name).await });
             }

@@ -195,7 +195,7 @@ fn facts<'a>(
     // Connections that were made by other rules are not to be used by these.
     let by_rules = tls.as_ref().map_or(0, |tls| spread(tls.rules().id()));
     Ok(DialFacts {
-        authority: endpoint.address.authority(),
+        authority: endpoint.asked_for().authority(),
         group: group ^ by_rules,
         http2: endpoint.http2,
         tls,
@@ -292,7 +292,14 @@ fn compile_endpoint(
             }
             Arc::clone(known)
         }
-        None => new_endpoint(pool, endpoint),
+        None => {
+            let new = new_endpoint(pool, endpoint);
+            if endpoint.found_by.is_some() && before.is_some() {
+                // It joins others, and the process is as ready as it was.
+                new.note_checked();
+            }
+            new
+        }
     }
 }
 

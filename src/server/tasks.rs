@@ -12,6 +12,7 @@ use tokio::sync::{Mutex, Semaphore, mpsc};
 use super::notify;
 use super::operator::Operator;
 use super::readiness::Readiness;
+use super::reload::Reloader;
 use super::watchers::Watchers;
 use crate::proxy::ask::delete_session;
 use crate::proxy::state::{Orphan, Phase, Phases, Shared, Waiting};
@@ -31,6 +32,7 @@ const SWEEP: Duration = Duration::from_secs(1);
 pub(super) struct Tasks {
     shared: Arc<Shared>,
     operator: Arc<Operator>,
+    reloader: Arc<Reloader>,
     tools: Arc<ToolNames>,
     begin: Mutex<Option<(Waiting, Readiness)>>,
 }
@@ -38,7 +40,7 @@ pub(super) struct Tasks {
 impl Tasks {
     /// Takes the receiving end of the chores.
     pub(super) fn new(
-        operator: Arc<Operator>,
+        (operator, reloader): (Arc<Operator>, Arc<Reloader>),
         tools: Arc<ToolNames>,
         waiting: Waiting,
         readiness: Readiness,
@@ -46,6 +48,7 @@ impl Tasks {
         Self {
             shared: Arc::clone(&operator.shared),
             operator,
+            reloader,
             tools,
             begin: Mutex::new(Some((waiting, readiness))),
         }
@@ -67,6 +70,7 @@ impl Tasks {
         tokio::spawn(readiness.tell());
         let watchdog = tokio::spawn(notify::watchdog());
         let sweeping = tokio::spawn(sweep(Arc::clone(&self.shared)));
+        let following = tokio::spawn(Arc::clone(&self.reloader).follow_names());
         let deleting = delete_orphans(orphans, Arc::clone(&dialer), phases.clone());
         let deleting = tokio::spawn(deleting);
         let (shared, tools) = (Arc::clone(&self.shared), Arc::clone(&self.tools));
@@ -80,6 +84,7 @@ impl Tasks {
             }
         }
         sweeping.abort();
+        following.abort();
         watchdog.abort();
         // The checks delete their sessions; deletions that were begun end too.
         let _ = tokio::time::timeout(LEAVE_TIME, async {

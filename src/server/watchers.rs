@@ -80,11 +80,9 @@ impl Watchers {
                 let Some(config) = pool.config.endpoints.get(at) else {
                     continue;
                 };
-                let name = config
-                    .address
-                    .ip()
-                    .is_none()
-                    .then(|| config.address.clone());
+                // Names that stand for several are followed by whoever turns them into endpoints.
+                let is_followed = config.address.ip().is_none() && !config.stands_for_several();
+                let name = is_followed.then(|| config.address.clone());
                 let known = self.running.get(&place);
                 if known.is_none_or(|watcher| !Arc::ptr_eq(&watcher.pool, pool)) {
                     // The one that was ends before the next one begins.
@@ -134,9 +132,9 @@ impl Watchers {
                 name.clone(),
             ));
         }
-        let every = pool.config.resolve_every;
+        let (every, hold) = (pool.config.resolve_every, pool.config.resolve_hold);
         let follows = name.map(|name| {
-            let follows = tokio::spawn(resolve(Arc::clone(endpoint), name, every));
+            let follows = tokio::spawn(resolve(Arc::clone(endpoint), name, every, hold));
             follows.abort_handle()
         });
         Watcher {

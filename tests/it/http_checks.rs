@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::ws::WebSocket;
+use crate::support::ws::{Frame, WebSocket};
 use crate::support::{Endpoint, Fault, Tidegate};
 
 async fn until_up(gate: &Tidegate, up: bool) {
@@ -15,6 +15,7 @@ async fn until_up(gate: &Tidegate, up: bool) {
 #[tokio::test]
 async fn a_check_over_http_asks_and_expects_what_it_is_told_to() {
     let a = Endpoint::start("a").await;
+    a.fault(Fault::Status(200, "today all is well".into()));
     let gate = Tidegate::build(&[&a])
         .health(
             "{ check: http, method: POST, path: \"/plain/alive?deep\", host: www.example.com, \
@@ -23,13 +24,15 @@ async fn a_check_over_http_asks_and_expects_what_it_is_told_to() {
         )
         .start()
         .await;
-    // It echoes the path and says nothing of being well.
-    until_up(&gate, false).await;
+    until_up(&gate, true).await;
     let asked = a.request(|r| r.path == "/plain/alive?deep").await;
     assert_eq!(asked.method, "POST");
     assert_eq!(asked.header("host"), Some("www.example.com"));
     assert_eq!(asked.header("content-length"), Some("0"));
-    a.fault(Fault::Status(200, "today all is well".into()));
+    // It tells what it received, and says nothing of being well.
+    a.heal();
+    until_up(&gate, false).await;
+    a.fault(Fault::Status(200, "all is well".into()));
     until_up(&gate, true).await;
     a.fault(Fault::Status(302, "all is well".into()));
     until_up(&gate, false).await;
@@ -48,6 +51,7 @@ async fn a_check_over_http_asks_and_expects_what_it_is_told_to() {
 #[tokio::test]
 async fn a_check_over_http_may_ask_for_the_head_alone() {
     let a = Endpoint::start("a").await;
+    a.fault(Fault::Status(204, String::new()));
     let gate = Tidegate::build(&[&a])
         .health(
             "{ check: http, method: HEAD, path: /plain/alive, expect: { status: 204 }, \
@@ -55,10 +59,10 @@ async fn a_check_over_http_may_ask_for_the_head_alone() {
         )
         .start()
         .await;
+    until_up(&gate, true).await;
+    a.heal();
     until_up(&gate, false).await;
     assert!(a.requests().iter().all(|asked| asked.method == "HEAD"));
-    a.fault(Fault::Status(204, String::new()));
-    until_up(&gate, true).await;
 }
 
 #[tokio::test]
@@ -68,7 +72,7 @@ async fn a_server_that_is_down_is_asked_at_an_interval_of_its_own() {
     let gate = Tidegate::build(&[&a])
         .health(
             "{ check: http, path: /plain/alive, interval: 30s, interval_fast: 100ms, \
-             interval_down: 200ms, timeout: 500ms, rise: 2, fall: 3 }",
+             interval_down: 200ms, timeout: 500ms, rise: 2, fall: 20 }",
         )
         .start()
         .await;
@@ -157,6 +161,9 @@ async fn what_is_open_on_a_server_that_is_down_ends_only_where_that_is_wanted() 
             socket.send_text("after").await;
             assert_eq!(socket.next_text().await, "after", "{kind}");
             continue;
+        }
+        if kind == "mcp" {
+            assert_eq!(socket.next().await, Ok(Frame::Close(Some(1001))));
         }
         assert!(socket.next().await.is_err(), "{kind}");
         gate.logged(|line| line["end_reason"] == "withdrawn").await;

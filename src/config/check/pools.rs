@@ -6,7 +6,7 @@ use super::super::address::{self, Scheme};
 use super::super::fields::{Fields, Item};
 use super::super::host_port::HostPort;
 use super::super::keys::{
-    BALANCES, BalanceChoice, CLIENT_HEADERS, ERAS, LOSSES, POOL_KINDS, SEND_PROXY, STATES,
+    BALANCES, BalanceChoice, CLIENT_HEADERS, ERAS, LOSSES, POOL_KINDS, RESOLVES, SEND_PROXY, STATES,
 };
 use super::super::model::{
     Balance, Endpoint, Eras, HashOn, OnEndpointLoss, Pool, PoolId, PoolKind, Route, State, Timeouts,
@@ -14,6 +14,7 @@ use super::super::model::{
 use super::super::node::{Span, Word};
 use super::super::problem::{Report, quoted};
 use super::super::protect::{Breaker, Ejection, Retries};
+use super::super::resolve::Resolve;
 use super::endpoint_tls::{self, Said, System};
 use super::health::health;
 use super::limits;
@@ -76,6 +77,7 @@ fn pool(head: &Head<'_>, routes: &[&Route], system: &System, report: &Report<'_>
         eras,
         endpoints: endpoints(fields, system, report),
         resolve_every: fields.duration("resolve_every"),
+        resolve_hold: fields.duration_or_off("resolve_hold"),
         health: health(&fields.section("health"), *kind, eras, routes),
         ejection: fields.section_or_off("ejection").as_ref().map(ejection),
         breaker: fields.section_or_off("breaker").as_ref().map(breaker),
@@ -171,6 +173,8 @@ fn plain_endpoint(
         name: default_name(pool, &address, word.span)?,
         tls: endpoint_tls::of_endpoint(pool, place, None, said, system),
         address,
+        resolve: Resolve::One,
+        found_by: None,
         weight: 1,
         backup: false,
         state: State::Up,
@@ -189,6 +193,7 @@ fn full_endpoint(fields: &Fields<'_>, (said, system): (Option<&Said>, &System)) 
     let weight = fields.count("weight").unwrap_or(1);
     let backup = fields.flag("backup");
     let state = fields.choice("state", &STATES).unwrap_or(State::Up);
+    let resolve = fields.choice("resolve", &RESOLVES).unwrap_or(Resolve::One);
     let http2 = fields.flag("http2");
     let max_in_flight = fields.count("max_in_flight");
     let own = endpoint_tls::said(fields);
@@ -197,6 +202,10 @@ fn full_endpoint(fields: &Fields<'_>, (said, system): (Option<&Said>, &System)) 
     let name = name_word.map(|word| fields.parsed(word, address::address_name));
     let word = fields.text("address")?;
     let (address, mut scheme) = fields.parsed(word, address::endpoint)?;
+    if resolve == Resolve::All && address.ip().is_some() {
+        let message = format!("{address} is one address; `resolve: all` needs a name");
+        fields.error(fields.place_of("resolve"), message);
+    }
     if bare && scheme == Scheme::Https {
         fields.error(
             word.span,
@@ -214,6 +223,8 @@ fn full_endpoint(fields: &Fields<'_>, (said, system): (Option<&Said>, &System)) 
     let endpoint = Endpoint {
         name,
         address,
+        resolve,
+        found_by: None,
         weight,
         backup,
         state,

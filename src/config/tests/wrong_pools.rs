@@ -79,10 +79,16 @@ fn pools_are_checked() {
             "balance: consistent_hash\nhash_on: «'query:a&b'»",
             "not the name of a parameter",
         ),
+        (
+            In::Pool,
+            "endpoints: [{ address: \"10.0.0.1:9\", resolve: «all» }]",
+            "needs a name",
+        ),
         (In::Pool, "on_endpoint_loss: «retry»", "takes not_found"),
         (In::Pool, "eras: «old»", "auto | session | stateless | both"),
         (In::Pool, "resolve_every: «30»", "write 30s"),
         (In::Pool, "resolve_every: «0s»", "the least is 1s"),
+        (In::Pool, "resolve_hold: «0s»", "the least is 1s; or `off`"),
         (In::Pool, "keep_alive: «off»", "is not a duration"),
         (In::Pool, "«affinity»: { cookie: A }", "needs `kind: http`"),
         (

@@ -1,0 +1,258 @@
+//! Names that stand for several endpoints: which addresses they have, and the configuration with an
+//! endpoint for each of those in the name's place.
+//!
+//! An endpoint is called by its name and its address, so that every process that looks up the same name
+//! has the same endpoints, whatever the order of the answers, and sealed ids hold in all of them. To the
+//! rest of the program an address that comes or goes is an endpoint that a reload adds or takes out.
+//!
+//! Nothing is looked up here: whoever does tells what was found, and when.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::config::{Config, Endpoint, HostPort, Pool};
+
+/// Addresses of one name that are used; the first in their order.
+pub(super) const ADDRESSES_MAX: usize = 64;
+
+/// A name in a pool.
+pub(super) type Key = (String, HostPort);
+
+/// The names of a configuration, and what they stand for.
+pub(super) struct Several {
+    /// As it was written.
+    written: Config,
+    found: HashMap<Key, Found>,
+}
+
+#[derive(Clone)]
+struct Found {
+    /// In their order, without repetition, at most [`ADDRESSES_MAX`].
+    addresses: Vec<SocketAddr>,
+    /// When the name had any the last time.
+    good: Instant,
+}
+
+impl Several {
+    /// The names of a configuration, of which nothing is known.
+    pub(super) fn new(written: Config) -> Self {
+        Self {
+            written,
+            found: HashMap::new(),
+        }
+    }
+
+    /// Another configuration. What is known of names that it has as well goes on.
+    pub(super) fn with(&self, written: Config) -> Self {
+        let mut next = Self::new(written);
+        let known = |key: Key| Some((key.clone(), self.found.get(&key)?.clone()));
+        next.found = next.names().into_iter().filter_map(known).collect();
+        next
+    }
+
+    /// The names that stand for several endpoints.
+    pub(super) fn names(&self) -> Vec<Key> {
+        let of = |pool: &Pool| {
+            let several = pool.endpoints.iter().filter(|e| e.stands_for_several());
+            let key = |endpoint: &Endpoint| (pool.name.clone(), endpoint.address.clone());
+            several.map(key).collect::<Vec<_>>()
+        };
+        self.written.pools.iter().flat_map(of).collect()
+    }
+
+    /// Those of which nothing is known.
+    pub(super) fn unknown(&self) -> Vec<Key> {
+        let mut names = self.names();
+        names.retain(|key| !self.found.contains_key(key));
+        names
+    }
+
+    /// How often they are to be looked up; `None` if there are none.
+    pub(super) fn every(&self) -> Option<Duration> {
+        let names = self.names();
+        let has = |pool: &&Pool| names.iter().any(|(name, _)| *name == pool.name);
+        let pools = self.written.pools.iter().filter(has);
+        pools.map(|pool| pool.resolve_every).min()
+    }
+
+    /// Takes in what was found under a name; nothing, if it could not be looked up. True if it stands
+    /// for other endpoints than before. Names that are no longer configured are passed over.
+    pub(super) fn learn(&mut self, key: &Key, answer: &[SocketAddr], now: Instant) -> bool {
+        let pool = self.written.pools.iter().find(|pool| pool.name == key.0);
+        let is_known = |pool: &&Pool| {
+            let mut endpoints = pool.endpoints.iter();
+            endpoints.any(|e| e.stands_for_several() && e.address == key.1)
+        };
+        let Some(pool) = pool.filter(is_known) else {
+            return false;
+        };
+        let mut addresses = answer.to_vec();
+        addresses.sort_unstable();
+        addresses.dedup();
+        addresses.truncate(ADDRESSES_MAX);
+        match self.found.get_mut(key) {
+            None if addresses.is_empty() => false,
+            None => {
+                let good = now;
+                self.found.insert(key.clone(), Found { addresses, good });
+                true
+            }
+            Some(found) if addresses.is_empty() => {
+                if is_held(pool.resolve_hold, found.good, now) {
+                    return false;
+                }
+                self.found.remove(key);
+                true
+            }
+            Some(found) => {
+                found.good = now;
+                let has_changed = found.addresses != addresses;
+                found.addresses = addresses;
+                has_changed
+            }
+        }
+    }
+
+    /// The configuration with the endpoints that names stand for. A name without any is left as it is,
+    /// an endpoint without an address.
+    pub(super) fn config(&self) -> Config {
+        let mut config = self.written.clone();
+        for pool in &mut config.pools {
+            if pool.endpoints.iter().any(Endpoint::stands_for_several) {
+                let written = std::mem::take(&mut pool.endpoints);
+                let each = written.into_iter();
+                pool.endpoints = each.flat_map(|one| self.each(&pool.name, one)).collect();
+            }
+        }
+        config
+    }
+
+    fn each(&self, pool: &str, written: Endpoint) -> Vec<Endpoint> {
+        if !written.stands_for_several() {
+            return vec![written];
+        }
+        let key = (pool.to_owned(), written.address.clone());
+        let Some(found) = self.found.get(&key) else {
+            return vec![written];
+        };
+        let one = |address: &SocketAddr| Endpoint {
+            name: format!("{}@{}", written.name, address.ip()),
+            address: HostPort {
+                host: address.ip().to_string(),
+                port: written.address.port,
+            },
+            found_by: Some(written.address.clone()),
+            ..written.clone()
+        };
+        found.addresses.iter().map(one).collect()
+    }
+}
+
+/// Are addresses kept that a name had at `good`? Without a limit they are for ever.
+pub(super) fn is_held(hold: Option<Duration>, good: Instant, now: Instant) -> bool {
+    hold.is_none_or(|hold| now.saturating_duration_since(good) < hold)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse;
+
+    const FILE: &str = "listeners: [{ bind: 127.0.0.1:80 }]\n\
+                        routes: [{ path: /mcp, pool: p }]\n\
+                        pools:\n  p:\n    resolve_hold: 30s\n    resolve_every: 5s\n    endpoints:\n\
+                        \x20     - 192.0.2.1:9\n\
+                        \x20     - { name: api, address: \"api.test:9\", resolve: all, weight: 3 }\n\
+                        \x20 q: { endpoints: [\"api.test:9\"] }\n";
+
+    fn several() -> (Several, Key) {
+        let several = Several::new(parse("f.yaml", FILE).expect("it is right"));
+        let key = several.names().pop().expect("there is one");
+        (several, key)
+    }
+
+    fn addresses(ends: &[u8]) -> Vec<SocketAddr> {
+        let one = |end: &u8| SocketAddr::from(([10, 0, 0, *end], 9));
+        ends.iter().map(one).collect()
+    }
+
+    fn names(several: &Several) -> Vec<String> {
+        let config = several.config();
+        let endpoints = config.pools[0].endpoints.iter();
+        endpoints.map(|endpoint| endpoint.name.clone()).collect()
+    }
+
+    #[test]
+    fn a_name_is_as_many_endpoints_as_it_has_addresses() {
+        let (mut several, key) = several();
+        assert_eq!(several.names(), several.unknown());
+        assert_eq!(several.every(), Some(Duration::from_secs(5)));
+        assert_eq!(names(&several), ["192.0.2.1:9", "api"]);
+        assert!(several.learn(&key, &addresses(&[2, 1, 2]), Instant::now()));
+        assert_eq!(several.unknown(), []);
+        assert_eq!(
+            names(&several),
+            ["192.0.2.1:9", "api@10.0.0.1", "api@10.0.0.2"]
+        );
+        let config = several.config();
+        let one = &config.pools[0].endpoints[2];
+        assert_eq!(one.weight, 3);
+        assert_eq!(one.address.socket_addr(), Some(addresses(&[2])[0]));
+        assert_eq!(one.asked_for().authority(), "api.test:9");
+        assert!(!one.stands_for_several());
+        let other = &config.pools[1].endpoints[0];
+        assert_eq!(
+            other.name, "api.test:9",
+            "the same name elsewhere is one endpoint"
+        );
+    }
+
+    #[test]
+    fn the_order_of_answers_says_nothing() {
+        let (mut several, key) = several();
+        let now = Instant::now();
+        assert!(several.learn(&key, &addresses(&[1, 2, 3]), now));
+        assert!(!several.learn(&key, &addresses(&[3, 1, 2]), now));
+        assert!(several.learn(&key, &addresses(&[3, 1]), now));
+        assert_eq!(names(&several).len(), 3);
+    }
+
+    #[test]
+    fn a_name_that_is_gone_keeps_its_endpoints_for_a_while() {
+        let (mut several, key) = several();
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        assert!(!several.learn(&key, &[], at(0)), "it never had any");
+        assert!(several.learn(&key, &addresses(&[1]), at(0)));
+        assert!(!several.learn(&key, &addresses(&[1]), at(10)));
+        assert!(
+            !several.learn(&key, &[], at(39)),
+            "not held for so long yet"
+        );
+        assert!(several.learn(&key, &[], at(40)));
+        assert_eq!(names(&several), ["192.0.2.1:9", "api"]);
+        assert!(several.learn(&key, &addresses(&[1]), at(41)), "it is back");
+    }
+
+    #[test]
+    fn more_addresses_than_are_used_are_left_out() {
+        let (mut several, key) = several();
+        let many: Vec<u8> = (0..=200).collect();
+        several.learn(&key, &addresses(&many), Instant::now());
+        assert_eq!(names(&several).len(), 1 + ADDRESSES_MAX);
+    }
+
+    #[test]
+    fn what_is_known_outlives_a_reload_that_keeps_the_name() {
+        let (mut several, key) = several();
+        several.learn(&key, &addresses(&[1]), Instant::now());
+        let same = several.with(parse("f.yaml", FILE).expect("right"));
+        assert_eq!(names(&same), names(&several));
+        let without = FILE.replace(", resolve: all", "");
+        let mut other = several.with(parse("f.yaml", &without).expect("right"));
+        assert!(other.names().is_empty() && other.every().is_none());
+        assert!(!other.learn(&key, &addresses(&[2]), Instant::now()));
+        assert_eq!(names(&other), ["192.0.2.1:9", "api"]);
+    }
+}
