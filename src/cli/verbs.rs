@@ -16,6 +16,7 @@ use super::client::{Client, Error, escape};
 use super::{complain, print, table};
 use crate::config;
 use crate::server;
+use crate::server::admin::csv;
 use crate::server::admin::view::{Done, Endpoint, Reloaded, Sessions, Status, Upgraded};
 
 /// The exit status where nobody could be asked.
@@ -32,6 +33,9 @@ pub(super) enum Verb {
     Status {
         #[command(flatten)]
         to: To,
+        /// Print a row of comma-separated values for each endpoint and for each pool.
+        #[arg(long, conflicts_with = "json")]
+        csv: bool,
         /// Show it anew every so many seconds, until interrupted.
         #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1",
               value_parser = clap::value_parser!(u64).range(1..=3600))]
@@ -140,7 +144,14 @@ fn name(text: &str) -> Result<(String, String), String> {
 /// Does what a command says.
 pub(super) fn run(verb: &Verb) -> ExitCode {
     match verb {
-        Verb::Status { to, watch } => to.with(|client| status(client, to.json, *watch)),
+        Verb::Status { to, csv, watch } => {
+            let show = match (to.json, csv) {
+                (true, _) => Show::Json,
+                (_, true) => Show::Csv,
+                _ => Show::Table,
+            };
+            to.with(|client| status(client, show, *watch))
+        }
         Verb::Drain { at, timeout, wait } => {
             let body = json!({ "timeout": timeout });
             at.to.with(|client| drain(client, at, &body, *wait))
@@ -289,20 +300,31 @@ fn line(pool: &str, endpoint: &Endpoint) -> String {
     )
 }
 
-fn status(client: &Client, as_json: bool, watch: Option<u64>) -> Result<ExitCode, Error> {
+/// How a status is shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Show {
+    Table,
+    Json,
+    Csv,
+}
+
+fn status(client: &Client, how: Show, watch: Option<u64>) -> Result<ExitCode, Error> {
     let look = || client.ask("GET", "/v1/status", None);
     let show = |answer: Value| -> Result<String, Error> {
-        if as_json {
+        if how == Show::Json {
             return Ok(answer.to_string());
         }
         let status: Status = client.read(answer)?;
-        Ok(table::status(&status))
+        Ok(match how {
+            Show::Csv => csv::pools(&status.pools),
+            Show::Table | Show::Json => table::status(&status),
+        })
     };
     let mut text = show(look()?)?;
     let Some(seconds) = watch else {
         return Ok(print(text.trim_end()));
     };
-    let redraws = !as_json && std::io::stdout().is_terminal();
+    let redraws = how == Show::Table && std::io::stdout().is_terminal();
     loop {
         let drawn = if redraws {
             // Over what stands there, each line to its end and then all below: nothing flickers.

@@ -53,6 +53,7 @@ pub mod links;
 pub mod listen;
 pub mod local;
 pub mod memo;
+pub mod open;
 pub mod origin;
 pub mod outcome;
 pub mod phases;

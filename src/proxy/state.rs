@@ -27,6 +27,7 @@ pub use super::phases::{Phase, PhaseSender, Phases, phases};
 use super::flight::{Flight, own_shard};
 use super::limits::{Having, Limits};
 use super::links::Links;
+use super::open::OpenList;
 use super::origin::{Origin, Origins};
 use super::resume::rings::Rings;
 
@@ -387,6 +388,8 @@ pub struct Shared {
     pub chores: Chores,
     /// Exchanges in flight, over all threads.
     pub flight: Arc<Flight>,
+    /// What is open and lasts.
+    pub open: OpenList,
     /// How much clients have of what is limited.
     pub having: Having,
     /// When the clock of the pools began to run.

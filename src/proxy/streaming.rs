@@ -12,6 +12,7 @@ use super::finish;
 use super::flight::InFlight;
 use super::forward::Reply;
 use super::legacy_sse::SseSession;
+use super::open::{Listed, Open};
 use super::outcome;
 use super::resume::linger::Lingering;
 use super::revival::Revival;
@@ -86,6 +87,7 @@ pub struct Streaming<D> {
     down: D,
     ctx: Ctx,
     _flight: InFlight,
+    listed: Option<Listed>,
     begun: Begun,
 }
 
@@ -97,11 +99,21 @@ impl<D: Downstream> Streaming<D> {
             ctx.note(down.head());
         }
         down.release_head();
+        let listed = ctx.pool.map(|pool| {
+            shared.open.enter(Open {
+                pool: Arc::clone(ctx.snapshot.pool(pool)),
+                endpoint: Arc::clone(begun.reply.endpoint()),
+                kind: begun.relay.kind().label().as_str(),
+                since: ctx.started,
+                session: ctx.session,
+            })
+        });
         Self {
             shared,
             down,
             ctx,
             _flight: flight,
+            listed,
             begun,
         }
     }
@@ -119,6 +131,7 @@ impl<D: Downstream> Streaming<D> {
             shared,
             down,
             ctx,
+            listed,
             begun,
             ..
         } = self;
@@ -136,7 +149,12 @@ impl<D: Downstream> Streaming<D> {
             };
             // Boxed: it is rare, and every stream would hold the room for it.
             match Box::pin(revival.revive(shared, down, ctx, relay)).await {
-                Ok(again) => *reply = again,
+                Ok(again) => {
+                    if let Some(listed) = listed {
+                        listed.moves_to(again.endpoint());
+                    }
+                    *reply = again;
+                }
                 Err(instead) => break instead,
             }
         };
@@ -153,8 +171,10 @@ impl<D: Downstream> Streaming<D> {
             down,
             mut ctx,
             _flight: flight,
+            listed,
             begun,
         } = *self;
+        drop(listed);
         let lingers = match ctx.end.is_of_client() {
             true => Lingering::of(&shared, begun, ctx.end),
             false => Err(Box::new(begun)),

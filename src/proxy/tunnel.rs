@@ -18,6 +18,7 @@ use super::hashing::hash_key;
 use super::intake::{self, Admitted};
 use super::limits;
 use super::local;
+use super::open::Open;
 use super::outcome;
 use super::retry::{self, Stage};
 use super::state::{Orphan, Phase, PoolState};
@@ -101,6 +102,16 @@ async fn tunnel<C>(
     C: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let counted = OpenStream::enter(StreamKind::Websocket);
+    let listed = ctx.pool.zip(ctx.endpoint).and_then(|(pool, id)| {
+        let pool = ctx.snapshot.pool(pool);
+        Some(worker.shared.open.enter(Open {
+            pool: Arc::clone(pool),
+            endpoint: Arc::clone(pool.pool.find(id)?),
+            kind: StreamKind::Websocket.as_str(),
+            since: ctx.started,
+            session: None,
+        }))
+    });
     let mut phases = worker.shared.phases.clone();
     let lot = ctx.request_id;
     let mut why = End::UpstreamLost;
@@ -118,6 +129,7 @@ async fn tunnel<C>(
         TunnelEnd::Server => End::Complete,
         TunnelEnd::Told => why,
     };
+    drop(listed);
     counted.end(ctx.end.of_stream());
 }
 

@@ -59,6 +59,7 @@ use crate::config::{self, Config, Level, MessageFormat};
 use crate::demo::DemoServer;
 use crate::proxy::flight::Flight;
 use crate::proxy::limits::Having;
+use crate::proxy::open::OpenList;
 use crate::proxy::origin::Origins;
 use crate::proxy::resume::rings::Rings;
 use crate::proxy::state::{Chores, Phases, Shared, Snapshot, phases};
@@ -326,6 +327,7 @@ fn shared(
         flight: Arc::new(Flight::default()),
         started: Instant::now(),
         having: Having::new(),
+        open: OpenList::default(),
         snapshot: ArcSwap::from_pointee(state::compile(config, None)?),
     })
 }

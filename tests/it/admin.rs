@@ -3,6 +3,7 @@
 mod access;
 mod drain;
 mod kept;
+mod rows;
 mod sessions;
 mod verbs;
 

@@ -16,6 +16,7 @@ use super::{Plain, PlainCtx};
 use crate::pool::Endpoint;
 use crate::proxy::ctx::End;
 use crate::proxy::finish;
+use crate::proxy::open::{Listed, Open};
 use crate::proxy::state::{Phases, Shared};
 use crate::transport::ConnInfo;
 use crate::transport::sessions::PingoraHead;
@@ -75,14 +76,30 @@ pub async fn serve(
 pub(super) struct Will {
     head: PingoraHead,
     shared: Arc<Shared>,
+    _listed: Option<Listed>,
 }
 
 impl PlainCtx {
     /// The exchange lasts from now on.
     pub(super) fn stands(&mut self, shared: &Arc<Shared>, head: PingoraHead) {
+        let known = self
+            .pool
+            .as_ref()
+            .zip(self.permit.as_ref())
+            .zip(self.ctx.as_ref());
+        let listed = known.map(|((pool, permit), ctx)| {
+            shared.open.enter(Open {
+                pool: Arc::clone(pool),
+                endpoint: Arc::clone(permit.endpoint()),
+                kind: "http",
+                since: ctx.started,
+                session: None,
+            })
+        });
         self.will = Some(Will {
             head,
             shared: Arc::clone(shared),
+            _listed: listed,
         });
         if let Some(permit) = &self.permit {
             // Outside of an exchange nobody could end it.
