@@ -232,7 +232,8 @@ impl McpCheck {
             if answer.wants_credentials() {
                 return Ok(());
             }
-            if answer.status < 500 && facts.speaks_stateless_era.get() == Fact::Yes {
+            let is_refusal = answer.status < 500 && self.asks == McpQuestion::Auto;
+            if is_refusal && facts.speaks_stateless_era.get() == Fact::Yes {
                 facts.speaks_session_era.learn(false);
                 return Ok(());
             }

@@ -79,11 +79,6 @@ fn pools_are_checked() {
             "balance: consistent_hash\nhash_on: «'query:a&b'»",
             "not the name of a parameter",
         ),
-        (
-            In::Pool,
-            "endpoints: [{ address: \"10.0.0.1:9\", resolve: «all» }]",
-            "needs a name",
-        ),
         (In::Pool, "on_endpoint_loss: «retry»", "takes not_found"),
         (In::Pool, "eras: «old»", "auto | session | stateless | both"),
         (In::Pool, "resolve_every: «30»", "write 30s"),
@@ -313,6 +308,11 @@ fn endpoints_are_checked() {
         (In::Endpoint, "«name»: a", "this endpoint has no `address`"),
         (
             In::Endpoint,
+            "{ address: \"10.0.0.1:9\", resolve: «all» }",
+            "needs a name",
+        ),
+        (
+            In::Endpoint,
             "«127.0.0.1»",
             "has no port; write for example 127.0.0.1:8080",
         ),
@@ -377,7 +377,7 @@ fn endpoints_are_checked() {
         (
             In::Endpoint,
             "{ address: a:1, «quorum»: 9 }",
-            "its keys are name, address, weight",
+            "its keys are name, address, resolve, weight",
         ),
         (
             In::Endpoint,
