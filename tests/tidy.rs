@@ -60,6 +60,7 @@ const PINGORA_TOO: &[&str] = &[
     "proxy/plain/answers.rs",
     "proxy/plain/heads.rs",
     "proxy/plain/retry.rs",
+    "proxy/plain/standing.rs",
 ];
 
 /// Modules that are arithmetic: no clock, no runtime, no sockets. `session/keys.rs` reads files.

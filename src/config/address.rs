@@ -107,6 +107,37 @@ pub(super) fn endpoint(text: &str) -> Result<(HostPort, Scheme), String> {
     Ok((HostPort { host, port }, scheme))
 }
 
+/// The name of a service (RFC 2782): `_mcp._tcp.example.org`.
+pub(super) fn service(text: &str) -> Result<HostPort, String> {
+    let is_label = |label: &str| {
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+        (1..=63).contains(&label.len()) && label.bytes().all(is_plain)
+    };
+    let name = text.trim_end_matches('.').to_ascii_lowercase();
+    let is_service = name.starts_with('_') && name.split('.').count() > 1;
+    if !is_service || name.len() > 253 || !name.split('.').all(is_label) {
+        let shown = quoted(text);
+        return Err(format!(
+            "{shown} is not the name of a service such as _mcp._tcp.example.org"
+        ));
+    }
+    Ok(HostPort {
+        host: name,
+        port: 0,
+    })
+}
+
+/// A name server: an address, with port 53 unless another is written.
+pub(super) fn name_server(text: &str) -> Result<SocketAddr, String> {
+    let ip = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53));
+    let server = ip.or_else(|_| text.parse::<SocketAddr>());
+    let server = server.ok().filter(|server| server.port() != 0);
+    server.ok_or_else(|| {
+        let shown = quoted(text);
+        format!("{shown} is not an address such as 10.0.0.2, 10.0.0.2:5353 or \"[::1]:53\"")
+    })
+}
+
 /// Which hosts a route takes.
 pub(super) fn host_rule(text: &str) -> Result<HostRule, String> {
     let shown = quoted(text);

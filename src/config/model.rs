@@ -5,6 +5,7 @@
 //! lies within its bounds. What was written in the file, where, and how a default came about is
 //! unknown here; that is the business of `load` and `table`.
 
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -172,6 +173,8 @@ pub struct Pool {
     pub endpoints: Vec<Endpoint>,
     /// How often DNS names are looked up again (default 30s).
     pub resolve_every: Duration,
+    /// Where names are looked up; empty: the system's own way. At most 8.
+    pub name_servers: Vec<SocketAddr>,
     /// How long endpoints keep their addresses when their name cannot be looked up any more; `None` is
     /// for ever (default).
     pub resolve_hold: Option<Duration>,
@@ -271,7 +274,7 @@ pub struct Endpoint {
     pub name: String,
     /// Where it listens.
     pub address: HostPort,
-    /// What its name stands for (default one server).
+    /// What its name stands for (default one server). The port of a service is 0.
     pub resolve: Resolve,
     /// The name that it was found under, if it is one of several that this stands for. Never as written.
     pub found_by: Option<HostPort>,

@@ -10,6 +10,8 @@ pub enum Resolve {
     One,
     /// As many servers, each an endpoint of its own.
     All,
+    /// The servers of a service, by its SRV records (RFC 2782).
+    Service,
 }
 
 impl Endpoint {
@@ -22,6 +24,6 @@ impl Endpoint {
     /// Is it to be replaced by the endpoints that its name stands for? Those of it that were found are
     /// not.
     pub fn stands_for_several(&self) -> bool {
-        self.resolve == Resolve::All && self.found_by.is_none()
+        self.resolve != Resolve::One && self.found_by.is_none()
     }
 }

@@ -278,6 +278,13 @@ static POOL: Section = Section {
             "How often DNS names are looked up again.",
         ),
         key(
+            "name_servers",
+            Texts(8),
+            Optional,
+            "Name servers that names are looked up at, each an address with a port or without. Unless set: \
+             the system's own way, `/etc/hosts` included.",
+        ),
+        key(
             "resolve_hold",
             DurationOrOff("1s", "30d"),
             Default("off"),
@@ -383,9 +390,17 @@ static ENDPOINT: Section = Section {
         key(
             "address",
             Text,
-            Required("address: 10.0.0.1:8080"),
+            Optional,
             "host:port, \"[v6]:port\", http://host:port, or https://host:port for TLS; names are \
              resolved by DNS. Or a unix socket: unix:/run/app.sock.",
+        ),
+        key(
+            "srv",
+            Text,
+            Optional,
+            "In place of `address`, the name of a service such as _mcp._tcp.example.org: an endpoint for each \
+             server in its SRV records, with the port and the weight that stand there; a backup, unless its \
+             priority is the best.",
         ),
         key(
             "resolve",

@@ -13,6 +13,7 @@ mod calm;
 mod checks;
 pub mod connection;
 pub mod demo;
+mod dns;
 mod drain;
 mod handshake;
 mod http2;
@@ -73,6 +74,7 @@ use connection::Bounds;
 use drain::{Replacement, Signals};
 use inherited::Inherited;
 use listeners::Bound;
+use names::Followed;
 use operator::Operator;
 use readiness::Readiness;
 use reload::Reloader;
@@ -404,6 +406,7 @@ fn first_find(config: Config) -> Several {
     let mut several = Several::new(config);
     let unknown = several.unknown();
     if !unknown.is_empty() {
+        let unknown = several.questions(unknown);
         let answers = at_first(names::find(unknown, FIRST_RESOLVE));
         for (key, found) in answers.into_iter().flatten() {
             several.learn(&key, &found, Instant::now());
@@ -429,7 +432,11 @@ async fn resolve_names(snapshot: &Snapshot) {
     for pool in &snapshot.pools {
         for (endpoint, config) in pool.pool.endpoints().iter().zip(&pool.config.endpoints) {
             if config.address.ip().is_none() && !config.stands_for_several() {
-                let (endpoint, name) = (Arc::clone(endpoint), config.address.clone());
+                let endpoint = Arc::clone(endpoint);
+                let name = Followed {
+                    name: config.address.clone(),
+                    servers: pool.config.name_servers.clone(),
+                };
                 looking.spawn(async move { names::resolve_once(&endpoint, &name).await });
             }
         }

@@ -6,15 +6,23 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
+use super::dns::{self, Server};
 use super::several::{Key, is_held};
 use crate::config::HostPort;
 use crate::pool::Endpoint;
+
+/// A name, and the name servers to ask about it; none for the system's own way.
+#[derive(Clone)]
+pub(super) struct Followed {
+    pub(super) name: HostPort,
+    pub(super) servers: Vec<SocketAddr>,
+}
 
 /// Keeps an endpoint's address up with its name. An answer that still holds the address in use
 /// changes nothing; failed look-ups keep the last address for as long as `hold` says, or for ever.
 pub(super) async fn resolve(
     endpoint: Arc<Endpoint>,
-    name: HostPort,
+    name: Followed,
     every: Duration,
     hold: Option<Duration>,
 ) {
@@ -26,7 +34,7 @@ pub(super) async fn resolve(
         if found {
             good = now;
         } else if !is_held(hold, good, now) && endpoint.set_address(None) {
-            log::warn!(endpoint = endpoint.name(); "{} has had no address for {:?}; its last one is given up", name.host, now - good);
+            log::warn!(endpoint = endpoint.name(); "{} has had no address for {:?}; its last one is given up", name.name.host, now - good);
         }
     }
 }
@@ -37,22 +45,25 @@ pub(super) fn pause(every: Duration) -> Duration {
 }
 
 /// One look-up; false if it found nothing. An answer that still holds the address in use changes nothing.
-pub(super) async fn resolve_once(endpoint: &Endpoint, name: &HostPort) -> bool {
+pub(super) async fn resolve_once(endpoint: &Endpoint, name: &Followed) -> bool {
     let found = look_up(endpoint.name(), name).await;
     let current = endpoint.address();
     if !current.is_some_and(|address| found.contains(&address)) {
-        move_to(endpoint, name, found.first());
+        move_to(endpoint, &name.name, found.first());
     }
     !found.is_empty()
 }
 
 /// Looks up names that stand for several endpoints, all at once, for as long as that may take. Those
 /// without an answer by then are left out.
-pub(super) async fn find(names: Vec<Key>, limit: Duration) -> Vec<(Key, Vec<SocketAddr>)> {
+pub(super) async fn find(
+    questions: Vec<(Key, Vec<SocketAddr>)>,
+    limit: Duration,
+) -> Vec<(Key, Vec<Server>)> {
     let mut looking = JoinSet::new();
-    for key in names {
+    for (key, servers) in questions {
         looking.spawn(async move {
-            let found = look_up(&key.0, &key.1).await;
+            let found = servers_of(&key, servers).await;
             (key, found)
         });
     }
@@ -68,24 +79,45 @@ pub(super) async fn find(names: Vec<Key>, limit: Duration) -> Vec<(Key, Vec<Sock
     answers
 }
 
+/// What a name stands for: a service, if it has no port.
+async fn servers_of((pool, name): &Key, servers: Vec<SocketAddr>) -> Vec<Server> {
+    if name.port == 0 {
+        return dns::service(&servers, &name.host)
+            .await
+            .unwrap_or_else(|why| {
+                log::warn!(pool = pool; "cannot resolve {name}: {why}");
+                Vec::new()
+            });
+    }
+    let followed = Followed {
+        name: name.clone(),
+        servers,
+    };
+    let one = |address| Server {
+        address,
+        target: name.clone(),
+        weight: 1,
+        backup: false,
+    };
+    let found = look_up(pool, &followed).await;
+    found.into_iter().map(one).collect()
+}
+
 /// Goes on to the name's next address, for an endpoint that does not answer at the present one: a
 /// name often stands for an IPv6 and an IPv4 address of which the server has only one.
-pub(super) async fn next_address(endpoint: &Endpoint, name: &HostPort) {
+pub(super) async fn next_address(endpoint: &Endpoint, name: &Followed) {
     let found = look_up(endpoint.name(), name).await;
     let current = endpoint.address();
     let at = found.iter().position(|address| Some(*address) == current);
     let next = at.map_or(0, |at| (at + 1) % found.len());
-    move_to(endpoint, name, found.get(next));
+    move_to(endpoint, &name.name, found.get(next));
 }
 
-async fn look_up(whose: &str, name: &HostPort) -> Vec<SocketAddr> {
-    match tokio::net::lookup_host((name.host.as_str(), name.port)).await {
-        Ok(found) => found.collect(),
-        Err(error) => {
-            log::warn!(endpoint = whose; "cannot resolve {}: {error}", name.host);
-            Vec::new()
-        }
-    }
+async fn look_up(whose: &str, Followed { name, servers }: &Followed) -> Vec<SocketAddr> {
+    dns::addresses(servers, name).await.unwrap_or_else(|why| {
+        log::warn!(endpoint = whose; "cannot resolve {}: {why}", name.host);
+        Vec::new()
+    })
 }
 
 fn move_to(endpoint: &Endpoint, name: &HostPort, address: Option<&SocketAddr>) {
@@ -102,6 +134,16 @@ mod tests {
     use super::*;
     use crate::pool::{EndpointSpec, HealthState};
 
+    fn followed(host: &str) -> Followed {
+        Followed {
+            name: HostPort {
+                host: host.to_owned(),
+                port: 9,
+            },
+            servers: Vec::new(),
+        }
+    }
+
     async fn resolved(name: &str, current: Option<&str>) -> Option<SocketAddr> {
         let endpoint = Endpoint::new(EndpointSpec {
             name: "e".to_owned(),
@@ -111,10 +153,7 @@ mod tests {
             address: current.map(|address| address.parse().unwrap()),
             health: HealthState::Up,
         });
-        let name = HostPort {
-            host: name.to_owned(),
-            port: 9,
-        };
+        let name = followed(name);
         resolve_once(&endpoint, &name).await;
         endpoint.address()
     }
@@ -140,10 +179,7 @@ mod tests {
             address: "192.0.2.1:9".parse().ok(),
             health: HealthState::Up,
         });
-        let name = HostPort {
-            host: "no-such-name.invalid".to_owned(),
-            port: 9,
-        };
+        let name = followed("no-such-name.invalid");
         let (often, hold) = (Duration::from_millis(5), Duration::from_millis(20));
         let following = tokio::spawn(resolve(Arc::clone(&endpoint), name, often, Some(hold)));
         let given_up = async {
@@ -166,10 +202,7 @@ mod tests {
             address: "192.0.2.1:9".parse().ok(),
             health: HealthState::Unchecked,
         });
-        let name = HostPort {
-            host: "localhost".to_owned(),
-            port: 9,
-        };
+        let name = followed("localhost");
         let found = look_up(endpoint.name(), &name).await;
         let mut tried = Vec::new();
         for _ in &found {

@@ -264,7 +264,10 @@ impl Reloader {
 
     /// Looks up those names, and adds and takes out endpoints as they come and go.
     async fn look_again(self: &Arc<Self>) {
-        let wanted = self.state.lock().await.several.names();
+        let wanted = {
+            let several = &self.state.lock().await.several;
+            several.questions(several.names())
+        };
         let answers = names::find(wanted, LOOK_UP).await;
         let mut state = self.state.lock().await;
         let now = Instant::now();
@@ -335,7 +338,7 @@ impl Reloader {
 
 /// Looks up the names of which nothing is known.
 async fn found(mut several: Several) -> Several {
-    let unknown = several.unknown();
+    let unknown = several.questions(several.unknown());
     for (key, found) in names::find(unknown, FIRST_RESOLVE).await {
         several.learn(&key, &found, Instant::now());
     }

@@ -11,12 +11,13 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::config::{Config, Endpoint, HostPort, Pool};
+use super::dns::Server;
+use crate::config::{Config, Endpoint, HostPort, Pool, Resolve};
 
 /// Addresses of one name that are used; the first in their order.
 pub(super) const ADDRESSES_MAX: usize = 64;
 
-/// A name in a pool.
+/// A name in a pool. That of a service has port 0.
 pub(super) type Key = (String, HostPort);
 
 /// The names of a configuration, and what they stand for.
@@ -28,8 +29,8 @@ pub(super) struct Several {
 
 #[derive(Clone)]
 struct Found {
-    /// In their order, without repetition, at most [`ADDRESSES_MAX`].
-    addresses: Vec<SocketAddr>,
+    /// In the order of their addresses, which are different, at most [`ADDRESSES_MAX`].
+    servers: Vec<Server>,
     /// When the name had any the last time.
     good: Instant,
 }
@@ -68,6 +69,16 @@ impl Several {
         names
     }
 
+    /// These names, each with the name servers to ask about it.
+    pub(super) fn questions(&self, names: Vec<Key>) -> Vec<(Key, Vec<SocketAddr>)> {
+        let question = |key: Key| {
+            let pool = self.written.pools.iter().find(|pool| pool.name == key.0);
+            let servers = pool.map_or_else(Vec::new, |pool| pool.name_servers.clone());
+            (key, servers)
+        };
+        names.into_iter().map(question).collect()
+    }
+
     /// How often they are to be looked up; `None` if there are none.
     pub(super) fn every(&self) -> Option<Duration> {
         let names = self.names();
@@ -78,7 +89,7 @@ impl Several {
 
     /// Takes in what was found under a name; nothing, if it could not be looked up. True if it stands
     /// for other endpoints than before. Names that are no longer configured are passed over.
-    pub(super) fn learn(&mut self, key: &Key, answer: &[SocketAddr], now: Instant) -> bool {
+    pub(super) fn learn(&mut self, key: &Key, answer: &[Server], now: Instant) -> bool {
         let pool = self.written.pools.iter().find(|pool| pool.name == key.0);
         let is_known = |pool: &&Pool| {
             let mut endpoints = pool.endpoints.iter();
@@ -87,18 +98,18 @@ impl Several {
         let Some(pool) = pool.filter(is_known) else {
             return false;
         };
-        let mut addresses = answer.to_vec();
-        addresses.sort_unstable();
-        addresses.dedup();
-        addresses.truncate(ADDRESSES_MAX);
+        let mut servers = answer.to_vec();
+        servers.sort_unstable();
+        servers.dedup_by_key(|server| server.address);
+        servers.truncate(ADDRESSES_MAX);
         match self.found.get_mut(key) {
-            None if addresses.is_empty() => false,
+            None if servers.is_empty() => false,
             None => {
                 let good = now;
-                self.found.insert(key.clone(), Found { addresses, good });
+                self.found.insert(key.clone(), Found { servers, good });
                 true
             }
-            Some(found) if addresses.is_empty() => {
+            Some(found) if servers.is_empty() => {
                 if is_held(pool.resolve_hold, found.good, now) {
                     return false;
                 }
@@ -107,8 +118,8 @@ impl Several {
             }
             Some(found) => {
                 found.good = now;
-                let has_changed = found.addresses != addresses;
-                found.addresses = addresses;
+                let has_changed = found.servers != servers;
+                found.servers = servers;
                 has_changed
             }
         }
@@ -136,17 +147,41 @@ impl Several {
         let Some(found) = self.found.get(&key) else {
             return vec![written];
         };
-        let one = |address: &SocketAddr| Endpoint {
-            name: format!("{}@{}", written.name, address.ip()),
-            address: HostPort {
-                host: address.ip().to_string(),
-                port: written.address.port,
-            },
-            found_by: Some(written.address.clone()),
-            ..written.clone()
-        };
-        found.addresses.iter().map(one).collect()
+        found
+            .servers
+            .iter()
+            .map(|one| found_endpoint(&written, one))
+            .collect()
     }
+}
+
+/// One of the endpoints that `written` stands for.
+fn found_endpoint(written: &Endpoint, server: &Server) -> Endpoint {
+    let is_service = written.resolve == Resolve::Service;
+    // Servers of a service may differ in their ports alone.
+    let place = match is_service {
+        true => server.address.to_string(),
+        false => server.address.ip().to_string(),
+    };
+    let mut endpoint = Endpoint {
+        name: format!("{}@{place}", written.name),
+        address: HostPort {
+            host: server.address.ip().to_string(),
+            port: server.address.port(),
+        },
+        found_by: Some(server.target.clone()),
+        ..written.clone()
+    };
+    if is_service {
+        endpoint.weight = server.weight;
+        endpoint.backup |= server.backup;
+        if let Some(tls) = &mut endpoint.tls
+            && tls.server_name == written.address.host
+        {
+            tls.server_name = server.target.host.clone();
+        }
+    }
+    endpoint
 }
 
 /// Are addresses kept that a name had at `good`? Without a limit they are for ever.
@@ -172,8 +207,16 @@ mod tests {
         (several, key)
     }
 
-    fn addresses(ends: &[u8]) -> Vec<SocketAddr> {
-        let one = |end: &u8| SocketAddr::from(([10, 0, 0, *end], 9));
+    fn addresses(ends: &[u8]) -> Vec<Server> {
+        let one = |end: &u8| Server {
+            address: ([10, 0, 0, *end], 9).into(),
+            target: HostPort {
+                host: "api.test".to_owned(),
+                port: 9,
+            },
+            weight: 1,
+            backup: false,
+        };
         ends.iter().map(one).collect()
     }
 
@@ -198,7 +241,7 @@ mod tests {
         let config = several.config();
         let one = &config.pools[0].endpoints[2];
         assert_eq!(one.weight, 3);
-        assert_eq!(one.address.socket_addr(), Some(addresses(&[2])[0]));
+        assert_eq!(one.address.socket_addr(), Some(addresses(&[2])[0].address));
         assert_eq!(one.asked_for().authority(), "api.test:9");
         assert!(!one.stands_for_several());
         let other = &config.pools[1].endpoints[0];
@@ -206,6 +249,39 @@ mod tests {
             other.name, "api.test:9",
             "the same name elsewhere is one endpoint"
         );
+    }
+
+    #[test]
+    fn a_service_says_ports_weights_and_who_backs_up() {
+        let file = FILE.replace(
+            "{ name: api, address: \"api.test:9\", resolve: all, weight: 3 }",
+            "{ srv: _mcp._tcp.test }",
+        );
+        let mut several = Several::new(parse("f.yaml", &file).expect("right"));
+        let key = several.names().pop().expect("there is one");
+        assert_eq!(key.1.to_string(), "_mcp._tcp.test");
+        let server = |port, weight, backup| Server {
+            address: ([10, 0, 0, 1], port).into(),
+            target: HostPort {
+                host: "one.test".to_owned(),
+                port,
+            },
+            weight,
+            backup,
+        };
+        let answer = [server(2, 40, true), server(1, 500, false)];
+        assert!(several.learn(&key, &answer, Instant::now()));
+        let config = several.config();
+        let [_, first, second] = config.pools[0].endpoints.as_slice() else {
+            panic!("{:?}", config.pools[0].endpoints);
+        };
+        assert_eq!(first.name, "_mcp._tcp.test@10.0.0.1:1");
+        assert_eq!((first.weight, first.backup), (500, false));
+        assert_eq!((second.weight, second.backup), (40, true));
+        assert_eq!(second.asked_for().authority(), "one.test:2");
+        // Another weight is another endpoint to the configuration, of the same name.
+        let answer = [server(2, 41, true), server(1, 500, false)];
+        assert!(several.learn(&key, &answer, Instant::now()));
     }
 
     #[test]

@@ -10,10 +10,10 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::checks::{Checker, check_for, why};
-use super::names::{next_address, resolve};
+use super::names::{Followed, next_address, resolve};
 use super::on_down::{end_open, let_go_on};
 use super::pulse::{Mark, Pulse};
-use crate::config::{HostPort, OnDown};
+use crate::config::OnDown;
 use crate::pool::lateness::excuses;
 use crate::pool::{Endpoint, Health, HealthState, Intervals};
 use crate::proxy::ask::NotWell;
@@ -82,7 +82,10 @@ impl Watchers {
                 };
                 // Names that stand for several are followed by whoever turns them into endpoints.
                 let is_followed = config.address.ip().is_none() && !config.stands_for_several();
-                let name = is_followed.then(|| config.address.clone());
+                let name = is_followed.then(|| Followed {
+                    name: config.address.clone(),
+                    servers: pool.config.name_servers.clone(),
+                });
                 let known = self.running.get(&place);
                 if known.is_none_or(|watcher| !Arc::ptr_eq(&watcher.pool, pool)) {
                     // The one that was ends before the next one begins.
@@ -113,7 +116,7 @@ impl Watchers {
         &mut self,
         pool: &Arc<PoolState>,
         endpoint: &Arc<Endpoint>,
-        name: Option<HostPort>,
+        name: Option<Followed>,
     ) -> Watcher {
         let (stop, stopped) = oneshot::channel();
         let alarm = Arc::new(Notify::new());
@@ -159,7 +162,7 @@ async fn watch_endpoint(
     endpoint: Arc<Endpoint>,
     (checker, pulse): (Checker, Arc<Pulse>),
     (alarm, mut stopped): (Arc<Notify>, oneshot::Receiver<()>),
-    name: Option<HostPort>,
+    name: Option<Followed>,
 ) {
     let config = &pool.config.health;
     let intervals = Intervals {

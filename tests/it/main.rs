@@ -21,6 +21,7 @@ mod legacy_sse;
 mod lifecycle;
 mod limits;
 mod logs;
+mod names;
 mod per_client;
 mod plain_http;
 mod protect;

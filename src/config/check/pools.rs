@@ -1,6 +1,7 @@
 //! Pools: their endpoints, how these are balanced and watched, and which keys go together.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 
 use super::super::address::{self, Scheme};
 use super::super::fields::{Fields, Item};
@@ -78,6 +79,7 @@ fn pool(head: &Head<'_>, routes: &[&Route], system: &System, report: &Report<'_>
         endpoints: endpoints(fields, system, report),
         resolve_every: fields.duration("resolve_every"),
         resolve_hold: fields.duration_or_off("resolve_hold"),
+        name_servers: name_servers(fields),
         health: health(&fields.section("health"), *kind, eras, routes),
         ejection: fields.section_or_off("ejection").as_ref().map(ejection),
         breaker: fields.section_or_off("breaker").as_ref().map(breaker),
@@ -193,15 +195,26 @@ fn full_endpoint(fields: &Fields<'_>, (said, system): (Option<&Said>, &System)) 
     let weight = fields.count("weight").unwrap_or(1);
     let backup = fields.flag("backup");
     let state = fields.choice("state", &STATES).unwrap_or(State::Up);
-    let resolve = fields.choice("resolve", &RESOLVES).unwrap_or(Resolve::One);
+    let mut resolve = fields.choice("resolve", &RESOLVES).unwrap_or(Resolve::One);
     let http2 = fields.flag("http2");
     let max_in_flight = fields.count("max_in_flight");
     let own = endpoint_tls::said(fields);
     let bare = fields.written("tls").is_some() && own.is_none();
     let name_word = fields.text("name");
     let name = name_word.map(|word| fields.parsed(word, address::address_name));
-    let word = fields.text("address")?;
-    let (address, mut scheme) = fields.parsed(word, address::endpoint)?;
+    fields.missing_all(&["address", "srv"], "address: 10.0.0.1:8080");
+    let (word, (address, mut scheme)) = match fields.text("srv") {
+        None => {
+            let word = fields.text("address")?;
+            (word, fields.parsed(word, address::endpoint)?)
+        }
+        Some(word) => {
+            refuse_with_srv(fields);
+            resolve = Resolve::Service;
+            let name = fields.parsed(word, address::service)?;
+            (word, (name, Scheme::Unsaid))
+        }
+    };
     if resolve == Resolve::All && address.ip().is_some() {
         let message = format!("{address} is one address; `resolve: all` needs a name");
         fields.error(fields.place_of("resolve"), message);
@@ -237,6 +250,24 @@ fn full_endpoint(fields: &Fields<'_>, (said, system): (Option<&Said>, &System)) 
         address_at: word.span,
         name_at: name_word.unwrap_or(word).span,
     })
+}
+
+/// Keys that say what a service's records say.
+fn refuse_with_srv(fields: &Fields<'_>) {
+    for key in ["address", "resolve", "weight"] {
+        if let Some(at) = fields.written(key) {
+            let message =
+                format!("`{key}` is what the records of `srv` say; leave one of them out");
+            fields.error(at, message);
+        }
+    }
+}
+
+fn name_servers(fields: &Fields<'_>) -> Vec<SocketAddr> {
+    let words = fields.texts("name_servers").into_iter();
+    words
+        .filter_map(|word| fields.parsed(word, address::name_server))
+        .collect()
 }
 
 /// The address as a name, if it can be one.

@@ -83,6 +83,11 @@ fn pools_are_checked() {
         (In::Pool, "eras: «old»", "auto | session | stateless | both"),
         (In::Pool, "resolve_every: «30»", "write 30s"),
         (In::Pool, "resolve_every: «0s»", "the least is 1s"),
+        (
+            In::Pool,
+            "name_servers: [«dns.example»]",
+            "not an address such as 10.0.0.2",
+        ),
         (In::Pool, "resolve_hold: «0s»", "the least is 1s; or `off`"),
         (In::Pool, "keep_alive: «off»", "is not a duration"),
         (In::Pool, "«affinity»: { cookie: A }", "needs `kind: http`"),
@@ -305,7 +310,26 @@ fn timeouts_are_checked() {
 #[test]
 fn endpoints_are_checked() {
     check_table(&[
-        (In::Endpoint, "«name»: a", "this endpoint has no `address`"),
+        (
+            In::Endpoint,
+            "«name»: a",
+            "this endpoint has no `address` and no `srv`",
+        ),
+        (
+            In::Endpoint,
+            "{ srv: «mcp.example.org» }",
+            "such as _mcp._tcp.example.org",
+        ),
+        (
+            In::Endpoint,
+            "{ srv: _mcp._tcp.example.org, «weight»: 2 }",
+            "what the records of `srv` say",
+        ),
+        (
+            In::Endpoint,
+            "{ srv: _mcp._tcp.example.org, «address»: \"a:1\" }",
+            "leave one of them out",
+        ),
         (
             In::Endpoint,
             "{ address: \"10.0.0.1:9\", resolve: «all» }",
@@ -377,7 +401,7 @@ fn endpoints_are_checked() {
         (
             In::Endpoint,
             "{ address: a:1, «quorum»: 9 }",
-            "its keys are name, address, resolve, weight",
+            "its keys are name, address, srv, resolve, weight",
         ),
         (
             In::Endpoint,
