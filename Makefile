@@ -8,7 +8,7 @@ PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 BINARY ?= target/release/tidegate
 
-.PHONY: help demo test setup check unit units it fuzz-smoke fuzz peers docs man bench bench-instructions loadtest loadtest-quick release install deb test-systemd clean
+.PHONY: help demo test setup check unit units it fuzz-smoke fuzz peers docs man reference bench bench-instructions loadtest loadtest-quick release install deb test-systemd clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -50,6 +50,9 @@ docs: ## The documentation builds without a warning
 man: ## Write docs/tidegate.8 anew, from the command line's own words
 	TIDEGATE_WRITE_MAN=1 $(CARGO) test --quiet --test tidy -- man::
 
+reference: ## Write docs/configuration.md anew, from the schema of the configuration
+	TIDEGATE_WRITE_REFERENCE=1 $(CARGO) test --quiet --test tidy -- reference::
+
 peers: ## Real SDK servers and clients, and the official conformance suite, direct and through Tidegate
 	tests/sdk/setup.sh
 	$(CARGO) build --quiet --bins --examples
@@ -85,6 +88,8 @@ install: ## Install what `make release` has built (DESTDIR, PREFIX, SYSCONFDIR, 
 	install -D -m 644 systemd/tidegate.logrotate $(DESTDIR)$(SYSCONFDIR)/logrotate.d/tidegate
 	install -D -m 644 docs/tidegate.8 $(DESTDIR)$(PREFIX)/share/man/man8/tidegate.8
 	install -m 644 docs/*.md conf/full.yaml conf/schema.json CHANGELOG.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/tidegate
+	install -d $(DESTDIR)$(PREFIX)/share/doc/tidegate/examples
+	install -m 644 docs/examples/* $(DESTDIR)$(PREFIX)/share/doc/tidegate/examples
 	test -e $(DESTDIR)$(SYSCONFDIR)/tidegate/tidegate.yaml || \
 	    install -D -m 644 conf/minimal.yaml $(DESTDIR)$(SYSCONFDIR)/tidegate/tidegate.yaml
 

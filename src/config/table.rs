@@ -74,7 +74,8 @@ pub(super) static ROOT: Section = Section {
             "trusted_header",
             Choice(&names(&PROXY_HEADERS)),
             Default("x_forwarded"),
-            "Which headers of theirs say it: X-Forwarded-For, -Proto and -Host, or Forwarded.",
+            "Which headers of `trusted_proxies` say who the client is: X-Forwarded-For, -Proto and -Host, or \
+             Forwarded (RFC 7239). The others do not count.",
         ),
         key(
             "admin",
@@ -100,13 +101,14 @@ pub(super) static ROOT: Section = Section {
             "threads",
             Count(1, 1024),
             Optional,
-            "Worker threads. Unless set: one per core.",
+            "Worker threads, each with sockets and connections of its own. Unless set: one per core.",
         ),
         key(
             "drain_timeout",
             Duration("0s", "1d"),
             Default("30s"),
-            "How long a leaving process waits for exchanges and streams to end.",
+            "How long a leaving process waits for exchanges and streams to end, and how long an endpoint \
+             that a reload has left out keeps its sessions.",
         ),
         key(
             "drain_jitter",
@@ -181,7 +183,8 @@ static ROUTE: Section = Section {
             "rate",
             Kind::Section(&limits::RATE),
             Optional,
-            "How many requests it takes. Unless set: any number.",
+            "How many requests it takes; one over it is answered 429, but `server/discover`, `ping` and \
+             DELETE always pass. Unless set: any number.",
         ),
         key(
             "access_log",
@@ -193,25 +196,30 @@ static ROUTE: Section = Section {
             "rewrite",
             Kind::Section(&edge::REWRITE),
             Optional,
-            "What the path becomes on its way to a server. Only with `pool`.",
+            "What the path becomes on its way to a server: `prefix` takes the place of the route's own, or \
+             `to` that of what `regex` finds. Only with `pool`.",
         ),
         key(
             "cors",
             Kind::Section(&edge::CORS),
             Optional,
-            "CORS in the servers' place. Only with `pool`.",
+            "CORS in the servers' place: preflights are answered here, and what servers say of it is left \
+             out. Only with `pool`.",
         ),
         key(
             "request_headers",
             Kind::Section(&edge::HEADERS),
             Optional,
-            "Changes to requests on their way to a server. Only with `pool`.",
+            "Changes to the fields of requests on their way to a server. Values may have the variables \
+             $remote_addr, $host, $http_host, $scheme, $request_id, $path, $query and $request_uri; $$ is \
+             a dollar. Only with `pool`.",
         ),
         key(
             "response_headers",
             Kind::Section(&edge::HEADERS),
             Optional,
-            "Changes to responses, also to answers of Tidegate itself.",
+            "Changes to the fields of responses, also of answers of Tidegate itself. Values may have the same \
+             variables as in `request_headers`.",
         ),
     ],
 };
@@ -446,7 +454,7 @@ static ENDPOINT: Section = Section {
             "max_in_flight",
             Count(1, 1_000_000),
             Optional,
-            "Calls at once; others wait. Unless set: any number.",
+            "Calls at once; others wait, for `queue_timeout`. Unless set: any number.",
         ),
     ],
 };
@@ -459,31 +467,33 @@ static TIMEOUTS: Section = Section {
             "connect",
             Duration("10ms", "5m"),
             Default("1s"),
-            "Until the connection to an endpoint stands.",
+            "Until the connection to an endpoint stands, its TLS handshake included; then it counts as one \
+             that could not be made.",
         ),
         key(
             "header",
             Duration("100ms", "1d"),
             Default("5m"),
-            "From the end of the request to the head of the response.",
+            "From the end of the request to the head of the response; then 504. GET streams may take as \
+             long as they like.",
         ),
         key(
             "stream_idle",
             DurationOrOff("100ms", "30d"),
             Default("off"),
-            "Silence of an endpoint on an event stream or in a response body.",
+            "Silence of an endpoint on an event stream or in a response body, after which it ends.",
         ),
         key(
             "total",
             DurationOrOff("100ms", "30d"),
             Default("off"),
-            "The whole exchange, streams included.",
+            "The whole exchange, streams included, after which it ends.",
         ),
         key(
             "write",
             Duration("100ms", "1h"),
             Default("30s"),
-            "How long one write to an endpoint may stand still.",
+            "How long one write to an endpoint may stand still, before its connection is closed.",
         ),
     ],
 };

@@ -70,10 +70,19 @@ fn requested(head: &impl RequestHead, ctx: &Ctx) -> String {
 }
 
 /// A fault as the bytes of a whole HTTP/1 response, for a connection on which no exchange stands, with
-/// what a route says of its head.
-pub fn bare(fault: Fault, more: Option<More<'_>>) -> Vec<u8> {
+/// what a route says of its head. `is_rpc` says whether the client speaks JSON-RPC; else it is text.
+pub fn bare(fault: Fault, is_rpc: bool, more: Option<More<'_>>) -> Vec<u8> {
     let row = fault.row();
-    let body = answer::error(None, row.code, row.message, None);
+    let (kind, body) = match is_rpc {
+        true => {
+            let body = answer::error(None, row.code, row.message, None);
+            ("application/json", body)
+        }
+        false => {
+            let body = format!("{}\n", row.message).into_bytes();
+            ("text/plain; charset=utf-8", body)
+        }
+    };
     let status = http::StatusCode::from_u16(row.status).ok();
     let reason = status
         .and_then(|status| status.canonical_reason())
@@ -84,7 +93,7 @@ pub fn bare(fault: Fault, more: Option<More<'_>>) -> Vec<u8> {
         (None, None) => String::new(),
     };
     let mut bytes = format!(
-        "HTTP/1.1 {} {reason}\r\ncontent-type: application/json\r\n{retry_after}content-length: {}\r\nconnection: close\r\n",
+        "HTTP/1.1 {} {reason}\r\ncontent-type: {kind}\r\n{retry_after}content-length: {}\r\nconnection: close\r\n",
         row.status,
         body.len()
     )

@@ -7,6 +7,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use super::ctx::Ctx;
 use super::flight::{SHARDS, own_shard};
 use super::state::PoolState;
 use crate::pool::Endpoint;
@@ -25,6 +26,19 @@ pub struct Open {
     pub since: Instant,
     /// Its session in the words of the log, if it has one.
     pub session: Option<SessionTag>,
+}
+
+impl Open {
+    /// What an exchange has become at an endpoint; `None` if it has no pool.
+    pub fn of(ctx: &Ctx, endpoint: &Arc<Endpoint>, kind: &'static str) -> Option<Self> {
+        Some(Self {
+            pool: Arc::clone(ctx.snapshot.pool(ctx.pool?)),
+            endpoint: Arc::clone(endpoint),
+            kind,
+            since: ctx.started,
+            session: ctx.session,
+        })
+    }
 }
 
 /// All that is open.

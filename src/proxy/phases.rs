@@ -141,19 +141,8 @@ impl Phases {
     /// Resolves when whoever has drawn `lot` has to end what it has open on `endpoint`; says on whose
     /// account. For tunnels, which have no alarm.
     pub async fn until_leaving(&mut self, endpoint: &Endpoint, lot: u64) -> End {
-        self.until(|phases| phases.leaves(endpoint, lot)).await
-    }
-
-    /// The same with regard to the endpoint alone.
-    pub async fn until_withdrawn(&mut self, endpoint: &Endpoint, lot: u64) {
-        let leaves = || Some((endpoint.closing()?.at(lot), End::Withdrawn));
-        self.until(|_| leaves()).await;
-    }
-
-    /// Resolves at a moment that may change, or come to be, at any time.
-    async fn until(&mut self, moment: impl Fn(&Self) -> Option<(Instant, End)>) -> End {
         loop {
-            let leaves = moment(self);
+            let leaves = self.leaves(endpoint, lot);
             let time = async {
                 match leaves {
                     Some((at, end)) => {

@@ -1,7 +1,7 @@
 //! Routes of plain HTTP, on Pingora's `HttpProxy`: so that one edge host can also serve what its
 //! nginx served, from the same listeners and pools, under the same intake, log and metrics.
 
-use std::io::ErrorKind;
+use std::future::Future;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,9 +16,9 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session, http_proxy};
 
-use super::affinity::wanted;
+use super::affinity::Cookie;
 use super::cors;
-use super::ctx::{Ctx, End};
+use super::ctx::Ctx;
 use super::edge;
 use super::fault::Fault;
 use super::finish;
@@ -27,11 +27,12 @@ use super::forwarded::{Set, Told, announced};
 use super::hashing::hash_key;
 use super::intake::{self, Admitted};
 use super::limits;
+use super::open::{Listed, Open};
 use super::outcome;
+use super::phases::Phases;
 use super::state::{PoolState, Shared};
 use super::termination::Step;
-use super::waiting;
-use crate::pool::{CallPermit, Endpoint, Need, Outcome, PickContext};
+use crate::pool::CallPermit;
 use crate::transport::dial::peer;
 use crate::transport::dress::Dress;
 use crate::transport::fields::Names;
@@ -40,18 +41,42 @@ use crate::transport::sessions::PingoraHead;
 use crate::transport::{ConnInfo, RequestHead};
 
 mod answers;
+mod clock;
+mod exchange;
+mod failure;
 mod heads;
 mod retry;
-mod standing;
 
-use standing::{EXCHANGE, Will};
-
-pub use standing::serve;
+use clock::Clock;
 
 /// Endpoints tried for one request when connections fail.
 const ATTEMPTS_MAX: usize = 3;
 
-/// The plain lane of one listener on one thread; [`serve`] has it serve an exchange.
+tokio::task_local! {
+    /// The connection whose exchange is served. Pingora's session has no room for facts of ours.
+    pub static CONNECTION: Arc<ConnInfo>;
+    /// The time of that exchange.
+    static CLOCK: Arc<Clock>;
+}
+
+/// Has an exchange served, and keeps its time.
+pub async fn within<T>(
+    info: &Arc<ConnInfo>,
+    phases: &Phases,
+    serving: impl Future<Output = T>,
+) -> Option<T> {
+    let clock = Arc::new(Clock::default());
+    let serving = CLOCK.scope(Arc::clone(&clock), serving);
+    let serving = CONNECTION.scope(Arc::clone(info), serving);
+    tokio::select! {
+        // The clock looks at what the exchange has come to.
+        biased;
+        served = serving => Some(served),
+        () = clock.run(phases) => None,
+    }
+}
+
+/// The plain lane of one listener on one thread. Whoever has it serve does so [`within`].
 pub struct Plain {
     shared: Arc<Shared>,
 }
@@ -65,8 +90,10 @@ pub struct PlainCtx {
     told: (Vec<(&'static str, HeaderValue)>, Names),
     permit: Option<CallPermit>,
     tried: Vec<u64>,
-    /// The endpoint's id, when the client has no affinity cookie for it yet.
-    set_cookie: Option<u64>,
+    /// The pool's cookie.
+    cookie: Cookie,
+    /// Its time.
+    clock: Arc<Clock>,
     /// Why there is no endpoint for it.
     unplaced: Option<Fault>,
     flight: InFlight,
@@ -74,10 +101,14 @@ pub struct PlainCtx {
     dress: Dress,
     /// The target that a server is asked for, where it is another.
     onward: Option<Box<str>>,
+    /// The request is with the server, to its end.
+    is_sent: bool,
+    /// Its answer has begun.
+    is_answered: bool,
     /// Some attempt was begun.
     counted: bool,
-    /// Of an exchange that lasts: what is logged if it is given up.
-    will: Option<Will>,
+    /// Shows a stream to operators.
+    listed: Option<Listed>,
 }
 
 impl Plain {
@@ -104,13 +135,16 @@ impl ProxyHttp for Plain {
             told: (Vec::new(), Names::NONE),
             permit: None,
             tried: Vec::new(),
-            set_cookie: None,
+            cookie: Cookie::none(),
+            clock: CLOCK.try_with(Arc::clone).unwrap_or_default(),
             unplaced: None,
             flight: self.shared.flight.enter(),
             dress: Dress::default(),
             onward: None,
+            is_sent: false,
+            is_answered: false,
             counted: false,
-            will: None,
+            listed: None,
         }
     }
 
@@ -121,8 +155,7 @@ impl ProxyHttp for Plain {
         let snapshot = self.shared.snapshot.load_full();
         let head = PingoraHead::new(session.req_header());
         let nobody = |_| Error::new(ErrorType::InternalError);
-        let info = EXCHANGE.try_with(|exchange| Arc::clone(&exchange.info));
-        let info = info.map_err(nobody)?;
+        let info = CONNECTION.try_with(Arc::clone).map_err(nobody)?;
         let mut ctx = Ctx::begin(Arc::clone(&snapshot), &head, &info, Instant::now());
         let admitted = intake::admit(&snapshot.config, &head, &info);
         let info = &*plain.info.insert(info);
@@ -141,6 +174,8 @@ impl ProxyHttp for Plain {
             ctx.pool = Some(id);
             let how = pool.config.client_headers;
             plain.told = told(&Told::of(&snapshot.config.proxies, how, &head, info));
+            plain.cookie = Cookie::of(&snapshot.config, pool, &head, info);
+            plain.clock.begins(pool.config.timeouts.total);
             plain.pool = Some(Arc::clone(pool));
         }
         if let Some(dress) = edge::dress(&ctx, route, &head, info) {
@@ -176,7 +211,6 @@ impl ProxyHttp for Plain {
         }
         let client = plain.ctx.as_ref().and_then(|ctx| ctx.client);
         let key = hash_key(&pool, &head, client);
-        let wanted = wanted(&pool, &head);
         let on_behalf = plain
             .info
             .as_ref()
@@ -185,7 +219,7 @@ impl ProxyHttp for Plain {
         if let Some(ctx) = &mut plain.ctx {
             ctx.step = Step::Queue;
         }
-        let permit = plain.enter(&self.shared, &pool, wanted, key).await;
+        let permit = plain.enter(&self.shared, &pool, key).await;
         if let Some(ctx) = &mut plain.ctx {
             ctx.queued(since);
         }
@@ -200,7 +234,18 @@ impl ProxyHttp for Plain {
             ctx.asks(Instant::now());
         }
         let mut peer = peer(&target, session.is_upgrade_req());
-        peer.options.read_timeout = Some(pool.config.timeouts.header);
+        if target.http2 {
+            // Several exchanges share that connection, so it is not shut down for one.
+            let timeouts = &pool.config.timeouts;
+            peer.options.read_timeout = match heads::wants_events(&head) {
+                true => timeouts.stream_idle,
+                false => Some(
+                    timeouts
+                        .header
+                        .max(timeouts.stream_idle.unwrap_or_default()),
+                ),
+            };
+        }
         plain.permit = Some(permit);
         Ok(Box::new(peer))
     }
@@ -225,16 +270,37 @@ impl ProxyHttp for Plain {
 
     async fn connected_to_upstream(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         reused: bool,
-        _: &HttpPeer,
-        _: RawFd,
+        peer: &HttpPeer,
+        connection: RawFd,
         _: Option<&Digest>,
         plain: &mut PlainCtx,
     ) -> Result<()> {
+        if peer.options.alpn.get_max_http_version() == 1 {
+            plain.clock.connected(connection);
+        }
+        match session.as_mut().is_body_done() {
+            true => plain.expects_head(),
+            false => plain.expects_body(),
+        }
         if let Some(ctx) = &mut plain.ctx {
             ctx.connected(reused, Instant::now);
             ctx.step = Step::Header;
+        }
+        Ok(())
+    }
+
+    async fn request_body_filter(
+        &self,
+        _: &mut Session,
+        _: &mut Option<Bytes>,
+        is_end: bool,
+        plain: &mut PlainCtx,
+    ) -> Result<()> {
+        match is_end {
+            true => plain.expects_head(),
+            false => plain.expects_body(),
         }
         Ok(())
     }
@@ -247,7 +313,10 @@ impl ProxyHttp for Plain {
         plain: &mut PlainCtx,
         reused: bool,
     ) -> Box<Error> {
-        let again = retry::may(session, &error, reused) && plain.may_retry(&self.shared, reused);
+        plain.clock.is_over();
+        let again = plain.clock.struck().is_none()
+            && retry::may(session, &error, reused)
+            && plain.may_retry(&self.shared, reused);
         if again {
             if !reused {
                 plain.report(&self.shared, outcome::of_fault(Fault::UpstreamClosed));
@@ -272,6 +341,9 @@ impl ProxyHttp for Plain {
             request.set_raw_path(target.as_bytes())?;
         }
         heads::tell(request, &plain.told)?;
+        if let Some(others) = &plain.cookie.others {
+            heads::leave_cookies(request, others)?;
+        }
         if let (Some(_), Some(info)) = (&plain.dress.request, &plain.info) {
             let head = PingoraHead::new(session.req_header());
             if let Some(more) = plain.dress.request(&head, info) {
@@ -291,24 +363,34 @@ impl ProxyHttp for Plain {
         plain.dress(session, response)?;
         let said = outcome::of_status(response.status.as_u16());
         plain.report(&self.shared, Some(said));
-        let name = plain
-            .pool
-            .as_ref()
-            .and_then(|pool| pool.config.affinity_cookie.clone());
-        if let (Some(name), Some(id)) = (name, plain.set_cookie.take()) {
-            let head = PingoraHead::new(session.req_header());
-            let secure = if plain.is_tls(&head) { "; Secure" } else { "" };
-            let value = format!("{name}={id:016x}; Path=/; HttpOnly; SameSite=Lax{secure}");
-            response.append_header("set-cookie", value)?;
+        if let Some(permit) = &plain.permit {
+            let told = plain.cookie.told(permit.endpoint().id(), &plain.dress);
+            for (name, value) in told {
+                let is_said = response
+                    .headers
+                    .get_all(name)
+                    .iter()
+                    .any(|said| said == value.as_str());
+                if !is_said {
+                    response.append_header(name, value)?;
+                }
+            }
         }
         let content_type = response
             .headers
             .get("content-type")
             .map(|value| value.as_bytes());
         let is_events = content_type.is_some_and(|value| value.starts_with(b"text/event-stream"));
-        if is_events || response.status == 101 {
+        plain.expects_more();
+        if is_events {
+            if let (Some(permit), Some(ctx)) = (&plain.permit, &plain.ctx) {
+                plain
+                    .clock
+                    .is_stream(Arc::clone(permit.endpoint()), ctx.request_id);
+                plain.listed = Open::of(ctx, permit.endpoint(), "http")
+                    .map(|open| self.shared.open.enter(open));
+            }
             plain.flight.becomes_stream();
-            plain.stands(&self.shared, PingoraHead::new(session.req_header()));
             // It may last for hours, and is no call in flight any more.
             if let Some(permit) = &mut plain.permit {
                 drop(permit.take_place());
@@ -326,9 +408,17 @@ impl ProxyHttp for Plain {
         &self,
         _: &mut Session,
         body: &mut Option<Bytes>,
-        _: bool,
+        is_end: bool,
         plain: &mut PlainCtx,
     ) -> Result<Option<Duration>> {
+        match is_end {
+            // A body without a length seems to be whole where its connection was shut down.
+            true if plain.clock.struck().is_some() => {
+                return Err(Error::new(ErrorType::ConnectionClosed));
+            }
+            true => plain.clock.is_over(),
+            false => plain.expects_more(),
+        }
         if let (Some(ctx), Some(body)) = (&mut plain.ctx, body) {
             ctx.bytes_out += body.len() as u64;
         }
@@ -341,51 +431,10 @@ impl ProxyHttp for Plain {
         error: &Error,
         plain: &mut PlainCtx,
     ) -> FailToProxy {
-        let downstream = *error.esource() == pingora::ErrorSource::Downstream;
-        let fault = match error.etype() {
-            ErrorType::HTTPStatus(503) => plain.unplaced.unwrap_or(Fault::NoEndpoint),
-            ErrorType::ReadTimedout if downstream => Fault::SlowBody,
-            ErrorType::WriteTimedout if downstream => {
-                if let Some(ctx) = &mut plain.ctx {
-                    ctx.end = End::ClientWrite;
-                }
-                return FailToProxy {
-                    error_code: Fault::ClientGone.row().status,
-                    can_reuse_downstream: false,
-                };
-            }
-            _ if downstream && is_of(error, ErrorKind::InvalidData) => {
-                Fault::Invalid("the body's framing is not valid")
-            }
-            _ if downstream && is_of(error, ErrorKind::TimedOut) => Fault::SlowBody,
-            _ if downstream => Fault::ClientGone,
-            ErrorType::ReadTimedout | ErrorType::ConnectTimedout => Fault::UpstreamTimeout,
-            ErrorType::ConnectRefused | ErrorType::ConnectError | ErrorType::ConnectNoRoute => {
-                Fault::Connect
-            }
-            _ => Fault::UpstreamClosed,
-        };
-        if fault != Fault::ClientGone && session.response_written().is_none() {
-            // A connection that could not be made was reported as that.
-            if !matches!(fault, Fault::Connect | Fault::NoEndpoint) {
-                plain.report(&self.shared, outcome::of_fault(fault));
-            }
-            let _ = answers::refuse(session, plain, fault).await;
-        } else if let Some(ctx) = &mut plain.ctx {
-            ctx.end = if fault == Fault::ClientGone {
-                End::ClientGone
-            } else {
-                End::Truncated
-            };
-        }
-        FailToProxy {
-            error_code: fault.row().status,
-            can_reuse_downstream: false,
-        }
+        failure::told(&self.shared, session, error, plain).await
     }
 
     async fn logging(&self, session: &mut Session, _: Option<&Error>, plain: &mut PlainCtx) {
-        plain.will = None;
         if let (Some(ctx), Some(info)) = (&mut plain.ctx, &plain.info) {
             ctx.bytes_in = session.body_bytes_read() as u64;
             let head = PingoraHead::new(session.req_header());
@@ -397,91 +446,6 @@ impl ProxyHttp for Plain {
         // Every exchange has its line in the access log, with the reason.
         true
     }
-}
-
-impl PlainCtx {
-    /// Did it come over TLS?
-    fn is_tls(&self, head: &PingoraHead) -> bool {
-        let known = self.ctx.as_ref().zip(self.info.as_ref());
-        known.is_some_and(|(ctx, info)| edge::is_tls(&ctx.snapshot.config, head, info))
-    }
-
-    /// May the request be sent again, after a first time that reached a server?
-    fn may_retry(&self, shared: &Shared, reused: bool) -> bool {
-        let now = shared.moment(Instant::now());
-        let in_budget = || self.pool.as_ref().is_some_and(|pool| pool.may_retry(now));
-        self.tried.len() + 1 < ATTEMPTS_MAX && (reused || in_budget())
-    }
-
-    /// Changes the head of a response as the route wants it.
-    fn dress(&self, session: &Session, response: &mut ResponseHeader) -> Result<()> {
-        let (Some(_), Some(info)) = (&self.dress.response, &self.info) else {
-            return Ok(());
-        };
-        let head = PingoraHead::new(session.req_header());
-        match self.dress.response(&head, info) {
-            Some(more) => heads::change_response(response, &more),
-            None => Ok(()),
-        }
-    }
-
-    /// The error for a request that gets no endpoint.
-    fn gives_up(&mut self, fault: Fault) -> Box<Error> {
-        if fault == Fault::NoEndpoint && !self.tried.is_empty() {
-            // All there is was tried, in vain.
-            return Error::new(ErrorType::ConnectError);
-        }
-        self.unplaced = Some(fault);
-        Error::new(ErrorType::HTTPStatus(503))
-    }
-
-    /// A permit for the endpoint that the client wants, or else for any other, and a place at it.
-    async fn enter(
-        &mut self,
-        shared: &Shared,
-        pool: &PoolState,
-        wanted: Option<Arc<Endpoint>>,
-        key: Option<u64>,
-    ) -> Result<CallPermit, Fault> {
-        if let Some(endpoint) = wanted.filter(|wanted| !self.tried.contains(&wanted.id())) {
-            let place = waiting::place_plain_at(shared, pool, &endpoint).await?;
-            let now = shared.moment(Instant::now());
-            if let Ok(mut permit) = pool.pool.enter(&endpoint, now) {
-                permit.hold(place);
-                return Ok(permit);
-            }
-        }
-        let mut passed_over = self.tried.clone();
-        loop {
-            let context = PickContext {
-                key,
-                exclude: &passed_over,
-                need: Need::Any,
-                now: shared.moment(Instant::now()),
-            };
-            let (picked, place) = waiting::place_plain(shared, pool, &context).await?;
-            let now = shared.moment(Instant::now());
-            if let Ok(mut permit) = pool.pool.enter(&picked, now) {
-                self.set_cookie = pool.config.affinity_cookie.as_ref().map(|_| picked.id());
-                permit.hold(place);
-                return Ok(permit);
-            }
-            // Somebody else took the last trial.
-            passed_over.push(picked.id());
-        }
-    }
-
-    fn report(&mut self, shared: &Shared, said: Option<Outcome>) {
-        if let (Some(pool), Some(permit)) = (&self.pool, &mut self.permit) {
-            outcome::report(shared, pool, permit, said);
-        }
-    }
-}
-
-/// Why the transport refused to read on in a body: [`crate::transport::single`] tells it by the kind.
-fn is_of(error: &Error, kind: ErrorKind) -> bool {
-    let cause = error.root_cause().downcast_ref::<std::io::Error>();
-    cause.is_some_and(|cause| cause.kind() == kind)
 }
 
 /// What an endpoint is told of the client, and what of the client's own words stays behind.

@@ -99,15 +99,9 @@ impl<D: Downstream> Streaming<D> {
             ctx.note(down.head());
         }
         down.release_head();
-        let listed = ctx.pool.map(|pool| {
-            shared.open.enter(Open {
-                pool: Arc::clone(ctx.snapshot.pool(pool)),
-                endpoint: Arc::clone(begun.reply.endpoint()),
-                kind: begun.relay.kind().label().as_str(),
-                since: ctx.started,
-                session: ctx.session,
-            })
-        });
+        let kind = begun.relay.kind().label().as_str();
+        let open = Open::of(&ctx, begun.reply.endpoint(), kind);
+        let listed = open.map(|open| shared.open.enter(open));
         Self {
             shared,
             down,

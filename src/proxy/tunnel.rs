@@ -1,5 +1,5 @@
-//! WebSockets on MCP routes (subprotocol `mcp`): the connection is the session, pinned to one
-//! endpoint for its life.
+//! WebSockets. On MCP routes (subprotocol `mcp`) the connection is the session; on routes of plain HTTP
+//! it is what the website makes of it. Either is with one endpoint for its life.
 
 use std::io;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy};
 use tokio::time::timeout;
 
 use super::Worker;
+use super::affinity;
 use super::ctx::{Ctx, End};
 use super::edge;
 use super::fault::Fault;
@@ -24,13 +25,14 @@ use super::retry::{self, Stage};
 use super::state::{Orphan, Phase, PoolState};
 use super::termination::Step;
 use super::watch::vanished;
+use crate::config::PoolKind;
 use crate::mcp::Retry;
-use crate::pool::{Endpoint, Need, PickContext, SessionGuard};
+use crate::pool::{CallPermit, Endpoint, Need, PickContext, SessionGuard};
 use crate::telemetry::{OpenStream, StreamKind};
 use crate::transport::dress::{Dress, More};
-use crate::transport::fields::{LAST_EVENT_ID, MCP_SESSION_ID, Names, ORIGIN};
+use crate::transport::fields::{COOKIE, LAST_EVENT_ID, MCP_SESSION_ID, Names, ORIGIN};
 use crate::transport::proxy_protocol::Header;
-use crate::transport::tunnel::{Answer, TunnelEnd, carry, connect};
+use crate::transport::tunnel::{Answer, Bounds, Changes, TunnelEnd, carry, connect};
 use crate::transport::wire::Wire;
 use crate::transport::{ConnInfo, Edits, Error, Length, Outgoing, RequestHead};
 
@@ -54,13 +56,14 @@ where
             server,
             answer,
             session,
+            permit,
             pool,
             path,
         }) => {
             ctx.answered(answer.status, Instant::now());
             if let Some(server_id) = &answer.session {
                 let orphan = Orphan {
-                    pool,
+                    pool: Arc::clone(&pool),
                     endpoint: Arc::clone(session.endpoint()),
                     server_id: server_id.clone(),
                     path,
@@ -72,46 +75,35 @@ where
                 ctx.end = End::ClientGone;
             } else if answer.status == 101 {
                 flight.becomes_stream();
-                tunnel(
-                    worker,
-                    client,
-                    server,
-                    &answer,
-                    session.endpoint(),
-                    &mut ctx,
-                )
-                .await;
+                let wires = (client, server);
+                tunnel(worker, wires, &answer, &pool, session.endpoint(), &mut ctx).await;
             } else {
                 pass_refusal(client, server, &answer).await;
             }
-            drop(session);
+            drop((session, permit));
         }
-        Err(fault) => refuse(client, &mut ctx, fault, dress.response(head, info)).await,
+        Err(fault) => {
+            let pool = ctx.pool.map(|id| ctx.snapshot.pool(id));
+            let is_rpc = pool.is_none_or(|pool| is_mcp(pool));
+            refuse(client, &mut ctx, fault, is_rpc, dress.response(head, info)).await;
+        }
     }
     finish::finish(&worker.shared, &ctx, info, head);
 }
 
 async fn tunnel<C>(
     worker: &Worker,
-    client: C,
-    server: Wire,
+    (client, server): (C, Wire),
     answer: &Answer,
-    endpoint: &Endpoint,
+    pool: &PoolState,
+    endpoint: &Arc<Endpoint>,
     ctx: &mut Ctx,
 ) where
     C: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let counted = OpenStream::enter(StreamKind::Websocket);
-    let listed = ctx.pool.zip(ctx.endpoint).and_then(|(pool, id)| {
-        let pool = ctx.snapshot.pool(pool);
-        Some(worker.shared.open.enter(Open {
-            pool: Arc::clone(pool),
-            endpoint: Arc::clone(pool.pool.find(id)?),
-            kind: StreamKind::Websocket.as_str(),
-            since: ctx.started,
-            session: None,
-        }))
-    });
+    let open = Open::of(ctx, endpoint, StreamKind::Websocket.as_str());
+    let listed = open.map(|open| worker.shared.open.enter(open));
     let mut phases = worker.shared.phases.clone();
     let lot = ctx.request_id;
     let mut why = End::UpstreamLost;
@@ -121,13 +113,22 @@ async fn tunnel<C>(
             () = vanished(endpoint) => {}
         }
     };
-    let carried = carry(client, server, &answer.rest, told).await;
+    let timeouts = &pool.config.timeouts;
+    let bounds = Bounds {
+        idle: timeouts.stream_idle,
+        total: timeouts.total,
+        write: timeouts.write,
+    };
+    let carried = carry(client, server, &answer.rest, bounds, told).await;
     ctx.bytes_in = carried.up;
     ctx.bytes_out = carried.down;
     ctx.end = match carried.end {
         TunnelEnd::Client => End::ClientGone,
         TunnelEnd::Server => End::Complete,
         TunnelEnd::Told => why,
+        TunnelEnd::TimedOut => End::Timeout,
+        TunnelEnd::SlowClient => End::ClientWrite,
+        TunnelEnd::SlowServer => End::UpstreamLost,
     };
     drop(listed);
     counted.end(ctx.end.of_stream());
@@ -139,9 +140,15 @@ struct Opened {
     answer: Answer,
     /// Counts the session on its endpoint.
     session: SessionGuard,
+    /// Counts it as something that is open there.
+    permit: CallPermit,
     pool: Arc<PoolState>,
     /// What the endpoint was asked for.
     path: Box<str>,
+}
+
+fn is_mcp(pool: &PoolState) -> bool {
+    pool.config.kind == PoolKind::Mcp
 }
 
 async fn open(
@@ -165,25 +172,34 @@ async fn open(
     let pool = snapshot.pool(id);
     (ctx.route, ctx.pool) = (Some(route), Some(id));
     limits::admit(&snapshot, route, ctx.client, 1, ctx.started)?;
-    limits::reserve_session(&worker.shared, ctx)?;
+    if is_mcp(pool) {
+        limits::reserve_session(&worker.shared, ctx)?;
+    }
     limits::reserve_stream(&worker.shared, ctx)?;
     let told = Told::of(&config.proxies, pool.config.client_headers, head, info);
     let client = announced(ctx.client, info);
+    let cookie = affinity::Cookie::of(config, pool, head, info);
+    let key = hash_key(pool, head, ctx.client);
     let mut tried = Vec::new();
     let mut attempts = 0;
     let mut last = None;
     loop {
         let now = worker.shared.moment(Instant::now());
         let context = PickContext {
-            key: hash_key(pool, head, ctx.client),
+            key,
             exclude: &tried,
             need: Need::Any,
             now,
         };
-        let endpoint = pool
-            .pool
-            .pick(&context, &mut fastrand::Rng::new())
-            .map_err(|reason| last.unwrap_or_else(|| reason.into()))?;
+        let wanted = cookie.wanted.as_ref();
+        let wanted = wanted.filter(|wanted| !tried.contains(&wanted.id()));
+        let endpoint = match wanted {
+            Some(wanted) => Arc::clone(wanted),
+            None => pool
+                .pool
+                .pick(&context, &mut fastrand::Rng::new())
+                .map_err(|reason| last.unwrap_or_else(|| reason.into()))?,
+        };
         let mut permit = match pool.pool.enter(&endpoint, now) {
             Ok(permit) => permit,
             Err(tripped) => {
@@ -201,7 +217,7 @@ async fn open(
             (head, target),
             (&told, client),
             (info, dress),
-            &endpoint,
+            (&cookie, &endpoint),
         )
         .await
         {
@@ -215,6 +231,7 @@ async fn open(
                     server,
                     answer,
                     session,
+                    permit,
                     pool,
                     path: target.into(),
                 });
@@ -253,7 +270,7 @@ async fn handshake(
     (head, path): (&impl RequestHead, &str),
     (told, client): (&Told<'_>, Header),
     (info, dress): (&ConnInfo, &Dress),
-    endpoint: &Endpoint,
+    (cookie, endpoint): (&affinity::Cookie, &Endpoint),
 ) -> Result<(Wire, Answer), Error> {
     let address = endpoint.address();
     let address = address.ok_or_else(|| Error::Connect("no address".to_owned()))?;
@@ -262,6 +279,16 @@ async fn handshake(
         dialed.ok_or_else(|| Error::Connect("unknown endpoint".to_owned()))?;
     let mut set = Set::new();
     told.set(&mut set);
+    let mut drop = told.drop();
+    if is_mcp(pool) {
+        drop = drop.and(const { Names::of(&[ORIGIN, MCP_SESSION_ID, LAST_EVENT_ID]) });
+    }
+    if let Some(others) = &cookie.others {
+        drop = drop.and(const { Names::of(&[COOKIE]) });
+        if !others.is_empty() {
+            set.push((COOKIE.as_str(), others.as_bytes()));
+        }
+    }
     let out = Outgoing {
         head,
         method: "GET",
@@ -269,13 +296,17 @@ async fn handshake(
         authority,
         edits: Edits {
             set: &set,
-            drop: const { Names::of(&[ORIGIN, MCP_SESSION_ID, LAST_EVENT_ID]) }.and(told.drop()),
+            drop,
             more: dress.request(head, info),
         },
         length: Length::None,
     };
-    let more = dress.response(head, info);
-    connect(&target, pool.config.timeouts.header, &out, more).await
+    let changes = Changes {
+        more: dress.response(head, info),
+        hides_session: is_mcp(pool),
+        add: &cookie.told(endpoint.id(), dress),
+    };
+    connect(&target, pool.config.timeouts.header, &out, changes).await
 }
 
 /// Passes on what the endpoint said instead of upgrading, up to its end, within a few seconds.
@@ -292,16 +323,16 @@ where
 }
 
 /// Answers a fault on the bare connection, since no HTTP session stands on it.
-async fn refuse<C>(mut client: C, ctx: &mut Ctx, fault: Fault, more: Option<More<'_>>)
+async fn refuse<C>(mut client: C, ctx: &mut Ctx, fault: Fault, is_rpc: bool, more: Option<More<'_>>)
 where
     C: AsyncWrite + Unpin + Send,
 {
     let row = fault.row();
     fault.count();
     ctx.fault = Some(fault);
-    ctx.rpc_code = Some(row.code);
+    ctx.rpc_code = is_rpc.then_some(row.code);
     ctx.answered(row.status, Instant::now());
     ctx.end = End::Local;
-    let _ = client.write_all(&local::bare(fault, more)).await;
+    let _ = client.write_all(&local::bare(fault, is_rpc, more)).await;
     let _ = client.shutdown().await;
 }

@@ -361,8 +361,7 @@ impl<H: Handler> Line<H> {
         let handler = &*self.around.handler;
         let head = self.down.head();
         match handler.lane(head, self.down.info()) {
-            // Only a handler's own route can be upgraded by us; Pingora does it for plain ones.
-            Lane::Own if handler.tunnels() && head.wants_websocket() => Lane::Tunnel,
+            Lane::Own | Lane::Plain if handler.tunnels() && head.wants_websocket() => Lane::Tunnel,
             lane => lane,
         }
     }
@@ -475,7 +474,7 @@ impl<H: Handler> Line<H> {
     async fn refuse(mut self, fault: Fault) {
         fault.count();
         self.around.handler.refused(self.down.info(), fault);
-        let text = local::bare(fault, None);
+        let text = local::bare(fault, true, None);
         if self.down.conn().send([&text, &[], &[]]).await.is_ok() {
             Box::pin(linger(self.down)).await;
         }

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use pingora::apps::HttpServerApp;
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::server::{ListenFds, ShutdownWatch};
@@ -23,7 +24,7 @@ use super::way::Way;
 use crate::proxy::fault::Fault;
 use crate::proxy::intake;
 use crate::proxy::memo::Memo;
-use crate::proxy::plain::{self, Plain};
+use crate::proxy::plain::{Plain, within};
 use crate::proxy::state::{Phase, Phases, Shared};
 use crate::proxy::{self, Worker};
 use crate::telemetry;
@@ -97,9 +98,11 @@ impl Handler for Gateway {
     }
 
     async fn plain(&self, session: ServerSession, info: &Arc<ConnInfo>) -> Option<Stream> {
-        let shared = &self.worker.shared;
-        let proxy = self.plain.get_or_init(|| Plain::proxy(Arc::clone(shared)));
-        let again = plain::serve(proxy, session, info, &shared.phases, &self.shutdown).await?;
+        let plain = self
+            .plain
+            .get_or_init(|| Plain::proxy(Arc::clone(&self.worker.shared)));
+        let serving = plain.process_new_http(session, &self.shutdown);
+        let again = within(info, &self.worker.shared.phases, serving).await??;
         Some(again.consume().0)
     }
 

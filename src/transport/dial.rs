@@ -334,6 +334,8 @@ pub fn peer(target: &Target<'_>, upgrades: bool) -> HttpPeer {
         }));
     }
     peer.options.connection_timeout = Some(target.connect_timeout);
+    // The only one of the two that holds for connections that are announced.
+    peer.options.total_connection_timeout = Some(target.connect_timeout);
     peer.options.write_timeout = target.write_timeout;
     peer.options.idle_timeout = Some(target.idle);
     if target.http2 {
@@ -343,7 +345,6 @@ pub fn peer(target: &Target<'_>, upgrades: bool) -> HttpPeer {
         peer.options.h2_connection_window_size = Some(H2_CONNECTION_WINDOW);
     }
     if let Some(tls) = target.tls {
-        peer.options.total_connection_timeout = Some(target.connect_timeout);
         tls.dress(&mut peer, target.http2 && !upgrades);
     }
     peer

@@ -60,6 +60,8 @@ pub const CONTENT_ENCODING: Known = Known::of("content-encoding");
 pub const CONTENT_LENGTH: Known = Known::of("content-length");
 /// `Content-Type`.
 pub const CONTENT_TYPE: Known = Known::of("content-type");
+/// `Cookie`.
+pub const COOKIE: Known = Known::of("cookie");
 /// `ETag`.
 pub const ETAG: Known = Known::of("etag");
 /// `Expect`.

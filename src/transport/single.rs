@@ -50,8 +50,6 @@ pub struct Single {
 enum Rest {
     /// A body.
     Body(Framing),
-    /// Whatever comes, once the server has agreed to an upgrade.
-    Tunnel,
     /// Nothing that could be understood.
     Broken,
 }
@@ -60,13 +58,9 @@ impl Single {
     /// Shows the request of this head, behind which `ahead` was read. The reader waits for each piece
     /// of its body for at most `body_timeout`.
     pub fn new(inner: Stream, head: &Head, ahead: &[u8], body_timeout: Duration) -> Self {
-        let rest = match head.wants_websocket() {
-            true => Rest::Tunnel,
-            false => Rest::Body(head.framing()),
-        };
         Self {
             inner,
-            rest,
+            rest: Rest::Body(head.framing()),
             raw: ahead.to_vec(),
             shown: origin_form(head),
             patience: Patience::new(body_timeout),
@@ -176,10 +170,6 @@ impl AsyncRead for Single {
                 return Poll::Ready(Ok(()));
             }
             match &this.rest {
-                Rest::Tunnel if this.raw.is_empty() => {
-                    return Pin::new(&mut this.inner).poll_read(context, buffer);
-                }
-                Rest::Tunnel => std::mem::swap(&mut this.raw, &mut this.shown),
                 Rest::Broken => return Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
                 Rest::Body(framing) if framing.is_done() => {
                     // Only the end of the connection is of interest now.

@@ -5,20 +5,25 @@
 //! one may stand.
 
 use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::dial::{self, Target};
 use super::dress::More;
-use super::fields::{HOST, Name, Names, Stays};
 use super::wire::Wire;
 use super::{Error, Outgoing};
 
-/// Bound on the endpoint's response head.
-const HEAD_MAX: usize = 16 * 1024;
+mod frames;
+mod handshake;
+
+use frames::Frames;
+use handshake::{read_answer, request};
+
 /// Buffer of each direction.
 const BUFFER: usize = 8 * 1024;
 /// How long the second direction may go on after the first has ended.
@@ -47,6 +52,34 @@ pub enum TunnelEnd {
     Server,
     /// It was told to end.
     Told,
+    /// Nothing has passed for too long, or it has lasted for as long as it may.
+    TimedOut,
+    /// The client did not read for too long.
+    SlowClient,
+    /// The server did not read for too long.
+    SlowServer,
+}
+
+/// How long things may take in a tunnel.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Silence, in both directions; `None` is no limit.
+    pub idle: Option<Duration>,
+    /// All of it; `None` is no limit.
+    pub total: Option<Duration>,
+    /// One write to either side.
+    pub write: Duration,
+}
+
+/// How the head of an endpoint's answer is changed on its way to the client.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Changes<'a> {
+    /// What the route wants changed.
+    pub more: Option<More<'a>>,
+    /// A session id stays here.
+    pub hides_session: bool,
+    /// Fields to add.
+    pub add: &'a [(&'a str, String)],
 }
 
 /// Bytes carried, and how it ended.
@@ -60,8 +93,7 @@ pub struct Carried {
     pub end: TunnelEnd,
 }
 
-/// Connects to an endpoint and asks it to upgrade. `answer_timeout` bounds the wait for its answer, in
-/// whose head `more` is changed.
+/// Connects to an endpoint and asks it to upgrade. `answer_timeout` bounds the wait for its answer.
 ///
 /// # Errors
 /// [`Error::Refused`], [`Error::Connect`], [`Error::ConnectTimeout`]; [`Error::Closed`] or
@@ -70,7 +102,7 @@ pub async fn connect(
     target: &Target<'_>,
     answer_timeout: Duration,
     out: &Outgoing<'_>,
-    more: Option<More<'_>>,
+    changes: Changes<'_>,
 ) -> Result<(Wire, Answer), Error> {
     let asked = Instant::now();
     // An upgrade is HTTP/1.1, whatever else the endpoint speaks.
@@ -81,115 +113,20 @@ pub async fn connect(
         .await
         .map_err(|_| Error::Closed)?;
     server.flush().await.map_err(|_| Error::Closed)?;
-    let answer = timeout(answer_timeout, read_answer(&mut server, more))
+    let answer = timeout(answer_timeout, read_answer(&mut server, changes))
         .await
         .map_err(|_| Error::ReadTimeout)??;
     Ok((server, Answer { connect, ..answer }))
 }
 
-fn request(out: &Outgoing<'_>) -> Vec<u8> {
-    let mut bytes = format!("{} {} HTTP/1.1\r\n", out.method, out.target).into_bytes();
-    out.with_authority(&mut |authority| {
-        bytes.extend_from_slice(b"Host: ");
-        bytes.extend_from_slice(authority);
-        bytes.extend_from_slice(b"\r\n");
-    });
-    let mut put = |name: &[u8], value: &[u8]| {
-        bytes.extend_from_slice(name);
-        bytes.extend_from_slice(b": ");
-        bytes.extend_from_slice(value);
-        bytes.extend_from_slice(b"\r\n");
-    };
-    let stays = Stays::new(out.head, out.edits, Names::of(&[HOST]));
-    out.head.each(&mut |name, value| {
-        if !stays.has(name) {
-            put(name.as_bytes(), value);
-        }
-    });
-    out.edits
-        .each(&mut |name, value| put(name.as_bytes(), value));
-    put(b"Connection", b"Upgrade");
-    put(b"Upgrade", b"websocket");
-    bytes.extend_from_slice(b"\r\n");
-    bytes
-}
-
-async fn read_answer(server: &mut Wire, more: Option<More<'_>>) -> Result<Answer, Error> {
-    let mut bytes = BytesMut::with_capacity(1024);
-    loop {
-        if let Some(length) = super::h1::head::end_of_head(&bytes) {
-            let head = bytes.split_to(length);
-            return parse_answer(&head, bytes, more);
-        }
-        if bytes.len() > HEAD_MAX {
-            return Err(Error::Malformed("the response head is too long"));
-        }
-        match server.read_buf(&mut bytes).await {
-            Ok(0) | Err(_) => return Err(Error::Closed),
-            Ok(_) => {}
-        }
-    }
-}
-
-fn parse_answer(head: &[u8], rest: BytesMut, more: Option<More<'_>>) -> Result<Answer, Error> {
-    let mut fields = [httparse::EMPTY_HEADER; 100];
-    let mut response = httparse::Response::new(&mut fields);
-    match response.parse(head) {
-        Ok(httparse::Status::Complete(_)) => {}
-        _ => return Err(Error::Malformed("the response head is not HTTP")),
-    }
-    let status = response.code.unwrap_or_default();
-    let reason = response.reason.unwrap_or_default();
-    let mut out = format!("HTTP/1.1 {status} {reason}\r\n").into_bytes();
-    let mut put = |name: &str, value: &[u8]| {
-        out.extend_from_slice(name.as_bytes());
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value);
-        out.extend_from_slice(b"\r\n");
-    };
-    let mut session = None;
-    for field in response.headers.iter() {
-        if field.name.eq_ignore_ascii_case("mcp-session-id") {
-            session = Some(String::from_utf8_lossy(field.value).into_owned());
-            continue;
-        }
-        let framing = matches!(
-            field.name.to_ascii_lowercase().as_str(),
-            "content-length" | "transfer-encoding"
-        );
-        let name = Name::new(field.name.as_bytes());
-        if more.is_some_and(|more| more.fields.leaves(name)) {
-            continue;
-        }
-        if (framing && status != 101) || !name.is_hop_by_hop() {
-            put(field.name, field.value);
-        }
-    }
-    if let Some(more) = more {
-        more.each(&mut put);
-    }
-    if status == 101 {
-        put("Connection", b"Upgrade");
-        put("Upgrade", b"websocket");
-    } else {
-        put("Connection", b"close");
-    }
-    out.extend_from_slice(b"\r\n");
-    Ok(Answer {
-        status,
-        connect: Duration::ZERO,
-        head: out,
-        session,
-        rest,
-    })
-}
-
-/// Carries bytes both ways until one side closes or `told` resolves. `told` ends the tunnel with a
-/// close frame 1001, "going away", to both sides where the frames allow it.
+/// Carries bytes both ways until one side closes, a bound is reached, or `told` resolves. `told` and
+/// the end of its time end the tunnel with a close frame 1001, "going away", to both sides where the
+/// frames allow it.
 pub async fn carry<C, S>(
     client: C,
     server: S,
     rest: &[u8],
+    bounds: Bounds,
     told: impl Future<Output = ()>,
 ) -> Carried
 where
@@ -198,46 +135,35 @@ where
 {
     let (mut client_read, mut client_write) = tokio::io::split(client);
     let (mut server_read, mut server_write) = tokio::io::split(server);
-    let mut up = Direction::default();
-    let mut down = Direction::default();
-    if !rest.is_empty() {
-        down.count(rest);
-        if client_write.write_all(rest).await.is_err() || client_write.flush().await.is_err() {
-            return Carried {
-                up: 0,
-                down: down.bytes,
-                end: TunnelEnd::Client,
-            };
-        }
-    }
-    let end = {
-        let mut upward = std::pin::pin!(up.pump(&mut client_read, &mut server_write));
-        let mut downward = std::pin::pin!(down.pump(&mut server_read, &mut client_write));
-        tokio::select! {
-            () = &mut upward => {
-                let _ = timeout(HALF_CLOSED_MAX, downward).await;
-                TunnelEnd::Client
+    let silence = Silence::new(bounds.idle);
+    let mut up = Direction::new(bounds.write, &silence);
+    let mut down = Direction::new(bounds.write, &silence);
+    let first = down.send(rest, &mut client_write).await;
+    let end = match first {
+        Err(Stop::Closed) => TunnelEnd::Client,
+        Err(Stop::Stuck) => TunnelEnd::SlowClient,
+        Ok(()) => {
+            let mut upward = pin!(up.pump(&mut client_read, &mut server_write));
+            let mut downward = pin!(down.pump(&mut server_read, &mut client_write));
+            tokio::select! {
+                stop = &mut upward => {
+                    let _ = timeout(HALF_CLOSED_MAX, downward).await;
+                    stop.at(TunnelEnd::Client, TunnelEnd::SlowServer)
+                }
+                stop = &mut downward => {
+                    let _ = timeout(HALF_CLOSED_MAX, upward).await;
+                    stop.at(TunnelEnd::Server, TunnelEnd::SlowClient)
+                }
+                () = told => TunnelEnd::Told,
+                () = silence.is_too_long() => TunnelEnd::TimedOut,
+                () = after(bounds.total) => TunnelEnd::TimedOut,
             }
-            () = &mut downward => {
-                let _ = timeout(HALF_CLOSED_MAX, upward).await;
-                TunnelEnd::Server
-            }
-            () = told => TunnelEnd::Told,
         }
     };
-    if end == TunnelEnd::Told {
-        // 1001 in a close frame; masked towards the server, as a client's must be.
-        if down.at_border() {
-            let _ = client_write.write_all(&[0x88, 2, 0x03, 0xe9]).await;
-            let _ = client_write.flush().await;
-        }
-        if up.at_border() {
-            let _ = server_write
-                .write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9])
-                .await;
-        }
-        let _ = client_write.shutdown().await;
-        let _ = server_write.shutdown().await;
+    if matches!(end, TunnelEnd::Told | TunnelEnd::TimedOut) {
+        let (up, down) = (up.at_border(), down.at_border());
+        let farewell = farewell(&mut client_write, down, &mut server_write, up);
+        let _ = timeout(bounds.write, farewell).await;
     }
     Carried {
         up: up.bytes,
@@ -246,19 +172,108 @@ where
     }
 }
 
+/// Says 1001 in a close frame where one may stand; masked towards the server, as a client's must be.
+async fn farewell<C, S>(client: &mut C, at_client: bool, server: &mut S, at_server: bool)
+where
+    C: AsyncWrite + Unpin,
+    S: AsyncWrite + Unpin,
+{
+    if at_client {
+        let _ = client.write_all(&[0x88, 2, 0x03, 0xe9]).await;
+        let _ = client.flush().await;
+    }
+    if at_server {
+        let frame = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9];
+        let _ = server.write_all(&frame).await;
+    }
+    let _ = client.shutdown().await;
+    let _ = server.shutdown().await;
+}
+
+async fn after(limit: Option<Duration>) {
+    match limit {
+        Some(limit) => sleep(limit).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// For how long nothing has passed, in either direction.
+struct Silence {
+    limit: Option<Duration>,
+    since: Instant,
+    /// Milliseconds from there to the last bytes.
+    last: AtomicU64,
+}
+
+impl Silence {
+    fn new(limit: Option<Duration>) -> Self {
+        Self {
+            limit,
+            since: Instant::now(),
+            last: AtomicU64::new(0),
+        }
+    }
+
+    fn is_broken(&self) {
+        if self.limit.is_some() {
+            let now = u64::try_from(self.since.elapsed().as_millis());
+            self.last.store(now.unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+    }
+
+    async fn is_too_long(&self) {
+        let Some(limit) = self.limit else {
+            return std::future::pending().await;
+        };
+        loop {
+            let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
+            let left = (last + limit).saturating_sub(self.since.elapsed());
+            if left.is_zero() {
+                return;
+            }
+            sleep(left).await;
+        }
+    }
+}
+
+/// Why a direction ended.
+#[derive(Debug, Clone, Copy)]
+enum Stop {
+    /// A side has closed.
+    Closed,
+    /// The side that is written to does not read.
+    Stuck,
+}
+
+impl Stop {
+    fn at(self, closed: TunnelEnd, stuck: TunnelEnd) -> TunnelEnd {
+        match self {
+            Self::Closed => closed,
+            Self::Stuck => stuck,
+        }
+    }
+}
+
 /// One direction of a tunnel.
-#[derive(Default)]
-struct Direction {
+struct Direction<'a> {
     bytes: u64,
     frames: Frames,
     /// A piece is being written, and nobody knows how much of it has left.
     writing: bool,
+    /// How long one write may take.
+    limit: Duration,
+    silence: &'a Silence,
 }
 
-impl Direction {
-    fn count(&mut self, piece: &[u8]) {
-        self.bytes += piece.len() as u64;
-        self.frames.feed(piece);
+impl<'a> Direction<'a> {
+    fn new(limit: Duration, silence: &'a Silence) -> Self {
+        Self {
+            bytes: 0,
+            frames: Frames::default(),
+            writing: false,
+            limit,
+            silence,
+        }
     }
 
     /// May a frame of ours follow what was sent?
@@ -266,83 +281,41 @@ impl Direction {
         !self.writing && self.frames.at_border()
     }
 
-    async fn pump<R, W>(&mut self, from: &mut R, to: &mut W)
+    async fn send<W: AsyncWrite + Unpin>(&mut self, piece: &[u8], to: &mut W) -> Result<(), Stop> {
+        if piece.is_empty() {
+            return Ok(());
+        }
+        self.writing = true;
+        let sending = async {
+            to.write_all(piece).await?;
+            to.flush().await
+        };
+        let sent = timeout(self.limit, sending).await;
+        sent.map_err(|_| Stop::Stuck)?.map_err(|_| Stop::Closed)?;
+        self.writing = false;
+        self.bytes += piece.len() as u64;
+        self.frames.feed(piece);
+        self.silence.is_broken();
+        Ok(())
+    }
+
+    async fn pump<R, W>(&mut self, from: &mut R, to: &mut W) -> Stop
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
         let mut buffer = vec![0; BUFFER];
-        loop {
+        let stop = loop {
             let read = match from.read(&mut buffer).await {
-                Ok(0) | Err(_) => break,
+                Ok(0) | Err(_) => break Stop::Closed,
                 Ok(read) => read,
             };
-            let piece = &buffer[..read];
-            self.writing = true;
-            if to.write_all(piece).await.is_err() || to.flush().await.is_err() {
-                break;
+            if let Err(stop) = self.send(&buffer[..read], to).await {
+                break stop;
             }
-            self.writing = false;
-            self.count(piece);
-        }
-        let _ = to.shutdown().await;
-    }
-}
-
-/// Follows the borders of WebSocket frames in one direction.
-#[derive(Default)]
-struct Frames {
-    head: [u8; 14],
-    filled: usize,
-    payload: u64,
-}
-
-impl Frames {
-    fn at_border(&self) -> bool {
-        self.filled == 0 && self.payload == 0
-    }
-
-    fn feed(&mut self, mut piece: &[u8]) {
-        while !piece.is_empty() {
-            if self.payload > 0 {
-                let skip = self.payload.min(piece.len() as u64);
-                self.payload -= skip;
-                piece = &piece[usize::try_from(skip).unwrap_or(piece.len())..];
-                continue;
-            }
-            self.head[self.filled] = piece[0];
-            self.filled += 1;
-            piece = &piece[1..];
-            if self.filled == self.head_length() {
-                self.payload = self.payload_length();
-                self.filled = 0;
-            }
-        }
-    }
-
-    /// Length of the head that has begun: two bytes, more for long payloads, four for a mask.
-    fn head_length(&self) -> usize {
-        if self.filled < 2 {
-            return 2;
-        }
-        let extended = match self.head[1] & 0x7f {
-            126 => 2,
-            127 => 8,
-            _ => 0,
         };
-        2 + extended + if self.head[1] & 0x80 == 0 { 0 } else { 4 }
-    }
-
-    fn payload_length(&self) -> u64 {
-        match self.head[1] & 0x7f {
-            126 => u64::from(u16::from_be_bytes([self.head[2], self.head[3]])),
-            127 => {
-                let mut long = [0; 8];
-                long.copy_from_slice(&self.head[2..10]);
-                u64::from_be_bytes(long)
-            }
-            short => u64::from(short),
-        }
+        let _ = timeout(self.limit, to.shutdown()).await;
+        stop
     }
 }
 
@@ -350,22 +323,11 @@ impl Frames {
 mod tests {
     use super::*;
 
-    #[test]
-    fn frame_borders_are_found_on_every_split() {
-        let mut bytes = vec![0x81, 3, b'a', b'b', b'c'];
-        bytes.extend([0x81, 0x80 | 2, 1, 2, 3, 4, b'x', b'y']);
-        bytes.extend([0x82, 126, 0, 200]);
-        bytes.extend([7; 200]);
-        bytes.extend([0x82, 127, 0, 0, 0, 0, 0, 0, 0, 1, 9]);
-        let borders = [0, 5, 13, 217, 228];
-        for split in 0..=bytes.len() {
-            let mut frames = Frames::default();
-            frames.feed(&bytes[..split]);
-            assert_eq!(frames.at_border(), borders.contains(&split), "at {split}");
-            frames.feed(&bytes[split..]);
-            assert!(frames.at_border());
-        }
-    }
+    const BOUNDS: Bounds = Bounds {
+        idle: None,
+        total: None,
+        write: Duration::from_secs(30),
+    };
 
     #[tokio::test]
     async fn a_tunnel_that_ends_in_a_frame_says_nothing_inside_of_it() {
@@ -375,7 +337,7 @@ mod tests {
         server_far.write_all(&frame).await.unwrap();
         let (tell, told) = tokio::sync::oneshot::channel::<()>();
         let carrying = tokio::spawn(async move {
-            carry(client, server, b"", async {
+            carry(client, server, b"", BOUNDS, async {
                 let _ = told.await;
             })
             .await
@@ -395,7 +357,7 @@ mod tests {
     async fn a_tunnel_that_is_told_to_end_says_going_away() {
         let (client, mut client_far) = tokio::io::duplex(64);
         let (server, mut server_far) = tokio::io::duplex(64);
-        let carried = carry(client, server, b"", async {}).await;
+        let carried = carry(client, server, b"", BOUNDS, async {}).await;
         assert_eq!(carried.end, TunnelEnd::Told);
         let mut seen = Vec::new();
         client_far.read_to_end(&mut seen).await.unwrap();
@@ -403,5 +365,43 @@ mod tests {
         seen.clear();
         server_far.read_to_end(&mut seen).await.unwrap();
         assert_eq!(seen, [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tunnel_ends_in_silence_and_not_before() {
+        let (client, mut client_far) = tokio::io::duplex(64);
+        let (server, mut server_far) = tokio::io::duplex(64);
+        let idle = Some(Duration::from_millis(300));
+        let bounds = Bounds { idle, ..BOUNDS };
+        let carrying = tokio::spawn(carry(client, server, b"", bounds, std::future::pending()));
+        let mut seen = [0; 3];
+        for _ in 0..4 {
+            std::thread::sleep(Duration::from_millis(200));
+            client_far.write_all(&[0x81, 1, b'x']).await.unwrap();
+            server_far.read_exact(&mut seen).await.unwrap();
+        }
+        assert!(!carrying.is_finished());
+        std::thread::sleep(Duration::from_millis(300));
+        let carried = carrying.await.unwrap();
+        assert_eq!((carried.end, carried.up), (TunnelEnd::TimedOut, 12));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_read_is_not_waited_for() {
+        for (slow, end) in [
+            (true, TunnelEnd::SlowClient),
+            (false, TunnelEnd::SlowServer),
+        ] {
+            let (client, mut client_far) = tokio::io::duplex(64);
+            let (server, mut server_far) = tokio::io::duplex(64);
+            let carrying = tokio::spawn(carry(client, server, b"", BOUNDS, std::future::pending()));
+            let far = if slow {
+                &mut server_far
+            } else {
+                &mut client_far
+            };
+            let _ = timeout(Duration::from_secs(1), far.write_all(&[0x82; 4096])).await;
+            assert_eq!(carrying.await.unwrap().end, end);
+        }
     }
 }

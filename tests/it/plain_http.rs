@@ -13,6 +13,7 @@ use crate::support::{BodyEnd, Endpoint, Fault, Response, Tidegate, text_of, with
 
 mod affinity;
 mod failures;
+mod times;
 
 /// One with a route of plain HTTP for everything.
 fn build(endpoints: &[&Endpoint]) -> Builder {

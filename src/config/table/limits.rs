@@ -19,7 +19,8 @@ pub(super) static RATE: Section = Section {
             "burst",
             Count(1, 1_000_000),
             Optional,
-            "How many of them at once. Unless set: as many as in one second, at least 1.",
+            "How many requests of one client at once. Unless set: as many as `per_client` allows in one \
+             second, at least 1.",
         ),
         key(
             "total",
@@ -77,19 +78,20 @@ pub(super) static SESSIONS: Section = Section {
             "idle_ttl",
             Duration("1s", "30d"),
             Default("1h"),
-            "A session unused for this long is forgotten; an open stream counts as use.",
+            "A session unused for this long is forgotten and deleted on its server; an open stream counts as \
+             use.",
         ),
         key(
             "max",
             Count(1, 100_000_000),
             Default("1000000"),
-            "Sessions in the table at once.",
+            "Sessions in the table at once. One over it is answered 503, and the others go on.",
         ),
         key(
             "max_per_pool",
             Count(1, 100_000_000),
             Default("1000000"),
-            "Sessions of one pool in the table at once, never above `max`.",
+            "Sessions of one pool in the table at once, never above `max`. One over it is answered 503.",
         ),
         key(
             "max_per_client",
@@ -116,37 +118,38 @@ pub(super) static LIMITS: Section = Section {
             "body",
             Size("1KiB", "64GiB"),
             Default("4MiB"),
-            "Longest request body.",
+            "Longest request body; a longer one is answered 413. Not in pools of kind http.",
         ),
         key(
             "header_block",
             Size("1KiB", "1MiB"),
             Default("32KiB"),
-            "Longest request head.",
+            "Longest request head; a longer one is answered 431.",
         ),
         key(
             "headers",
             Count(8, 1000),
             Default("100"),
-            "Most header fields in a request.",
+            "Most header fields in a request; with more it is answered 431.",
         ),
         key(
             "head_timeout",
             Duration("100ms", "5m"),
             Default("10s"),
-            "Until a request head that was begun is complete, or the next piece of a body is there.",
+            "Until a request head that was begun is complete, or the next piece of a body is there; then \
+             408. A TLS handshake is part of the first head.",
         ),
         key(
             "idle_timeout",
             Duration("100ms", "1d"),
             Default("75s"),
-            "Until the next request on a connection that was kept alive.",
+            "Until the next request on a connection that was kept alive; then it is closed.",
         ),
         key(
             "write_timeout",
             Duration("100ms", "1h"),
             Default("30s"),
-            "How long one write to a client may stand still.",
+            "How long one write to a client may stand still, before its connection is closed.",
         ),
         key(
             "peek",

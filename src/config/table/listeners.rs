@@ -45,8 +45,8 @@ pub(super) static LISTENER: Section = Section {
             "max_connections_per_client",
             Count(1, 1_000_000),
             Optional,
-            "The same for one client, an IPv4 address or a /64 of IPv6. Unless set: no limit but \
-             `max_connections`.",
+            "Open connections of one client at once, an IPv4 address or a /64 of IPv6; one over it is \
+             closed at once. Unless set: no limit but `max_connections`.",
         ),
         key(
             "tls",

@@ -25,7 +25,7 @@ pub(super) static STREAMS: Section = Section {
             "max_event",
             Size("1KiB", "1GiB"),
             Default("16MiB"),
-            "Longest single event.",
+            "Longest single event; a longer one ends its stream with an error.",
         ),
         key(
             "max_per_session",

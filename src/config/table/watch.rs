@@ -156,7 +156,7 @@ pub(super) static RETRIES: Section = Section {
             "floor",
             Count(0, 1_000_000),
             Default("10"),
-            "Second attempts per second that are allowed besides.",
+            "Second attempts per second that are allowed besides `ratio`.",
         ),
         key(
             "trust_annotations",

@@ -4,8 +4,11 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
 
+use crate::transport::Headers;
 use crate::transport::dress::More;
 use crate::transport::fields::{Name, Names, is_nominated};
+
+const EVENTS: &[u8] = b"text/event-stream";
 
 /// Tells a server of the client, in the place of what the client has said of itself.
 pub(super) fn tell(
@@ -21,6 +24,21 @@ pub(super) fn tell(
         head.insert_header(*name, value)?;
     }
     Ok(())
+}
+
+/// Does the client ask for an event stream?
+pub(super) fn wants_events(head: &impl Headers) -> bool {
+    let accept = head.get("accept");
+    accept.is_some_and(|accept| accept.windows(EVENTS.len()).any(|part| part == EVENTS))
+}
+
+/// Leaves these cookies and no others.
+pub(super) fn leave_cookies(head: &mut RequestHeader, others: &str) -> Result<()> {
+    head.remove_header(&http::header::COOKIE);
+    match others.is_empty() {
+        true => Ok(()),
+        false => head.insert_header(http::header::COOKIE, others),
+    }
 }
 
 /// Changes the head of a request on its way to a server.
@@ -63,11 +81,8 @@ fn left(fields: &HeaderMap, more: &More<'_>) -> Vec<HeaderName> {
 }
 
 /// Leaves behind what belongs to the endpoint's connection (RFC 9110 section 7.6.1), which Pingora
-/// does for requests only. Framing is Pingora's, and an upgrade keeps the words that make it one.
+/// does for requests only. Framing is Pingora's.
 pub(super) fn strip_hop_by_hop(response: &mut ResponseHeader) {
-    if response.status == http::StatusCode::SWITCHING_PROTOCOLS {
-        return;
-    }
     let stays = |name: &str| matches!(name, "content-length" | "transfer-encoding");
     let left: Vec<HeaderName> = response
         .headers
