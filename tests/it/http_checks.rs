@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::ws::{Frame, WebSocket};
-use crate::support::{Endpoint, Fault, Tidegate};
+use crate::support::{Endpoint, Fault, PATIENCE, Tidegate, eventually_some};
 
 async fn until_up(gate: &Tidegate, up: bool) {
     let wanted = if up { 1.0 } else { 0.0 };
@@ -12,9 +12,22 @@ async fn until_up(gate: &Tidegate, up: bool) {
         .await;
 }
 
+/// Waits until the API says this of the endpoint's last check.
+async fn until_told(gate: &Tidegate, why: &str) {
+    let look = async || {
+        let status = gate.ask(&["status"]).await;
+        let health = &status["pools"][0]["endpoints"][0]["health"];
+        let reason = health["reason"].as_str().unwrap_or_default();
+        (health["state"] == "down" && reason.contains(why)).then_some(())
+    };
+    let told = eventually_some(PATIENCE, look).await;
+    assert!(told.is_some(), "{why}: {}", gate.stderr());
+}
+
 #[tokio::test]
 async fn a_check_over_http_asks_and_expects_what_it_is_told_to() {
     let a = Endpoint::start("a").await;
+    let far_back = format!("{}all is well", " ".repeat(64 * 1024));
     a.fault(Fault::Status(200, "today all is well".into()));
     let gate = Tidegate::build(&[&a])
         .health(
@@ -31,21 +44,25 @@ async fn a_check_over_http_asks_and_expects_what_it_is_told_to() {
     assert_eq!(asked.header("content-length"), Some("0"));
     // It tells what it received, and says nothing of being well.
     a.heal();
-    until_up(&gate, false).await;
-    a.fault(Fault::Status(200, "all is well".into()));
-    until_up(&gate, true).await;
-    a.fault(Fault::Status(302, "all is well".into()));
-    until_up(&gate, false).await;
-    a.fault(Fault::Status(401, "all is well".into()));
-    until_up(&gate, true).await;
-    // What stands too far back is not looked for.
-    a.fault(Fault::Status(
-        200,
-        format!("{}all is well", " ".repeat(64 * 1024)),
-    ));
-    until_up(&gate, false).await;
-    let why = "what is expected is not in the body";
-    assert!(gate.stderr().contains(why), "{}", gate.stderr());
+    until_told(&gate, "what is expected is not in the body").await;
+    for (fault, wrong) in [
+        (
+            Fault::Status(302, "all is well".into()),
+            Some("with status 302"),
+        ),
+        (Fault::Status(401, "all is well".into()), None),
+        // What stands too far back is not looked for.
+        (Fault::Status(200, far_back), Some("not in the body")),
+        (Fault::Status(200, "all is well".into()), None),
+    ] {
+        // The first of several faults counts.
+        a.heal();
+        a.fault(fault);
+        match wrong {
+            Some(why) => until_told(&gate, why).await,
+            None => until_up(&gate, true).await,
+        }
+    }
 }
 
 #[tokio::test]
