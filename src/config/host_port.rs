@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 /// A host, by name or by address, and a port that is not 0. Or a unix socket.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostPort {
     /// A DNS name in lower case or an IP address; IPv6 without brackets. Or the absolute path of a unix
     /// socket, which begins as no host does.

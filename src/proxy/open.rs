@@ -1,5 +1,5 @@
-//! What is open and lasts, for operators to look at: streams of MCP, WebSockets, and plain exchanges that
-//! do not end with their answer.
+//! What is open and lasts, for operators to look at: streams of MCP, WebSockets, and event streams on
+//! plain routes.
 //!
 //! Each thread keeps a list of its own, under a lock that is taken when something of it begins, moves or
 //! ends, and when somebody looks: never by a call, and never by what passes on a stream.
@@ -20,7 +20,7 @@ pub struct Open {
     pub pool: Arc<PoolState>,
     /// Where it is open now.
     pub endpoint: Arc<Endpoint>,
-    /// What it is, as metrics have it; `http` for a plain exchange.
+    /// What it is, as metrics have it; `http` for an event stream on a plain route.
     pub kind: &'static str,
     /// When it began to last.
     pub since: Instant,

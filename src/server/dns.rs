@@ -30,12 +30,12 @@ const RECORDS_MAX: usize = 64;
 pub(super) struct Server {
     /// Where it is.
     pub(super) address: SocketAddr,
-    /// What it is called, and asked for.
-    pub(super) target: HostPort,
-    /// Its share, at least 1.
-    pub(super) weight: u16,
     /// Others have a better priority.
     pub(super) backup: bool,
+    /// Its share, at least 1.
+    pub(super) weight: u16,
+    /// What it is called, and asked for.
+    pub(super) target: HostPort,
 }
 
 /// The addresses of a host, with a port.

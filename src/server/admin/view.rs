@@ -209,7 +209,7 @@ pub struct Stream {
     pub pool: String,
     /// The name of the endpoint where it is open now.
     pub endpoint: String,
-    /// `get`, `listen`, `sse`, `post` or `websocket`; `http` on a plain route.
+    /// `get`, `listen`, `sse`, `post` or `websocket`; `http` for an event stream on a plain route.
     pub kind: String,
     /// How long ago its request came.
     pub age_seconds: u64,

@@ -93,13 +93,16 @@ async fn what_is_open_is_listed_with_its_place_and_its_kind() {
     let events = client.get_stream(&session, None).await;
     let listening = client.listen().await;
     let socket = WebSocket::connect(&client).await.expect("it is open");
-    let plain = WebSocket::connect(&gate.client().with_path("/web")).await;
-    let plain = plain.expect("it is open");
+    let web = gate.client().with_path("/web");
+    let plain = WebSocket::connect(&web).await.expect("it is open");
+    let its_own = web.initialize().await;
+    let news = web.get_stream(&its_own, None).await;
     let is = |kind: &str, pool: &str| (kind.to_owned(), pool.to_owned());
     let wanted = BTreeSet::from([
         is("get", "main"),
         is("listen", "main"),
         is("websocket", "main"),
+        is("websocket", "web"),
         is("http", "web"),
     ]);
     let seen = async || {
@@ -128,7 +131,7 @@ async fn what_is_open_is_listed_with_its_place_and_its_kind() {
     );
     assert_eq!(open(&gate, "?limit=2").await.len(), 2);
 
-    drop((events, listening, socket, plain));
+    drop((events, listening, socket, plain, news));
     let gone = eventually_some(PATIENCE, async || {
         open(&gate, "").await.is_empty().then_some(())
     });
