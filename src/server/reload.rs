@@ -195,12 +195,14 @@ impl Reloader {
             .plan(&config, self.workers.len(), &mut Inherited::default())?;
         let (opened, closed) = (plan.opened(), plan.closed());
         let after = Arc::new(state::compile(config, Some(&before))?);
-        self.operator.apply(&after, Some(&before));
-        resolve_names(&after).await;
         let (log, was) = (&after.config.log.access.to, &before.config.log.access.to);
         if log != was {
             self.shared.log.change(log).map_err(ReloadError::Log)?;
         }
+        // From here on nothing fails.
+        state::settle(&after, &before);
+        self.operator.apply(&after, Some(&before));
+        resolve_names(&after).await;
         self.shared.keyring.store(Arc::new(keys.keyring));
         state.several = several;
         self.turn_to(&after);
@@ -282,6 +284,7 @@ impl Reloader {
         match state::compile(state.several.config(), Some(&before)) {
             Ok(after) => {
                 let after = Arc::new(after);
+                state::settle(&after, &before);
                 self.operator.apply(&after, Some(&before));
                 self.turn_to(&after);
                 let leaving = self.withdraw_leaving(&mut state, &after);

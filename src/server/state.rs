@@ -37,7 +37,7 @@ pub enum CompileError {
 /// Compiles a configuration. What it has in common with the one before goes on: an endpoint of the same
 /// pool and name is the same endpoint, with all that is known of it, and a pool of which nothing has
 /// changed is the same pool. An endpoint that is no longer configured is kept as one that is leaving,
-/// until it is in [`Admin::Maint`].
+/// until it is in [`Admin::Maint`]. Nothing that goes on is changed yet: that is [`settle`].
 ///
 /// # Errors
 /// A pool with more endpoints than the balancer can hold, or rules of TLS that cannot be followed.
@@ -282,16 +282,9 @@ fn compile_endpoint(
     before: Option<&Arc<PoolState>>,
 ) -> Arc<Endpoint> {
     let id = NameHash::of(&endpoint.name).get();
-    let known = before.and_then(|before| Some((before, before.pool.find(id)?)));
+    let known = before.and_then(|before| before.pool.find(id));
     match known {
-        Some((before, known)) => {
-            go_on(known, endpoint, configured(&before.config, &endpoint.name));
-            know_eras(pool, known, before.config.eras != pool.eras);
-            if pool.health.check == Check::None {
-                known.set_health(HealthState::Up);
-            }
-            Arc::clone(known)
-        }
+        Some(known) => Arc::clone(known),
         None => {
             let new = new_endpoint(pool, endpoint);
             if endpoint.found_by.is_some() && before.is_some() {
@@ -299,6 +292,30 @@ fn compile_endpoint(
                 new.note_checked();
             }
             new
+        }
+    }
+}
+
+/// Changes the endpoints that go on from the snapshot in force to what the next one says of them. It
+/// cannot fail, so that a configuration is followed as a whole or not at all.
+pub(super) fn settle(next: &Snapshot, before: &Snapshot) {
+    for pool in &next.pools {
+        let mut old = before.all_pools();
+        let Some(old) = old.find(|old| old.config.name == pool.config.name) else {
+            continue;
+        };
+        if Arc::ptr_eq(old, pool) {
+            continue;
+        }
+        for endpoint in &pool.config.endpoints {
+            if let Some(known) = old.pool.find(NameHash::of(&endpoint.name).get()) {
+                go_on(known, endpoint, configured(&old.config, &endpoint.name));
+                know_eras(&pool.config, known, old.config.eras != pool.config.eras);
+                if pool.config.health.check == Check::None {
+                    known.set_health(HealthState::Up);
+                }
+                pool.pool.limit(known, known.places.max());
+            }
         }
     }
 }

@@ -56,7 +56,7 @@ impl Program {
     /// To be called at the start: later the file may be another one, which is the point.
     pub(super) fn of_this_process() -> Self {
         Self {
-            path: std::env::current_exe().ok(),
+            path: as_called().or_else(|| std::env::current_exe().ok()),
             arguments: std::env::args_os().skip(1).collect(),
         }
     }
@@ -101,6 +101,24 @@ impl Program {
             }
         }
     }
+}
+
+/// The file of this process by the name that it was started by: behind a link of that name there may be
+/// another program by the time of the upgrade. `None` if that name leads to another file even now.
+fn as_called() -> Option<PathBuf> {
+    let called = PathBuf::from(std::env::args_os().next()?);
+    let path = match called.components().count() {
+        1 => {
+            let path = std::env::var_os("PATH")?;
+            let places = std::env::split_paths(&path);
+            places
+                .map(|place| place.join(&called))
+                .find(|p| p.is_file())?
+        }
+        _ => called,
+    };
+    let is_ours = path.canonicalize().ok()? == std::env::current_exe().ok()?;
+    is_ours.then(|| std::path::absolute(path).ok()).flatten()
 }
 
 /// Ends a process, unless it has ended by itself; how it did.

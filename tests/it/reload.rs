@@ -93,6 +93,26 @@ async fn a_wrong_file_changes_nothing_and_is_shown_with_its_line() {
 }
 
 #[tokio::test]
+async fn a_file_that_fails_late_changes_nothing_either() {
+    let (a, b) = (Endpoint::start("a").await, Endpoint::start("b").await);
+    let gate = Tidegate::in_front_of(&[&a, &b]).await;
+    gate.ask(&["weight", "main/b", "7"]).await;
+    let good = gate.config();
+    let (before, log) = good.split_once("log: ").expect("it is configured");
+    let (_, after) = log.split_once('\n').expect("more keys, or none");
+    let missing = gate.places().dir().join("missing/access.log");
+    let address = format!("address: \"{}\"", a.address());
+    let before = before.replace(&address, &format!("{address}, state: maint, weight: 3"));
+    assert!(before.contains("maint"), "{before}");
+    let wrong = format!("{before}log: {{ access: {} }}\n{after}", missing.display());
+    let status = || async { gate.ask(&["status"]).await["pools"].clone() };
+    let was = status().await;
+    let said = refused(&gate, &wrong).await;
+    assert!(said.contains("missing/access.log"), "{said}");
+    assert_eq!(status().await, was);
+}
+
+#[tokio::test]
 async fn the_command_says_what_was_done_or_what_is_wrong() {
     let (a, b) = (Endpoint::start("a").await, Endpoint::start("b").await);
     let gate = Tidegate::in_front_of(&[&a]).await;

@@ -241,3 +241,31 @@ async fn sockets_that_systemd_has_opened_are_taken() {
     let session = gate.client().initialize().await;
     assert_eq!(gate.client().whoami(&session).await, "a");
 }
+
+/// As releases are installed that stand side by side.
+#[tokio::test]
+async fn behind_a_link_that_was_turned_the_other_program_is_started() {
+    let a = Endpoint::start("a").await;
+    let place = tempfile::tempdir().expect("a directory");
+    let release = |name: &str| {
+        let path = place.path().join(name);
+        std::fs::create_dir(&path).expect("a directory of ours");
+        let program = path.join("tidegate");
+        let binary = env!("CARGO_BIN_EXE_tidegate");
+        std::fs::hard_link(binary, &program)
+            .or_else(|_| std::fs::copy(binary, &program).map(drop))
+            .expect("a copy");
+        path
+    };
+    let (old, new) = (release("1"), release("2"));
+    let current = place.path().join("current");
+    std::os::unix::fs::symlink(&old, &current).expect("a link");
+    let build = Tidegate::build(&[&a]).program(current.join("tidegate"));
+    let mut gate = build.start().await;
+    std::fs::remove_file(&current).expect("the link");
+    std::os::unix::fs::symlink(&new, &current).expect("a link");
+    let process = upgrade(&mut gate).await;
+    let runs = std::fs::read_link(format!("/proc/{process}/exe")).expect("it runs");
+    assert_eq!(runs, new.join("tidegate"));
+    gate.wait_exit(PATIENCE).await;
+}

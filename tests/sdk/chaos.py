@@ -8,15 +8,15 @@ import asyncio
 import contextlib
 import http.client
 import itertools
-import random
 import time
 
-from crowd import Crowd
+from crowd import Crowd, Safe, judge
 from fault_clients import SESSION, Clients, Seat, Seen, brief
 from fleet import Fleet, until
 from gates import FALL, INTERVAL, RISE, Gate
 from harness import Failed
-from raw import Foreign, Hang, Refused, Session, Stateless, Torn, Wire
+from places import every_place_comes_back
+from raw import Foreign, Hang, Refused, Session, Torn, Wire
 
 # Half a check may be under way when a server dies, and one takes a while on a busy machine.
 FALL_SECONDS = FALL * INTERVAL + 1
@@ -25,6 +25,8 @@ REINITIALIZE = {"on_endpoint_loss": "reinitialize"}
 CROWD = 200
 # Mean pause of a session between two calls: together some 300 calls in a second.
 PAUSE = 0.6
+# Of the server that flaps.
+KILLS_MIN = 3
 
 
 class Stage:
@@ -64,14 +66,6 @@ class Stage:
     def stop(self):
         for part in reversed(self.parts):
             part.stop()
-
-
-def judge(seen, crowd):
-    """What must never happen to a crowd, and what it went through."""
-    counts = crowd.counts
-    seen.expect(True, f"{counts.number['answered']} calls answered, slowest {crowd.slowest:.2f} s")
-    for what in ("hang", "torn", "foreign", "wrong 404", "bystander", "cannot begin", "no initialize", "broken"):
-        seen.expect(counts.number[what] == 0, f"{what} {counts.of(what)}")
 
 
 def told_in_time(seen, crowd, affected, how):
@@ -216,46 +210,6 @@ async def idle_closed(stage, name, copies):
     tally.told(stage.of("ping and lists"), 0)
 
 
-class Safe:
-    """Calls that change nothing, and what became of them."""
-
-    def __init__(self):
-        self.asked, self.lost, self.slowest = 0, [], 0.0
-
-    async def work(self, port, number, pause, seed, in_session, over=None):
-        """`number` calls one after the other; with `over`, until that is set."""
-        source = random.Random(seed)
-        client = Session(port) if in_session else Stateless(port)
-        while in_session:
-            try:
-                await client.begin()
-                break
-            except (Refused, Hang, Torn, Foreign) as error:
-                self.lost.append(f"to begin a session: {error}")
-        for call in itertools.count():
-            if over.is_set() if over else call == number:
-                break
-            method = ("ping", "tools/list")[call % 2] if in_session else ("tools/list", "server/discover", "resources/list")[call % 3]
-            begun = time.monotonic()
-            self.asked += 1
-            try:
-                await client.ask(method)
-            except (Refused, Hang, Torn, Foreign) as error:
-                self.lost.append(f"{method} in a session: {error}" if in_session else f"{method}: {error}")
-            self.slowest = max(self.slowest, time.monotonic() - begun)
-            await asyncio.sleep(source.uniform(0, pause))
-        if in_session:
-            with contextlib.suppress(Hang, Torn):
-                await client.end()
-
-    def told(self, seen, share):
-        lost = len(self.lost)
-        seen.expect(
-            0 < self.asked and lost <= share * self.asked,
-            f"{self.asked} safe calls, {lost} lost{f' ({lost / self.asked:.3%})' if lost else ''} {sorted(set(self.lost))[:3] or ''}, slowest {self.slowest:.2f} s",
-        )
-
-
 async def flapping(stage, kind, reinitialize):
     """One of four is killed every second, and started again as often."""
     fleet = stage.fleet(*[kind] * 4)
@@ -263,7 +217,8 @@ async def flapping(stage, kind, reinitialize):
     over, tally = asyncio.Event(), Safe()
     tasks = [asyncio.create_task(tally.work(gate.port, 0, 0.05, at, reinitialize, over)) for at in range(12)]
     end, kills = time.monotonic() + stage.size(10, 60), 0
-    while time.monotonic() < end:
+    # A busy machine takes its time to start a server.
+    while time.monotonic() < end or kills < KILLS_MIN:
         await asyncio.sleep(1)
         fleet.kill(0)
         kills += 1
@@ -273,7 +228,7 @@ async def flapping(stage, kind, reinitialize):
     await asyncio.gather(*tasks)
     seen = stage.of("sessions that begin anew" if reinitialize else "stateless calls")
     tally.told(seen, 0.001)
-    seen.expect(kills > 2, f"{kills} kills")
+    seen.expect(True, f"{kills} kills")
 
 
 async def all_down_then_up(stage, kind):
@@ -356,6 +311,7 @@ def rows(short):
     table["5 all down, then up"] = lambda stage: all_down_then_up(stage, "ts")
     for seed in range(1, 2 if short else 4):
         table[f"6 a faulty server in the pool: seed {seed}"] = lambda stage, seed=seed: faulty_in_the_pool(stage, seed)
+        table[f"9 every place comes back: seed {seed}"] = lambda stage, seed=seed: every_place_comes_back(stage, seed)
     return table
 
 

@@ -21,18 +21,33 @@ const orders = {
         const client = clients.get(at)?.client ?? build(kind);
         await clients.get(at)?.client.close();
         const transport = new (kind === 'ts1' ? Transport1 : Transport2)(new URL(url), { fetch: moved(at) });
-        clients.set(at, { client, transport, kind });
+        const heard = [];
+        client.fallbackNotificationHandler = async ({ method }) => heard.push(method);
+        clients.set(at, { client, transport, kind, heard });
         await client.connect(transport, { timeout });
         return kind === 'ts1' ? transport.protocolVersion : client.getNegotiatedProtocolVersion();
     },
-    async call({ n, at, name, args }) {
+    async call({ n, at, name, args, untold }) {
         const { client, kind } = clients.get(at);
-        const options = { timeout, resetTimeoutOnProgress: true, onprogress: ({ progress }) => tell({ n, tick: progress }) };
+        const told = { resetTimeoutOnProgress: true, onprogress: ({ progress }) => tell({ n, tick: progress }) };
+        const options = { timeout, ...(untold ? {} : told) };
         const answer = await client.callTool({ name, arguments: args }, ...(kind === 'ts1' ? [undefined] : []), options);
         return answer.content[0].text;
     },
     async read({ at, uri }) {
         return (await clients.get(at).client.readResource({ uri }, { timeout })).contents[0].text;
+    },
+    async tools({ at }) {
+        return (await clients.get(at).client.listTools(undefined, { timeout })).tools.map(({ name }) => name).sort().join(' ');
+    },
+    async heard({ at }) {
+        return clients.get(at).heard.join(' ');
+    },
+    async listen({ at }) {
+        const { client } = clients.get(at);
+        // Kept, or it may be taken for garbage.
+        clients.get(at).listening = await client.listen({ toolsListChanged: true }, { timeout });
+        return null;
     },
     async move({ at, port }) {
         ports.set(at, String(port));

@@ -8,10 +8,11 @@ session depends on whether its server has died, so the crowd is told when one do
 import asyncio
 import collections
 import contextlib
+import itertools
 import random
 import time
 
-from raw import Foreign, Hang, Refused, Session, Torn
+from raw import Foreign, Hang, Refused, Session, Stateless, Torn
 
 # Sessions that are opened, or closed, at a time.
 AT_ONCE = 16
@@ -253,3 +254,51 @@ class Crowd:
                 member.session.wire.close()
 
         await asyncio.gather(*(one(member) for member in self.members))
+
+
+def judge(seen, crowd):
+    """What must never happen to a crowd, and what it went through."""
+    counts = crowd.counts
+    seen.expect(True, f"{counts.number['answered']} calls answered, slowest {crowd.slowest:.2f} s")
+    for what in ("hang", "torn", "foreign", "wrong 404", "bystander", "cannot begin", "no initialize", "broken"):
+        seen.expect(counts.number[what] == 0, f"{what} {counts.of(what)}")
+
+
+class Safe:
+    """Calls that change nothing, and what became of them."""
+
+    def __init__(self):
+        self.asked, self.lost, self.slowest = 0, [], 0.0
+
+    async def work(self, port, number, pause, seed, in_session, over=None):
+        """`number` calls one after the other; with `over`, until that is set."""
+        source = random.Random(seed)
+        client = Session(port) if in_session else Stateless(port)
+        while in_session:
+            try:
+                await client.begin()
+                break
+            except (Refused, Hang, Torn, Foreign) as error:
+                self.lost.append(f"to begin a session: {error}")
+        for call in itertools.count():
+            if over.is_set() if over else call == number:
+                break
+            method = ("ping", "tools/list")[call % 2] if in_session else ("tools/list", "server/discover", "resources/list")[call % 3]
+            begun = time.monotonic()
+            self.asked += 1
+            try:
+                await client.ask(method)
+            except (Refused, Hang, Torn, Foreign) as error:
+                self.lost.append(f"{method} in a session: {error}" if in_session else f"{method}: {error}")
+            self.slowest = max(self.slowest, time.monotonic() - begun)
+            await asyncio.sleep(source.uniform(0, pause))
+        if in_session:
+            with contextlib.suppress(Hang, Torn):
+                await client.end()
+
+    def told(self, seen, share):
+        lost = len(self.lost)
+        seen.expect(
+            0 < self.asked and lost <= share * self.asked,
+            f"{self.asked} safe calls, {lost} lost{f' ({lost / self.asked:.3%})' if lost else ''} {sorted(set(self.lost))[:3] or ''}, slowest {self.slowest:.2f} s",
+        )

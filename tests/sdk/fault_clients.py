@@ -8,8 +8,12 @@ per language holds many clients, takes orders as lines of JSON and answers in th
   {"n": 3, "do": "read", "at": "a", "uri": URI}                    {"n": 3, "error": {"name", "code", "message"}}
   {"n": 4, "do": "move", "at": "a", "port": 8001}                  {"n": 4, "value": null}
   {"n": 5, "do": "close", "at": "a"}                               {"n": 5, "value": null}
+  {"n": 6, "do": "tools", "at": "a"}                               {"n": 6, "value": "counter echo"}
+  {"n": 7, "do": "heard", "at": "a"}                               {"n": 7, "value": "notifications/message"}
+  {"n": 8, "do": "listen", "at": "a"}                              {"n": 8, "value": null}
 
-Orders run side by side. `open` at a place in use begins anew, where the SDK allows with the same
+`heard` tells the notifications that came and belong to no call, `listen` opens a stream of the stateless
+era for such, and a call with `"untold": true` asks for no progress. Orders run side by side. `open` at a place in use begins anew, where the SDK allows with the same
 client object. `move` sends what follows to another port, as a name does that changes its address.
 `Clients` is this side of it; run as a program, with the interpreter that has the SDK, the file is
 the Python clients.
@@ -143,6 +147,13 @@ class Seat:
 
     def call(self, tool, **args):
         return self.clients.order("call", self.at, name=tool, args=args)
+
+    def untold(self, tool, **args):
+        """A call that asks for no progress."""
+        return self.clients.order("call", self.at, name=tool, args=args, untold=True)
+
+    def ask(self, do):
+        return self.clients.order(do, self.at)
 
     def counted(self):
         self.count += 1
@@ -278,11 +289,38 @@ class Holder:
         self.http.event_hooks = {"request": [self.turn]}
         target = streamable_http_client(url, http_client=self.http)
         # No response cache: every call is meant to reach the server.
-        self.client = Client(target, mode=mode, cache=None, read_timeout_seconds=TIMEOUT_SECONDS)
-        self.leave = asyncio.Event()
+        self.client = Client(
+            target, mode=mode, cache=None, read_timeout_seconds=TIMEOUT_SECONDS, message_handler=self.hear, logging_callback=self.ignore
+        )
+        self.heard = []
+        self.leave, self.listening = asyncio.Event(), None
         self.ready = asyncio.get_running_loop().create_future()
         self.died = None
         self.task = asyncio.create_task(self.hold())
+
+    async def hear(self, message):
+        # Those of calls come here too.
+        if not isinstance(message, Exception) and message.method != "notifications/progress":
+            self.heard.append(message.method)
+
+    async def ignore(self, _):
+        pass
+
+    async def listen(self):
+        """Returns when the server has agreed; a task of its own stays in it."""
+        agreed = asyncio.get_running_loop().create_future()
+
+        async def stay():
+            try:
+                async with self.client.listen(tools_list_changed=True):
+                    agreed.set_result(None)
+                    await self.leave.wait()
+            except (Exception, BaseExceptionGroup) as error:
+                if not agreed.done():
+                    agreed.set_exception(error)
+
+        self.listening = asyncio.create_task(stay())
+        return await agreed
 
     async def turn(self, request):
         if self.port:
@@ -315,6 +353,8 @@ async def follow(holders, n, do, at, **more):
     if do in ("open", "close") and at in holders:
         holder = holders.pop(at)
         holder.leave.set()
+        if holder.listening:
+            await holder.listening
         await holder.task
     if do == "open":
         holders[at] = Holder(**more)
@@ -327,13 +367,19 @@ async def follow(holders, n, do, at, **more):
         return None
     if holder.died:
         raise RuntimeError(f"the client died: {holder.died}")
+    if do == "tools":
+        return " ".join(sorted(tool.name for tool in (await holder.client.list_tools()).tools))
+    if do == "heard":
+        return " ".join(holder.heard)
+    if do == "listen":
+        return await holder.listen()
     if do == "read":
         return (await holder.client.read_resource(more["uri"])).contents[0].text
 
     async def progress(done, *_):
         tell(n=n, tick=done)
 
-    result = await holder.client.call_tool(more["name"], more["args"], progress_callback=progress)
+    result = await holder.client.call_tool(more["name"], more["args"], progress_callback=None if more.get("untold") else progress)
     return result.content[0].text
 
 

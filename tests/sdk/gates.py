@@ -10,12 +10,18 @@ from harness import Failed, Process, Tidegate, free_ports, get
 
 # The checks of the pool: quick, but patient with a busy machine.
 INTERVAL, RISE, FALL = 1.0, 2, 3
+# Tidegate's own default for the time that a breaker stays open.
+BREAKER_OPEN = 5.0
 
 
 class Gate(Tidegate):
-    """Tidegate with quick checks. It can be killed and started again as it was."""
+    """Tidegate with quick checks. It can be killed and started again as it was.
 
-    def __init__(self, work, binary, endpoints, key=None, drain="10s", interval=INTERVAL, pool=None, log=True):
+    Everything else is Tidegate's own default, ejection and breaker among it, unless a row says otherwise:
+    in keys of the `pool`, of the `route`, or of the file as a whole (`top`).
+    """
+
+    def __init__(self, work, binary, endpoints, key=None, drain="10s", interval=INTERVAL, pool=None, route=None, top=None, log=True):
         self.work, self.binary = work, binary
         self.port, self.admin = free_ports(2)
         state = work.file("state")
@@ -26,22 +32,20 @@ class Gate(Tidegate):
         pool = {
             "balance": "round_robin",
             "endpoints": endpoints,
-            # What is looked at is what the checks and the request path do by themselves.
-            "ejection": "off",
-            "breaker": "off",
             "health": {"interval": f"{interval * 1000:.0f}ms", "timeout": "2s", "rise": RISE, "fall": FALL},
             **(pool or {}),
         }
         # JSON is YAML.
         config = {
             "listeners": [{"bind": f"127.0.0.1:{self.port}"}],
-            "routes": [{"path": "/mcp", "pool": "p"}],
+            "routes": [{"path": "/mcp", "pool": "p", **(route or {})}],
             "pools": {"p": pool},
             "sessions": {"key_files": [str(key)]} if key else {},
             "admin": {"bind": f"127.0.0.1:{self.admin}"},
             "state_dir": str(state),
             "drain_timeout": drain,
             "log": {"access": str(self.log) if log else "off"},
+            **(top or {}),
         }
         self.config.write_text(json.dumps(config, indent=1))
         self.url = f"http://127.0.0.1:{self.port}/mcp"
@@ -81,12 +85,19 @@ class Gate(Tidegate):
         text = get(f"http://127.0.0.1:{self.admin}/metrics")
         return [float(value) for value in re.findall(rf"^{family}(?:\{{.*\}})? (\S+)$", text, re.M)]
 
+    # How much longer than its checks its breakers may keep clients from servers that all came back.
+    resting = 0.0
+
     def doubts(self):
         return ""
 
 
 class GateChain(Chain):
     """A chain of two gates that HTTP/2 connects, to be used as one."""
+
+    # A back without servers is well and answers 503, which opens the breaker of the front. No check
+    # of the front finds anything to tell, so it is open for all of its time.
+    resting = BREAKER_OPEN
 
     def __init__(self, front, back):
         self.front, self.back = front, back

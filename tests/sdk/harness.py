@@ -8,6 +8,7 @@ import pathlib
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -61,11 +62,12 @@ class Process:
     live = set()
     lock = threading.Lock()
 
-    def __init__(self, argv, log):
+    def __init__(self, argv, log, env=None):
         self.log = pathlib.Path(log)
+        env = {**os.environ, **env} if env else None
         with self.log.open("wb") as out:
             self.child = subprocess.Popen(
-                argv, cwd=HERE, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+                argv, cwd=HERE, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
             )
         with Process.lock:
             Process.live.add(self)
@@ -174,12 +176,15 @@ class Tidegate:
     """Tidegate in front of `ports`, listening on a free port of 127.0.0.1.
 
     `check` is how it finds out whether they are up, `http2` how it speaks to them, and `log` the file of
-    the access log, if there is to be one.
+    the access log, if there is to be one. With `tls`, the certificates, it speaks nothing else.
     """
 
-    def __init__(self, work, binary, ports, path="/mcp", check="mcp", http2=False, log=None):
+    tls = None
+
+    def __init__(self, work, binary, ports, path="/mcp", check="mcp", http2=False, log=None, tls=None):
         self.port = free_ports(1)[0]
-        self.log = log
+        self.log, self.tls = log, tls
+        secure = f"    tls: {{ cert: {tls.cert}, key: {tls.key} }}\n" if tls else ""
         endpoints = [f"{{ address: 127.0.0.1:{port}, http2: {json.dumps(http2)} }}" for port in ports]
         state = work.file("state")
         state.mkdir()
@@ -187,6 +192,7 @@ class Tidegate:
         config.write_text(
             f"listeners:\n"
             f"  - bind: 127.0.0.1:{self.port}\n"
+            f"{secure}"
             f"routes:\n"
             f"  - path: {path}\n"
             f"    pool: p\n"
@@ -208,11 +214,14 @@ class Tidegate:
             if self.process.child.poll() is not None:
                 raise Failed(f"Tidegate ended at once: {self.process.text()[-800:]}")
             try:
-                get(f"http://127.0.0.1:{self.port}/ready")
+                self.ask_ready()
                 return
             except OSError:
                 time.sleep(0.05)
         raise Failed(f"Tidegate was not ready in time: {self.process.text()[-800:]}")
+
+    def ask_ready(self):
+        get(f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}/ready", self.tls and str(self.tls.ca))
 
     def stop(self):
         self.process.stop()
@@ -231,14 +240,16 @@ class Broken:
         self.process.stop()
 
 
-def get(url):
-    with urllib.request.urlopen(url, timeout=5) as reply:
+def get(url, ca=None):
+    """The body. `ca` is the file of the authority for https."""
+    context = ssl.create_default_context(cafile=ca) if ca else None
+    with urllib.request.urlopen(url, timeout=5, context=context) as reply:
         return reply.read().decode()
 
 
-def run(argv, seconds, log):
+def run(argv, seconds, log, env=None):
     """Runs a program to its end. Returns its exit status and its standard output."""
-    process = Process(argv, log)
+    process = Process(argv, log, env)
     try:
         status = process.child.wait(BUDGET.cut(seconds))
     except subprocess.TimeoutExpired:

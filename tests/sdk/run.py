@@ -2,11 +2,12 @@
 """Compares what real MCP peers see directly with what they see through Tidegate.
 
   run.py conformance --server ts --set 2025-11-25 [--via tidegate --tidegate PATH --copies 3]
-  run.py conformance --server ts --set 2025-11-25 --via h2 --tidegate PATH
+  run.py conformance --server ts --set 2025-11-25 --via h2|tls|tls-h2 --tidegate PATH
   run.py diff DIRECT.json THROUGH.json
   run.py clients --copies 3 --tidegate PATH [--via h2]
   run.py faults --tidegate PATH [--server py] [--only "3 killed"] [--via h2]
   run.py chaos --tidegate PATH [--full] [--only "1 killed"] [--loadtest PATH [--base PATH]]
+  run.py demo --tidegate PATH
   run.py all --tidegate PATH [--quick | --full]
 
 Run setup.sh first.
@@ -25,11 +26,14 @@ import time
 
 import chaos
 import cost
+import demo
 import faults
 import harness
 import matrix
 from chain import Chain
 from harness import CONFORMANCE, NODE, PYTHON, Broken, Budget, Failed, Servers, Tidegate, Work, last_json, run
+from secure import HTTP as SECURE
+from secure import Secure
 
 SETS = ("2025-11-25", "2026-07-28")
 
@@ -77,10 +81,12 @@ def reachable(work, args, server, copies, via, fault="none"):
             gate = Tidegate(work, tidegate_path(args), servers.ports, PATHS[server], CHECKS.get(server, "mcp"))
         elif via == "h2":
             gate = Chain(work, tidegate_path(args), servers.ports, PATHS[server], http2=fault != "http1")
+        elif via in SECURE:
+            gate = Secure(work, tidegate_path(args), servers.ports, PATHS[server], via, speaks_h2=fault != "http1")
         elif via == "broken":
             gate = Broken(work, fault, servers.ports)
         yield servers, gate.port if gate else servers.ports[0], gate
-        if via == "h2":
+        if via == "h2" or via in SECURE:
             gate.stop()
             if doubts := gate.doubts():
                 raise Failed(doubts)
@@ -105,11 +111,12 @@ def tidegate_path(args):
 def conformance(work, args, server, revision, via="none", copies=1, fault="none"):
     """Runs one requirement set. Returns the result as a dictionary for JSON."""
     start = time.monotonic()
-    with reachable(work, args, server, copies, via, fault) as (_, port, _):
+    with reachable(work, args, server, copies, via, fault) as (_, port, gate):
         results = work.file("results")
-        url = f"http://127.0.0.1:{port}/mcp"
-        argv = [NODE, CONFORMANCE, "server", "--url", url, "--requirements", revision, "--output-dir", str(results)]
-        status, text = run(argv, CONFORMANCE_SECONDS, work.file("conformance.log"))
+        node, scheme, env = (gate.node, "https", gate.env) if via in SECURE else ([NODE], "http", None)
+        url = f"{scheme}://127.0.0.1:{port}/mcp"
+        argv = [*node, CONFORMANCE, "server", "--url", url, "--requirements", revision, "--output-dir", str(results)]
+        status, text = run(argv, CONFORMANCE_SECONDS, work.file("conformance.log"), env)
     checks = []
     for path in sorted(results.glob("server-*/checks.json")):
         # server-<scenario>-<time, 24 characters>
@@ -289,6 +296,12 @@ def command_chaos(args, work):
     return tally.report()
 
 
+def command_demo(args, work):
+    tally = Tally()
+    tally.take_rows(demo.jobs(work, tidegate_path(args), tally.count))
+    return tally.report()
+
+
 # All
 
 
@@ -360,11 +373,11 @@ def command_all(args, work):
         complaints, _ = client(work, args, "ts1", "py", 3, "broken", "scatter")
         return bool(complaints), f"{len(complaints)} complaints, as it must be"
 
-    def unchained():
+    def doubted(words, what, *given):
         try:
-            client(work, args, "ts1", "ts", 3, "h2", "http1")
+            what(work, args, *given)
         except Failed as error:
-            return "HTTP/2 alone" in str(error), f"{error}, as it must be"
+            return words in str(error), f"{error}, as it must be"
         return False, "it was not"
 
     tally.take(
@@ -385,7 +398,8 @@ def command_all(args, work):
             ("control, lost affinity is noticed by the suite", lambda: noticed("py", "2025-11-25", "broken", 3, "scatter")),
             ("control, lost affinity is noticed by a client", scattered),
             # Otherwise the rows over HTTP/2 could be rows over HTTP/1.1.
-            ("control, a chain that does not speak HTTP/2 is noticed", unchained),
+            ("control, a chain that does not speak HTTP/2 is noticed", lambda: doubted("HTTP/2 alone", client, "ts1", "ts", 3, "h2", "http1")),
+            ("control, TLS without HTTP/2 is noticed", lambda: doubted("HTTP/2 over TLS", conformance, "ts", "2025-11-25", "tls-h2", 1, "http1")),
         ]
     )
     for via, told in (("tidegate", "through Tidegate"), ("h2", "over HTTP/2")):
@@ -396,6 +410,15 @@ def command_all(args, work):
             for server, revision in combinations
         )  # fmt: skip
         tally.take(client_jobs(work, args, via, f", {told}, 3 copies"))
+    tally.take(
+        (f"over TLS by HTTP/{version}, 3 copies: {server} {revision}",
+         lambda server=server, revision=revision, via=via: same(server, revision, via, 3))
+        for via, version in SECURE.items()
+        for server, revision in combinations
+        # Every server, set and version once.
+        if not args.quick or (server == "ts") == (revision == SETS[via == "tls"])
+    )  # fmt: skip
+    tally.take_rows(demo.jobs(work, tidegate_path(args), tally.count))
     tally.take_rows(faults.jobs(work, tidegate_path(args), tally.count))
     chaos_rows(tally, args, work, short=True)
     servers = ("ts", "py") if args.full else () if args.quick else ("py",)
@@ -418,9 +441,9 @@ def main():
     one = command("conformance", command_conformance, "one requirement set, compared with a direct run unless it is one")
     one.add_argument("--server", choices=("ts", "py"), required=True)
     one.add_argument("--set", choices=SETS, required=True)
-    one.add_argument("--via", choices=("none", "tidegate", "h2", "broken"), default="none")
+    one.add_argument("--via", choices=("none", "tidegate", "h2", *SECURE, "broken"), default="none")
     one.add_argument("--copies", type=int, choices=(1, 3), default=1)
-    one.add_argument("--fault", choices=("none", "strip", "buffer", "scatter", "http1"), default="strip", help="of the broken proxy; http1 is one of h2")
+    one.add_argument("--fault", choices=("none", "strip", "buffer", "scatter", "http1"), default="strip", help="of the broken proxy; http1 is one of h2 and tls-h2")
     one.add_argument("--own-keys", action="store_true", help="copies do not share the key of multi-round-trip calls")
     one.add_argument("--out", help="write the checks to this JSON file")
 
@@ -443,8 +466,10 @@ def main():
     one = command("chaos", command_chaos, "many sessions while servers are killed, flap, and answer as no server should")
     one.add_argument("--full", action="store_true", help="for many minutes (give a --budget), not for one")
     one.add_argument("--only", default="", help="rows whose name holds this only")
-    one.add_argument("--loadtest", help="path of the program `loadtest`: compare CPU per call with and without ejection, breaker and slow start")
+    one.add_argument("--loadtest", help="path of the program `loadtest`: compare CPU per call with everything on and everything off")
     one.add_argument("--base", help="path of an older Tidegate, to be compared as well")
+
+    command("demo", command_demo, "clients of every SDK against `tidegate demo`")
 
     one = command("all", command_all, "everything")
     one.add_argument("--quick", action="store_true", help="fewer combinations and sessions")

@@ -33,7 +33,9 @@ pub(super) fn open(target: &LogTarget) -> io::Result<Box<dyn Sink>> {
         LogTarget::Stdout => Box::new(Stdout),
         LogTarget::Stderr => Box::new(Stderr),
         LogTarget::File(path) => Box::new(Appended {
-            file: append(path)?,
+            file: append(path).map_err(|error| {
+                io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+            })?,
             path: path.clone(),
         }),
         LogTarget::Journal => Box::new(Datagrams::new(

@@ -299,7 +299,7 @@ fn spawn(builder: &Builder, places: &Places) -> Child {
         .open(places.stderr_file())
         .expect("a file in our own directory");
     let stdout = stderr.try_clone().expect("a second handle");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    let mut command = Command::new(&builder.program);
     command
         .arg("-c")
         .arg(places.config_file())

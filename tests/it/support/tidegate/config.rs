@@ -110,6 +110,7 @@ pub(crate) struct Builder {
     more_ports: usize,
     whole: Option<Whole>,
     pub(super) handed: Arc<Vec<TcpListener>>,
+    pub(super) program: PathBuf,
     pub(super) arguments: Vec<String>,
     pub(super) variables: Vec<(String, String)>,
 }
@@ -139,6 +140,7 @@ impl Builder {
             log: "{ access: @/access.log, level: debug }".into(),
             more_ports: 0,
             whole: None,
+            program: env!("CARGO_BIN_EXE_tidegate").into(),
             arguments: Vec::new(),
             variables: Vec::new(),
             handed: Arc::default(),
@@ -231,6 +233,12 @@ impl Builder {
         write: impl Fn(&Places) -> String + Send + Sync + 'static,
     ) -> Self {
         self.whole = Some(Arc::new(write));
+        self
+    }
+
+    /// Runs this file in the place of the binary.
+    pub(crate) fn program(mut self, path: PathBuf) -> Self {
+        self.program = path;
         self
     }
 
