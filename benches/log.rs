@@ -16,6 +16,7 @@ fn entry<'a>(headers: &'a [Option<&'static [u8]>]) -> Entry<'a> {
         listener: "edge",
         client: Some(SocketAddr::from(([192, 0, 2, 7], 50_000))),
         local: Some(SocketAddr::from(([192, 0, 2, 1], 443))),
+        proved: None,
         tls: Some("1.3"),
         http_version: "1.1",
         host: Some("tools.example.com"),

@@ -15,13 +15,13 @@ pub struct Health {
     /// The same while its state is undecided or about to change; never above `interval` (default a
     /// quarter of it, at least 100ms).
     pub interval_fast: Duration,
-    /// The same while it is down (default `interval`).
+    /// The same while it is down or unwell (default `interval`).
     pub interval_down: Duration,
     /// How long one check may take (default 1s).
     pub timeout: Duration,
     /// Good checks in a row until a lost endpoint is up again (default 2).
     pub rise: u32,
-    /// Bad checks in a row until an endpoint is down (default 3).
+    /// Bad checks in a row until an endpoint is down, or unwell if it answers them (default 3).
     pub fall: u32,
     /// What becomes of what is open on an endpoint that is found down (default keep).
     pub on_down: OnDown,

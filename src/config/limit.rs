@@ -25,11 +25,13 @@ impl Rate {
     }
 }
 
-/// How many requests a route takes. At least one of the two is set.
+/// How many requests a route takes. At least one of these is set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteRate {
-    /// From each client.
+    /// From each address of clients.
     pub per_client: Option<Rate>,
+    /// From each client that has proved who it is, from all its addresses.
+    pub per_principal: Option<Rate>,
     /// From all of them.
     pub total: Option<Rate>,
 }
@@ -39,8 +41,10 @@ pub struct RouteRate {
 pub struct ToolLimit {
     /// Which tools: a name in which `*` stands for any characters. The first that takes a tool counts.
     pub name: String,
-    /// By each client.
+    /// By each address of clients.
     pub per_client: Option<Rate>,
+    /// By each client that has proved who it is, from all its addresses.
+    pub per_principal: Option<Rate>,
     /// By all of them.
     pub total: Option<Rate>,
     /// Calls in flight at once, over all endpoints.

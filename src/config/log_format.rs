@@ -95,6 +95,9 @@ variables! {
     HttpHost "http_host" "The host that was asked for, as it was asked."
     HttpUserAgent "http_user_agent" "The client's `User-Agent`."
     SslProtocol "ssl_protocol" "`TLSv1.2`, `TLSv1.3`, or nothing."
+    SslClientVerify "ssl_client_verify" "`SUCCESS` for a client that has proved who it is, else `NONE`."
+    SslClientSDn "ssl_client_s_dn" "The subject of the client's certificate (RFC 2253)."
+    SslClientIDn "ssl_client_i_dn" "The subject of who has signed it."
     Status "status" "HTTP status."
     BodyBytesSent "body_bytes_sent" "Bytes of the reply's body."
     RequestTime "request_time" "Seconds to the end of the reply."
@@ -108,6 +111,9 @@ variables! {
     McpSession "mcp_session" "A short hash of the session's id."
     McpEra "mcp_era" "`session` or `stateless`."
     RpcCode "rpc_code" "The code of the JSON-RPC error that was the answer."
+    ClientName "client_name" "The name that the client's certificate is for."
+    ClientFingerprint "client_fingerprint" "SHA-256 of the client's certificate."
+    Principal "principal" "A short hash of who the client has proved to be."
     Listener "listener" "Name of the listener."
     Pool "pool" "Name of the pool."
     Endpoint "endpoint" "Name of the endpoint."
@@ -136,6 +142,10 @@ const OTHERS: &[(&str, &str)] = &[
     (
         "server_name",
         "write `$listener`, or `$host` for what was asked for",
+    ),
+    (
+        "ssl_client_fingerprint",
+        "write `$client_fingerprint`, which is of SHA-256",
     ),
     ("upstream_status", "write `$status` and `$termination`"),
 ];

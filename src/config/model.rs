@@ -332,6 +332,8 @@ pub struct Sessions {
     pub max_per_pool: usize,
     /// Sessions that one client has opened in this process and not ended; `None` is any number.
     pub max_per_client: Option<u32>,
+    /// The same of one client that has proved who it is, from all its addresses.
+    pub max_per_principal: Option<u32>,
     /// Bytes for what it takes to begin lost sessions again, over all pools (default 64MiB).
     pub recovery_memory: usize,
 }

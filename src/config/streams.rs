@@ -16,6 +16,8 @@ pub struct Streams {
     pub max_per_session: u32,
     /// Standing streams of one client at once; `None` is any number.
     pub max_per_client: Option<u32>,
+    /// The same of one client that has proved who it is, from all its addresses.
+    pub max_per_principal: Option<u32>,
     /// Resumability lent to servers that give no event ids (default off).
     pub resume: Option<Resume>,
 }

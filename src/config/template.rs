@@ -28,12 +28,25 @@ pub enum Variable {
     Query,
     /// Path and query as they were sent.
     RequestUri,
+    /// `SUCCESS` for a client that has proved who it is by a certificate, else `NONE`.
+    SslClientVerify,
+    /// The subject of the client's certificate (RFC 2253); like the next four nothing, if it has proved
+    /// nothing.
+    SslClientSDn,
+    /// The subject of who has signed it.
+    SslClientIDn,
+    /// The name that it is for.
+    ClientName,
+    /// SHA-256 of it in hex digits.
+    ClientFingerprint,
+    /// A short hash of who the client has proved to be: 8 hex digits, as in the log.
+    Principal,
     /// The page's origin. Has no name: only CORS uses it, which has checked it.
     Origin,
 }
 
 /// The names, which are those of nginx where it has the same.
-pub(super) const VARIABLES: [(&str, Variable); 8] = [
+pub(super) const VARIABLES: [(&str, Variable); 14] = [
     ("remote_addr", Variable::RemoteAddr),
     ("host", Variable::Host),
     ("http_host", Variable::HttpHost),
@@ -42,7 +55,28 @@ pub(super) const VARIABLES: [(&str, Variable); 8] = [
     ("path", Variable::Path),
     ("query", Variable::Query),
     ("request_uri", Variable::RequestUri),
+    ("ssl_client_verify", Variable::SslClientVerify),
+    ("ssl_client_s_dn", Variable::SslClientSDn),
+    ("ssl_client_i_dn", Variable::SslClientIDn),
+    ("client_name", Variable::ClientName),
+    ("client_fingerprint", Variable::ClientFingerprint),
+    ("principal", Variable::Principal),
 ];
+
+impl Variable {
+    /// Does it tell who the client has proved to be?
+    pub(super) const fn is_proof(self) -> bool {
+        matches!(
+            self,
+            Self::SslClientVerify
+                | Self::SslClientSDn
+                | Self::SslClientIDn
+                | Self::ClientName
+                | Self::ClientFingerprint
+                | Self::Principal
+        )
+    }
+}
 
 /// A piece of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]

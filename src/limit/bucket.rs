@@ -67,6 +67,11 @@ pub struct Bucket {
 }
 
 impl Bucket {
+    /// How fast it is filled.
+    pub const fn rate(&self) -> Rate {
+        self.rate
+    }
+
     /// A full one.
     pub const fn new(rate: Rate) -> Self {
         Self {

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 #[derive(Debug)]
 pub struct Cap {
     taken: AtomicU32,
-    max: u32,
+    /// Never below 1; those that were taken under a higher one stay taken.
+    max: AtomicU32,
 }
 
 /// One of the places, until dropped.
@@ -20,13 +21,19 @@ impl Cap {
     pub fn new(max: u32) -> Arc<Self> {
         Arc::new(Self {
             taken: AtomicU32::new(0),
-            max,
+            max: AtomicU32::new(max),
         })
+    }
+
+    /// Changes how many places there are. Those that are taken stay taken.
+    pub fn limit(&self, max: u32) {
+        self.max.store(max, Relaxed);
     }
 
     /// Takes a place, if one is free.
     pub fn enter(self: &Arc<Self>) -> Option<CapGuard> {
-        let more = |taken: u32| (taken < self.max).then(|| taken + 1);
+        let max = self.max.load(Relaxed);
+        let more = |taken: u32| (taken < max).then(|| taken + 1);
         let entered = self.taken.fetch_update(Relaxed, Relaxed, more);
         entered.is_ok().then(|| CapGuard(Arc::clone(self)))
     }
@@ -58,5 +65,11 @@ mod tests {
         assert!(third.is_some() && cap.enter().is_none());
         drop((second, third));
         assert_eq!(cap.taken(), 0);
+        let first = cap.enter();
+        cap.limit(1);
+        assert!(cap.enter().is_none());
+        cap.limit(2);
+        assert!(cap.enter().is_some());
+        drop(first);
     }
 }

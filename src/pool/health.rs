@@ -8,6 +8,10 @@
 //! A new endpoint is neither up nor down. It becomes up with its first good check, since nothing
 //! speaks against it, and until then gets traffic only if there is nobody else.
 //!
+//! A server that answers that it is not well lives, and does not want more: it gets nothing new and
+//! keeps the sessions that it has, as one that is drained. Only one that does not answer is down, since
+//! that loses its sessions.
+//!
 //! This module sends nothing and has no clock: whoever runs the checks records their outcomes and
 //! asks how long to wait.
 
@@ -29,7 +33,7 @@ pub struct Intervals {
     pub usual: Duration,
     /// While something is about to change.
     pub fast: Duration,
-    /// While the endpoint is down.
+    /// While the endpoint is down or unwell.
     pub down: Duration,
 }
 
@@ -53,6 +57,19 @@ pub enum HealthState {
     Up,
     /// Takes none.
     Down,
+    /// Takes those of the sessions that it has.
+    Unwell,
+}
+
+/// What one check has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finding {
+    /// All is well.
+    Well,
+    /// It answers, and not as it should.
+    Unwell,
+    /// It does not answer, or serves nobody.
+    Gone,
 }
 
 impl HealthState {
@@ -62,6 +79,7 @@ impl HealthState {
             Self::Unchecked => "unchecked",
             Self::Up => "up",
             Self::Down => "down",
+            Self::Unwell => "unwell",
         }
     }
 
@@ -69,6 +87,7 @@ impl HealthState {
         match value {
             1 => Self::Up,
             2 => Self::Down,
+            3 => Self::Unwell,
             _ => Self::Unchecked,
         }
     }
@@ -91,6 +110,8 @@ pub struct Health {
     state: HealthState,
     /// Latest checks in a row that speak against `state`. Less than the count that would end it.
     against: u32,
+    /// Latest checks in a row that found it gone, also before it was unwell; at most `fall`.
+    gone: u32,
     /// Has the request path seen a failure that no good check has answered yet?
     suspected: bool,
 }
@@ -104,6 +125,7 @@ impl Health {
             fall: at_least_one(fall),
             state: initial,
             against: 0,
+            gone: 0,
             suspected: false,
         }
     }
@@ -113,15 +135,28 @@ impl Health {
         self.state
     }
 
-    /// Records the outcome of one check. Returns the change of state, if this made one.
-    pub fn record(&mut self, ok: bool) -> Option<Transition> {
+    /// Records what one check has found. Returns the change of state, if this made one.
+    ///
+    /// After `fall` bad checks in a row it is down if all of them found it gone, and otherwise unwell;
+    /// it is then down once `fall` in a row find it gone.
+    pub fn record(&mut self, finding: Finding) -> Option<Transition> {
+        let ok = finding == Finding::Well;
         if ok {
             self.suspected = false;
         }
+        self.gone = match finding {
+            Finding::Gone => (self.gone + 1).min(self.fall.get()),
+            Finding::Well | Finding::Unwell => 0,
+        };
+        let worse = match self.gone >= self.fall.get() {
+            true => HealthState::Down,
+            false => HealthState::Unwell,
+        };
         let (against_state, needed, next) = match self.state {
             HealthState::Unchecked if ok => (true, 1, HealthState::Up),
-            HealthState::Unchecked | HealthState::Up => (!ok, self.fall.get(), HealthState::Down),
-            HealthState::Down => (ok, self.rise.get(), HealthState::Up),
+            HealthState::Unchecked | HealthState::Up => (!ok, self.fall.get(), worse),
+            HealthState::Unwell if worse == HealthState::Down => (true, 1, worse),
+            HealthState::Down | HealthState::Unwell => (ok, self.rise.get(), HealthState::Up),
         };
         self.against = if against_state { self.against + 1 } else { 0 };
         let transition = (self.against >= needed).then(|| self.enter(next));
@@ -139,11 +174,11 @@ impl Health {
     /// How long to wait for the next check. `jitter_unit` is a random number from 0 to 1.
     ///
     /// The fast interval while the state is undecided, about to change or doubted, that of an endpoint
-    /// that is down while it is, otherwise the usual one. Give or take 10 %.
+    /// that is down while it is, or unwell, otherwise the usual one. Give or take 10 %.
     pub fn next_check_in(&self, intervals: &Intervals, jitter_unit: f64) -> Duration {
         let base = match self.state {
             _ if self.is_unsettled() => intervals.fast,
-            HealthState::Down => intervals.down,
+            HealthState::Down | HealthState::Unwell => intervals.down,
             HealthState::Up | HealthState::Unchecked => intervals.usual,
         };
         let floor = FAST_MIN.min(base);
@@ -159,11 +194,15 @@ impl Health {
     pub fn check_invariants(&self) {
         let bound = match self.state {
             HealthState::Up | HealthState::Unchecked => self.fall.get(),
-            HealthState::Down => self.rise.get(),
+            HealthState::Down | HealthState::Unwell => self.rise.get(),
         };
         debug_assert!(
             self.against < bound,
             "a full count must have changed the state: {self:?}"
+        );
+        debug_assert!(
+            self.gone < self.fall.get() || self.state == HealthState::Down,
+            "one that is gone is down: {self:?}"
         );
         debug_assert!(
             !(self.suspected && self.state == HealthState::Down),
@@ -179,26 +218,28 @@ impl Health {
     }
 
     fn is_unsettled(&self) -> bool {
-        self.suspected || self.against > 0 || self.state == HealthState::Unchecked
+        let is_going = self.gone > 0 && self.state != HealthState::Down;
+        self.suspected || self.against > 0 || is_going || self.state == HealthState::Unchecked
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::HealthState::{Down, Unchecked, Up};
+    use super::Finding::{Gone, Well};
+    use super::HealthState::{Down, Unchecked, Unwell, Up};
     use super::*;
 
-    fn record_all(health: &mut Health, outcomes: &[bool]) -> Vec<Option<HealthState>> {
-        outcomes
+    fn record_all(health: &mut Health, findings: &[Finding]) -> Vec<Option<HealthState>> {
+        findings
             .iter()
-            .map(|ok| health.record(*ok).map(|t| t.to))
+            .map(|finding| health.record(*finding).map(|t| t.to))
             .collect()
     }
 
     #[test]
     fn a_new_endpoint_is_up_with_its_first_good_check() {
         let mut health = Health::new(3, 2, Unchecked);
-        let transition = health.record(true);
+        let transition = health.record(Well);
         assert_eq!(
             transition,
             Some(Transition {
@@ -212,7 +253,7 @@ mod tests {
     fn a_new_endpoint_is_down_after_fall_bad_checks() {
         let mut health = Health::new(2, 3, Unchecked);
         assert_eq!(
-            record_all(&mut health, &[false; 3]),
+            record_all(&mut health, &[Gone; 3]),
             [None, None, Some(Down)]
         );
     }
@@ -220,11 +261,11 @@ mod tests {
     #[test]
     fn only_checks_in_a_row_count() {
         let mut health = Health::new(2, 3, Up);
-        let outcomes = [false, false, true, false, false, true, false, false, false];
-        let changes = record_all(&mut health, &outcomes);
+        let findings = [Gone, Gone, Well, Gone, Gone, Well, Gone, Gone, Gone];
+        let changes = record_all(&mut health, &findings);
         assert_eq!(changes.iter().position(|c| *c == Some(Down)), Some(8));
         assert_eq!(
-            record_all(&mut health, &[true, false, true, true]),
+            record_all(&mut health, &[Well, Gone, Well, Well]),
             [None, None, None, Some(Up)]
         );
     }
@@ -233,9 +274,32 @@ mod tests {
     fn a_count_of_zero_is_a_count_of_one() {
         let mut health = Health::new(0, 0, Up);
         assert_eq!(
-            record_all(&mut health, &[false, true]),
+            record_all(&mut health, &[Gone, Well]),
             [Some(Down), Some(Up)]
         );
+    }
+
+    #[test]
+    fn one_that_answers_is_unwell_and_down_only_once_it_is_gone() {
+        let bad = Finding::Unwell;
+        let cases: [(&[Finding], &[HealthState]); 8] = [
+            (&[bad, bad, bad], &[Unwell]),
+            (&[Gone, Gone, Gone], &[Down]),
+            (&[Gone, Gone, bad], &[Unwell]),
+            (&[bad, Gone, Gone, Gone], &[Unwell, Down]),
+            (&[bad, bad, bad, Gone, Gone, bad, Gone, Gone], &[Unwell]),
+            (&[bad, bad, bad, Gone, Gone, Gone, bad], &[Unwell, Down]),
+            (&[bad, bad, bad, Well, Gone, Well, Well], &[Unwell, Up]),
+            (&[Gone, Gone, Gone, bad, Well, bad, Well, Well], &[Down, Up]),
+        ];
+        for initial in [Up, Unchecked] {
+            for (findings, changes) in cases {
+                let mut health = Health::new(2, 3, initial);
+                let made = record_all(&mut health, findings);
+                let made: Vec<_> = made.into_iter().flatten().collect();
+                assert_eq!(made, changes, "{findings:?}");
+            }
+        }
     }
 
     #[test]
@@ -246,20 +310,27 @@ mod tests {
 
         let mut health = Health::new(2, 2, Unchecked);
         assert_eq!(wait(&health), fast, "undecided");
-        health.record(true);
+        health.record(Well);
         assert_eq!(wait(&health), slow, "up");
         health.suspect();
         assert_eq!(wait(&health), fast, "suspected");
-        health.record(true);
+        health.record(Well);
         assert_eq!(wait(&health), slow, "cleared");
-        health.record(false);
+        health.record(Gone);
         assert_eq!(wait(&health), fast, "falling");
-        health.record(false);
+        health.record(Gone);
         assert_eq!(wait(&health), slow, "down");
         health.suspect();
         assert_eq!(wait(&health), slow, "down and known to be");
-        health.record(true);
+        health.record(Well);
         assert_eq!(wait(&health), fast, "rising");
+
+        let mut health = Health::new(2, 2, Up);
+        health.record(Finding::Unwell);
+        health.record(Finding::Unwell);
+        assert_eq!(wait(&health), slow, "unwell");
+        health.record(Gone);
+        assert_eq!(wait(&health), fast, "perhaps gone");
     }
 
     #[test]
@@ -296,8 +367,8 @@ mod tests {
         };
         let mut health = Health::new(2, 1, Unchecked);
         let mut waits = vec![health.next_check_in(&intervals, 0.5)];
-        for ok in [true, false, true, true] {
-            health.record(ok);
+        for finding in [Well, Gone, Well, Well] {
+            health.record(finding);
             waits.push(health.next_check_in(&intervals, 0.5));
         }
         // Unchecked, up, down, rising, up.

@@ -19,8 +19,10 @@ const LOST_SHARE: u32 = 4;
 /// How a check failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
-    /// The server said so, or refused to be asked. No lack of CPU makes a server say that.
+    /// The server said so.
     Told,
+    /// It refused to be asked, or broke off. No lack of CPU makes a server do that.
+    Broken,
     /// No answer came in time.
     Silent,
 }
@@ -38,7 +40,7 @@ pub fn excuses(failure: Failure, waited: Duration, lost: Duration) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::Failure::{Silent, Told};
+    use super::Failure::{Broken, Silent, Told};
     use super::*;
 
     fn ms(millis: u64) -> Duration {
@@ -59,6 +61,7 @@ mod tests {
             (Silent, 1000, 250, true),
             (Silent, 4000, 3000, true),
             (Told, 1000, 900, false),
+            (Broken, 1000, 900, false),
             (Silent, 0, 0, false),
         ] {
             let judged = excuses(failure, ms(waited), ms(lost));

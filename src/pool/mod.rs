@@ -43,7 +43,7 @@ pub use budget::{Allowance, Budget};
 pub use endpoint::{Admin, CallPermit, Endpoint, EndpointSpec, SessionGuard, Unreachable};
 pub use facts::{Fact, FactCell, Facts};
 pub use guard::Guard;
-pub use health::{Health, HealthState, Intervals, Transition};
+pub use health::{Finding, Health, HealthState, Intervals, Transition};
 pub use line::Priority;
 pub use moment::Moment;
 pub use places::Places;
@@ -126,8 +126,8 @@ pub enum NoEndpoint {
     /// Every endpoint is down or was tried already, or the pool is empty.
     #[error("every endpoint is down")]
     AllDown,
-    /// Those that are not down are in drain or maintenance, or have weight 0.
-    #[error("every endpoint that is not down is draining or in maintenance")]
+    /// Those that are not down are unwell, in drain or maintenance, or have weight 0.
+    #[error("every endpoint that is not down is unwell, draining or in maintenance")]
     AllDraining,
     /// Those that could take it have no address yet.
     #[error("no endpoint's address is resolved")]
@@ -363,6 +363,7 @@ fn standing(endpoint: &Endpoint, need: Need) -> Result<Tier, NoEndpoint> {
         (HealthState::Unchecked, false) => Tier::PrimaryUnchecked,
         (HealthState::Unchecked, true) => Tier::BackupUnchecked,
         (HealthState::Down, _) => return Err(NoEndpoint::AllDown),
+        (HealthState::Unwell, _) => return Err(NoEndpoint::AllDraining),
     };
     if endpoint.admin() != Admin::Up || endpoint.weight() == 0 {
         return Err(NoEndpoint::AllDraining);

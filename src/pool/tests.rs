@@ -93,6 +93,9 @@ fn backups_serve_only_when_no_primary_can() {
     );
     first.set_health(HealthState::Down);
     assert_eq!(picks(&pool, &any_call()), Ok(vec!["w1".into()]));
+    second.set_health(HealthState::Unwell);
+    assert_eq!(picks(&pool, &any_call()), Ok(vec!["w2".into()]));
+    second.set_health(HealthState::Up);
     second.set_admin(Admin::Drain);
     assert_eq!(picks(&pool, &any_call()), Ok(vec!["w2".into()]));
     let tried = [backup.id()];

@@ -36,8 +36,11 @@ impl Cookie {
         let (value, others) = taken_out(head, name);
         let id = value.and_then(|value| u64::from_str_radix(&value, 16).ok());
         let endpoint = id.and_then(|id| pool.pool.find(id));
+        // A cookie is a wish: where an endpoint says that it wants no more, its browsers lose nothing
+        // by going elsewhere.
         let usable = |endpoint: &&Arc<Endpoint>| {
-            endpoint.health() != HealthState::Down && endpoint.admin() != Admin::Maint
+            let is_away = matches!(endpoint.health(), HealthState::Down | HealthState::Unwell);
+            !is_away && endpoint.admin() != Admin::Maint
         };
         Self {
             name: Some(name.clone()),

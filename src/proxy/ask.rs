@@ -33,6 +33,14 @@ pub struct NotWell {
 }
 
 impl NotWell {
+    /// It has answered, and not as a server does that is well.
+    pub fn told(why: impl Into<String>) -> Self {
+        Self {
+            why: why.into(),
+            failure: Failure::Told,
+        }
+    }
+
     /// No answer came in time.
     pub fn silent(why: impl Into<String>) -> Self {
         Self {
@@ -46,7 +54,7 @@ impl From<String> for NotWell {
     fn from(why: String) -> Self {
         Self {
             why,
-            failure: Failure::Told,
+            failure: Failure::Broken,
         }
     }
 }

@@ -39,6 +39,8 @@ pub struct Call {
     pub body: Body,
     /// The server is not to be told of the last event that the client has seen: its id was lent to it.
     pub afresh: bool,
+    /// Bounds the server's answer, its head and a body that is held, beside what is configured.
+    pub answer_within: Duration,
 }
 
 /// Whose rules a request follows, once nothing is open any more.
@@ -63,6 +65,7 @@ impl Call {
             owed: Owed::new(),
             body: Body::empty(),
             afresh: false,
+            answer_within: Duration::MAX,
         }
     }
 

@@ -17,6 +17,7 @@ use crate::route::RouteId;
 use crate::session::PrincipalHash;
 use crate::telemetry::{SessionTag, StreamEnd};
 use crate::transport::fields::USER_AGENT;
+use crate::transport::tls::Peer;
 use crate::transport::{ConnInfo, Error, RequestHead};
 
 /// Why an exchange ended, for the log and the metrics. A closed set.
@@ -192,19 +193,12 @@ pub struct Ctx {
     pub held: Option<Box<Holds>>,
 }
 
-impl Ctx {
-    /// The request comes on this connection, whose client may have proved who it is.
-    ///
-    /// A client stays the same one with another certificate for the same name from the same authority.
-    pub fn comes_on(&mut self, info: &ConnInfo) {
-        let Some(peer) = info.certificate() else {
-            return;
-        };
-        // None of these texts has a line end in it.
-        let principal = format_args!("{}\n{}\n{}", peer.issuer(), peer.subject(), peer.name());
-        self.principal = PrincipalHash::of(principal.to_string().as_bytes());
-    }
+/// Who a client has proved to be, as sessions and limits know it.
+pub fn principal(peer: &Peer) -> PrincipalHash {
+    PrincipalHash::of(peer.principal())
+}
 
+impl Ctx {
     /// Begins with what the head and the connection alone tell.
     pub fn begin(
         snapshot: Arc<Snapshot>,
@@ -217,7 +211,9 @@ impl Ctx {
             client: forwarded::client(&snapshot.config.proxies, head, info),
             snapshot,
             request_id: fastrand::u64(..),
-            principal: PrincipalHash::ANONYMOUS,
+            principal: info
+                .certificate()
+                .map_or(PrincipalHash::ANONYMOUS, principal),
             noted: None,
             http: head.version().as_str(),
             route: None,

@@ -278,7 +278,7 @@ pub fn new_session(
             pool: Arc::clone(pool),
             path: head.onward().into(),
             origin: None,
-            counted: None,
+            counted: Box::default(),
             tag: Some(tag),
         },
     }

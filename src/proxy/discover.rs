@@ -3,12 +3,12 @@
 //!
 //! So it is never refused while there is anything to say. An endpoint answers if one can; else the
 //! last good answer of the pool is given, which the protocol allows; and when nothing is known
-//! yet, the request waits a few seconds for a server to come up.
+//! yet, the request waits a few seconds for a server to come up, or for one to answer.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 use super::call::Call;
 use super::ctx::Ctx;
@@ -27,11 +27,17 @@ use crate::transport::{Downstream, Upstream};
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// How long a server may take where an earlier answer is at hand.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long all of it may take where none is.
+const ANSWER_TIME: Duration = Duration::from_secs(8);
+/// A server that keeps within its time is not to be cut off because a timer is coarse, nor one that
+/// does not to go unnoticed: what bounds the server comes first, what bounds all else a little later.
+const GRAIN: Duration = Duration::from_millis(250);
 
 /// Serves a `server/discover` request.
 ///
 /// # Errors
-/// [`Fault::NoEndpoint`] and its kin only when nothing is known and no endpoint came up in time.
+/// [`Fault::NoEndpoint`] and its kin only when nothing is known and no endpoint came up, or answered,
+/// in time.
 pub async fn serve<D: Downstream>(
     worker: &Worker,
     down: &mut D,
@@ -41,20 +47,23 @@ pub async fn serve<D: Downstream>(
     aim: &Aim,
     flight: &mut InFlight,
 ) -> Result<Next, Fault> {
-    let deadline = Instant::now() + DISCOVER_HOLD;
+    let began = Instant::now();
+    let deadline = began + DISCOVER_HOLD;
+    let over = began + ANSWER_TIME;
     // What the first attempt streams past us is not here for another one.
     let whole = call.body.ended;
     loop {
         let last = !whole || Instant::now() >= deadline;
-        let asked = forward(worker, down, ctx, pool, call, aim);
-        let asked = if pool.discover.load().is_some() {
-            let answered = timeout(PATIENCE, asked).await;
-            answered.unwrap_or(Err(Fault::UpstreamTimeout))
-        } else {
-            asked.await
+        let until = match pool.discover.load().is_some() {
+            true => over.min(Instant::now() + PATIENCE),
+            false => over,
         };
-        let fault = match asked {
+        call.answer_within = left(until);
+        let asked = forward(worker, down, ctx, pool, call, aim);
+        let asked = timeout_at(until + GRAIN, asked).await;
+        let fault = match asked.unwrap_or(Err(Fault::UpstreamTimeout)) {
             Ok(reply) if is_of_use(&reply) || (last && pool.discover.load().is_none()) => {
+                call.answer_within = left(until);
                 match relay(worker, down, ctx, pool, call, aim, reply, flight).await {
                     Ok(next) => return Ok(next),
                     // Nothing was sent to the client yet.
@@ -74,14 +83,22 @@ pub async fn serve<D: Downstream>(
             local::json(down, ctx, answer::result(&id, &known)).await;
             return Ok(Next::Done);
         }
-        if last || fault == Fault::Draining {
-            return Err(fault);
+        if last || fault == Fault::Draining || Instant::now() >= over {
+            return Err(match fault {
+                // 504 is a word about the server, and there may be others soon.
+                Fault::UpstreamTimeout => Fault::NoEndpoint,
+                fault => fault,
+            });
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK_AGAIN) => {}
             () = down.gone() => return Err(Fault::ClientGone),
         }
     }
+}
+
+fn left(until: Instant) -> Duration {
+    until.saturating_duration_since(Instant::now())
 }
 
 /// A server in trouble answers 5xx; everything else is its word.

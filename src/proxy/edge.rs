@@ -12,7 +12,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::cors;
-use super::ctx::Ctx;
+use super::ctx::{Ctx, principal};
 use super::fault::Fault;
 use super::forwarded;
 use super::local;
@@ -24,6 +24,7 @@ use crate::route::path::has_dot_segment;
 use crate::route::{self, RouteId};
 use crate::transport::dress::{Dress, Facts, Fields};
 use crate::transport::fields::{Name, ORIGIN};
+use crate::transport::tls::Peer;
 use crate::transport::{ConnInfo, Downstream, RequestHead};
 
 /// A value as it is put together; longer ones take an allocation.
@@ -31,12 +32,18 @@ type Value = SmallVec<[u8; 256]>;
 
 impl Fields for HeaderEdits {
     fn leaves(&self, name: Name<'_>) -> bool {
-        self.left_out().any(|other| name.is(other.as_str()))
+        // Servers that write names as variables take a name with underscores for the one with hyphens.
+        self.left_out().any(|other| name.may_be(other.as_str()))
     }
 
     fn each(&self, facts: &Facts<'_>, put: &mut dyn FnMut(&str, &[u8])) {
         for Field { name, value } in self.brought_in() {
-            with(value, facts, |value| put(name.as_str(), value));
+            let is_fixed = value.as_text().is_some();
+            with(value, facts, |value| {
+                if is_fixed || !value.is_empty() {
+                    put(name.as_str(), value);
+                }
+            });
         }
     }
 
@@ -85,6 +92,20 @@ fn put(variable: Variable, facts: &Facts<'_>, value: &mut Value) {
             let _ = write!(Text(value), "{:016x}", facts.id);
             return;
         }
+        Variable::Principal => {
+            if let Some(peer) = facts.info.certificate() {
+                let _ = write!(Text(value), "{:08x}", principal(peer).tag());
+            }
+            return;
+        }
+        Variable::SslClientVerify => match facts.info.certificate() {
+            Some(_) => "SUCCESS",
+            None => "NONE",
+        },
+        Variable::SslClientSDn => facts.info.certificate().map_or("", Peer::subject),
+        Variable::SslClientIDn => facts.info.certificate().map_or("", Peer::issuer),
+        Variable::ClientName => facts.info.certificate().map_or("", Peer::name),
+        Variable::ClientFingerprint => facts.info.certificate().map_or("", Peer::fingerprint),
         Variable::Host => head.authority().map(without_port).unwrap_or_default(),
         Variable::HttpHost => head.authority().unwrap_or_default(),
         Variable::Scheme if facts.is_tls => "https",
@@ -285,5 +306,20 @@ mod tests {
         }
         let request = "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n";
         assert_eq!(shown("$host$request_uri?$query", request), "h/?");
+    }
+
+    #[test]
+    fn a_name_may_be_another_where_underscores_are_hyphens() {
+        for (name, other, may_be) in [
+            ("X-Client", "x-client", true),
+            ("x_client", "x-client", true),
+            ("X_CLIENT", "x-client", true),
+            ("x-client", "x_client", true),
+            ("x-client2", "x-client", false),
+            ("xclient", "x-client", false),
+            ("x.client", "x-client", false),
+        ] {
+            assert_eq!(Name::new(name.as_bytes()).may_be(other), may_be, "{name}");
+        }
     }
 }

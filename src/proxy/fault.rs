@@ -85,6 +85,8 @@ pub enum Fault {
 pub enum Capped {
     /// Requests of the client on a route.
     Rate,
+    /// Requests on a route of the client that it has proved to be.
+    RatePrincipal,
     /// Requests of all clients on a route.
     RateTotal,
     /// Calls of a tool in some time.
@@ -93,8 +95,12 @@ pub enum Capped {
     ToolConcurrency,
     /// Sessions of the client.
     SessionsPerClient,
+    /// Sessions of the client that it has proved to be.
+    SessionsPerPrincipal,
     /// Standing streams of the client.
     StreamsPerClient,
+    /// Standing streams of the client that it has proved to be.
+    StreamsPerPrincipal,
     /// GET streams of the session.
     StreamsPerSession,
 }
@@ -104,22 +110,27 @@ impl Capped {
     const fn limit(self) -> Limit {
         match self {
             Self::Rate => Limit::Rate,
+            Self::RatePrincipal => Limit::RatePrincipal,
             Self::RateTotal => Limit::RateTotal,
             Self::ToolRate => Limit::ToolRate,
             Self::ToolConcurrency => Limit::ToolConcurrency,
             Self::SessionsPerClient => Limit::SessionsPerClient,
+            Self::SessionsPerPrincipal => Limit::SessionsPerPrincipal,
             Self::StreamsPerClient => Limit::StreamsPerClient,
+            Self::StreamsPerPrincipal => Limit::StreamsPerPrincipal,
             Self::StreamsPerSession => Limit::StreamsPerSession,
         }
     }
 
     const fn message(self) -> &'static str {
         match self {
-            Self::Rate | Self::RateTotal => "too many requests",
+            Self::Rate | Self::RatePrincipal | Self::RateTotal => "too many requests",
             Self::ToolRate => "this tool is called too often",
             Self::ToolConcurrency => "too many calls of this tool are running",
-            Self::SessionsPerClient => "too many sessions are open",
-            Self::StreamsPerClient | Self::StreamsPerSession => "too many streams are open",
+            Self::SessionsPerClient | Self::SessionsPerPrincipal => "too many sessions are open",
+            Self::StreamsPerClient | Self::StreamsPerPrincipal | Self::StreamsPerSession => {
+                "too many streams are open"
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::config::{HEADERS_MAX, LogFormat};
 use crate::mcp::Era;
 use crate::pool::Endpoint;
 use crate::telemetry::{
-    Entry, Limit, RequestRecord, Times, ToolLabel, ToolOutcome, limit_hit, record_request,
+    Entry, Limit, Proved, RequestRecord, Times, ToolLabel, ToolOutcome, limit_hit, record_request,
 };
 use crate::transport::fields::USER_AGENT;
 use crate::transport::h1::head::Head;
@@ -78,6 +78,7 @@ fn log(shared: &Shared, ctx: &Ctx, info: &ConnInfo, head: &dyn RequestHead, dura
         client: forwarded::address(ctx.client, info),
         local: Some(canonical(info.local)).filter(is_somewhere),
         tls: info.tls,
+        proved: proved(ctx, info),
         http_version: ctx.http,
         host: noted.map_or_else(|| head.authority(), |noted| noted.host.as_deref()),
         method: noted.map_or_else(|| head.method(), |noted| &noted.method),
@@ -120,6 +121,17 @@ fn log(shared: &Shared, ctx: &Ctx, info: &ConnInfo, head: &dyn RequestHead, dura
         headers,
     };
     shared.log.log(format, &entry);
+}
+
+fn proved<'a>(ctx: &Ctx, info: &'a ConnInfo) -> Option<Proved<'a>> {
+    let peer = info.certificate()?;
+    Some(Proved {
+        tag: ctx.principal.tag(),
+        name: peer.name(),
+        subject: peer.subject(),
+        issuer: peer.issuer(),
+        fingerprint: peer.fingerprint(),
+    })
 }
 
 /// A unix socket has an address that is none.

@@ -13,16 +13,16 @@ use super::ctx::Ctx;
 use super::decide::Aim;
 use super::fault::Fault;
 use super::forwarded::{self, Set, Told};
-use super::hedge;
+use super::hedge::{self, Hedge, Instead};
 use super::outcome::{self, Timed};
-use super::retry::{self, Stage};
+use super::retry::{self, Stage, Tries};
 use super::state::PoolState;
 use super::termination::Step;
 use super::waiting;
 use super::watch::Watch;
 use crate::config::Config;
 use crate::mcp::{Class, HttpMethod, Retry};
-use crate::pool::{CallPermit, Endpoint};
+use crate::pool::{CallPermit, Endpoint, Moment};
 use crate::session::IdKind;
 use crate::telemetry::{self, RetryOutcome};
 use crate::transport::dial::Up;
@@ -70,9 +70,10 @@ pub async fn forward<D: Downstream>(
     aim: &Aim,
 ) -> Result<Reply, Fault> {
     let mut tried: Vec<u64> = Vec::new();
-    let (mut attempts, mut stales) = (0, 0);
+    let (mut attempts, mut tries) = (0, Tries::default());
     let mut last = None;
-    // Whose idle connection broke under the call, so that it is asked on a new one.
+    // Who is asked again, on a new connection: whose idle one broke under the call, or who alone may
+    // see it twice.
     let mut again: Option<CallPermit> = None;
     let bound = matches!(aim, Aim::Bound(_));
     loop {
@@ -94,11 +95,18 @@ pub async fn forward<D: Downstream>(
         }
         ctx.endpoint = Some(endpoint.id());
         let whole = call.body.ended;
-        let attempted = attempt(worker, down, ctx, pool, call, aim, &endpoint, lane);
+        let to = (&endpoint, lane);
+        let attempted = attempt(worker, down, ctx, pool, call, aim, to, &mut tried);
         let failed = match attempted.await {
             Ok((up, instead)) => {
                 ctx.replied(Instant::now());
-                if let Some(other) = instead {
+                if let Some(Instead {
+                    permit: other,
+                    broken,
+                }) = instead
+                {
+                    let said = broken.and_then(outcome::of_fault);
+                    outcome::report(&worker.shared, pool, &mut permit, said);
                     ctx.endpoint = Some(other.endpoint().id());
                     permit = other;
                 }
@@ -116,13 +124,18 @@ pub async fn forward<D: Downstream>(
         // Says more about the connection than about the endpoint, and other idle ones of it may be no
         // better: so it is no attempt where another one can be made, on a new connection.
         let stale = failed.stage == Stage::Sent { reused: true };
-        stales += u32::from(stale);
-        let may = retry::may(safety, failed.stage, whole, bound, attempts - stales);
-        if stale && may {
-            again = Some(permit);
-        } else {
+        tries.attempts += u32::from(!stale);
+        tries.sent += u32::from(matches!(failed.stage, Stage::Sent { .. }));
+        let may = retry::may(safety, failed.stage, whole, bound, tries);
+        if !(stale && may) {
             let said = outcome::of_fault(failed.fault);
             outcome::report(&worker.shared, pool, &mut permit, said);
+        }
+        if may && stale {
+            again = Some(permit);
+        } else if may && !bound && retry::stays(safety, failed.stage) {
+            again = Some(again_at(pool, permit, now).ok_or(failed.fault)?);
+        } else {
             drop(permit);
         }
         if failed.stage == Stage::Connect {
@@ -139,7 +152,7 @@ pub async fn forward<D: Downstream>(
         if stale {
             continue;
         }
-        match bound {
+        match bound || again.is_some() {
             true => tokio::time::sleep(SAME_ENDPOINT_PAUSE).await,
             false => tried.push(endpoint.id()),
         }
@@ -180,6 +193,14 @@ async fn admit<D: Downstream>(
     }
 }
 
+/// Another permit of the same endpoint, with the place of the one that is over; none if its breaker has
+/// opened.
+fn again_at(pool: &PoolState, mut over: CallPermit, now: Moment) -> Option<CallPermit> {
+    let mut permit = pool.pool.enter(over.endpoint(), now).ok()?;
+    permit.hold(over.take_place());
+    Some(permit)
+}
+
 /// Is the call safe to be sent twice? A tool is, if it says so and is believed.
 fn safety(pool: &PoolState, call: &Call, ctx: &Ctx) -> Retry {
     let known = call.retry();
@@ -206,9 +227,9 @@ async fn attempt<D: Downstream>(
     pool: &Arc<PoolState>,
     call: &mut Call,
     aim: &Aim,
-    endpoint: &Arc<Endpoint>,
-    lane: Lane,
-) -> Result<(Up, Option<CallPermit>), Failed> {
+    (endpoint, lane): (&Arc<Endpoint>, Lane),
+    tried: &mut Vec<u64>,
+) -> Result<(Up, Option<Instead>), Failed> {
     let before = |fault| Failed {
         fault,
         stage: Stage::Connect,
@@ -274,11 +295,16 @@ async fn attempt<D: Downstream>(
         }
         // Boxed, because every exchange would otherwise hold the room for it.
         Some(after) => {
-            let times = (after, limit);
-            let config = &ctx.snapshot.config;
-            let first = (&mut up, endpoint);
-            let asked = hedge::first_head(worker, down, config, pool, call, aim, first, times);
-            Box::pin(asked).await
+            let hedge = Hedge {
+                worker,
+                config: &ctx.snapshot.config,
+                pool,
+                call,
+                aim,
+                after,
+                limit,
+            };
+            Box::pin(hedge.first_head(down, &mut up, endpoint, tried)).await
         }
     };
     if let Ok(None) = waited {
@@ -295,7 +321,7 @@ async fn attempt<D: Downstream>(
 }
 
 fn head_timeout(pool: &PoolState, call: &Call) -> Duration {
-    let header = pool.config.timeouts.header;
+    let header = pool.config.timeouts.header.min(call.answer_within);
     match call.http {
         // Some servers send no head before the first event, however late that is.
         HttpMethod::Get => Duration::MAX,
@@ -305,12 +331,12 @@ fn head_timeout(pool: &PoolState, call: &Call) -> Duration {
 }
 
 /// Which side a request could not be sent because of.
-pub(super) enum Sending {
+enum Sending {
     Client(Fault),
     Server,
 }
 
-pub(super) async fn send<D: Downstream>(
+async fn send<D: Downstream>(
     down: &mut D,
     config: &Config,
     pool: &PoolState,
@@ -348,7 +374,7 @@ fn check_whole(call: &Call) -> Result<(), Fault> {
 }
 
 /// Not async, so that nothing of what is put together here is held while the request waits.
-fn put_head<D: Downstream>(
+pub(super) fn put_head<D: Downstream>(
     down: &D,
     config: &Config,
     pool: &PoolState,
@@ -405,7 +431,7 @@ fn put_head<D: Downstream>(
     up.put_head(&out)
 }
 
-pub(super) async fn await_head<D: Downstream>(
+async fn await_head<D: Downstream>(
     worker: &Worker,
     down: &mut D,
     up: &mut Up,

@@ -55,7 +55,7 @@ pub async fn serve<D: Downstream>(
     let sealed = sealed_id(down.head());
     match (method.as_str(), sealed) {
         ("GET", _) => {
-            limits::admit(&ctx.snapshot, route, ctx.client, 1, ctx.started)?;
+            limits::admit(ctx, route, 1)?;
             open(worker, down, ctx, flight, pool).await
         }
         ("POST", Some(sealed)) => post(worker, down, ctx, flight, pool, route, &sealed).await,

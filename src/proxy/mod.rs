@@ -131,7 +131,6 @@ pub enum Served<D> {
 pub async fn serve<D: Downstream>(worker: &Worker, mut down: D) -> Served<D> {
     let snapshot = worker.shared.snapshot.load_full();
     let mut ctx = Ctx::begin(snapshot, down.head(), down.info(), Instant::now());
-    ctx.comes_on(down.info());
     let mut flight = worker.shared.flight.enter();
     match exchange(worker, &mut down, &mut ctx, &mut flight).await {
         Ok(Next::Done) => {}
@@ -177,7 +176,7 @@ async fn exchange<D: Downstream>(
             match route.pool() {
                 Some(pool) => mcp(worker, down, ctx, flight, id, pool).await,
                 None => {
-                    limits::admit(&snapshot, id, ctx.client, 1, ctx.started)?;
+                    limits::admit(ctx, id, 1)?;
                     Box::pin(edge::answer(down, ctx, id)).await?;
                     Ok(Next::Done)
                 }

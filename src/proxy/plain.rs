@@ -181,14 +181,14 @@ impl ProxyHttp for Plain {
         if let Some(dress) = edge::dress(&ctx, route, &head, info) {
             plain.dress = dress;
         }
-        let (client, started) = (ctx.client, ctx.started);
         plain.ctx = Some(ctx);
         if let Some(cors) = &route.cors
             && cors::is_preflight(&head)
         {
             return answers::preflight(session, plain, cors, &head).await;
         }
-        let limited = limits::admit(&snapshot, id, client, 1, started);
+        let admit = |ctx| limits::admit(ctx, id, 1);
+        let limited = plain.ctx.as_ref().map_or(Ok(()), admit);
         match limited.and_then(|()| edge::rewritten(route, head.target())) {
             Ok(onward) => {
                 plain.onward = onward;

@@ -24,6 +24,7 @@ use super::memo::Known;
 use super::origin::Origin;
 use super::outcome;
 use super::state::{Held, Orphan, PoolState, Shared};
+use super::waiting;
 use crate::config::OnEndpointLoss;
 use crate::mcp::headers::{MCP_PROTOCOL_VERSION, MCP_SESSION_ID};
 use crate::pool::{Endpoint, Need, Outcome, PickContext};
@@ -119,11 +120,24 @@ pub fn follow(worker: &Worker, pool: &PoolState, bound: &mut Bound, now: Instant
     }
 }
 
+/// Does this say only that the session cannot be begun again at the moment?
+pub fn is_for_now(fault: Fault) -> bool {
+    matches!(
+        fault,
+        Fault::NoEndpoint
+            | Fault::UpstreamTimeout
+            | Fault::QueueFull
+            | Fault::QueueTimeout
+            | Fault::InFlight
+            | Fault::Draining
+    )
+}
+
 /// Begins a lost session again, or waits for whoever is doing so. The table then says where it is.
 ///
 /// # Errors
-/// [`Fault::NoEndpoint`] if no endpoint can take it now, in which case the session stays and may be
-/// asked for again; [`Fault::SessionUnknown`] if it is over.
+/// [`Fault::NoEndpoint`] if no endpoint can take it now, or another that [`is_for_now`], in which case
+/// the session stays and may be asked for again; [`Fault::SessionUnknown`] if it is over.
 pub async fn recover(
     shared: &Arc<Shared>,
     dialer: &Arc<Dialer>,
@@ -198,8 +212,13 @@ async fn begin_again(
             exclude: &tried,
             need: Need::SessionEra,
         };
-        let picked = pool.pool.pick(&context, &mut fastrand::Rng::new());
-        let Ok(endpoint) = picked else { break };
+        // `initialize` is a call like any other: no server is to get more at once than it may.
+        let (endpoint, held) = match waiting::place_alone(shared, pool, &context).await {
+            Ok(placed) => placed,
+            // Nobody else is left; what those said that were asked counts for more.
+            Err(Fault::NoEndpoint | Fault::Tripped(_)) => break,
+            Err(fault) => return Err(fault),
+        };
         tried.push(endpoint.id());
         let place = Place {
             dialer,
@@ -208,9 +227,11 @@ async fn begin_again(
             path: &path,
             kept: &lost.kept,
         };
+        let now = shared.moment(Instant::now());
         let Ok(mut permit) = pool.pool.enter(&endpoint, now) else {
             continue;
         };
+        permit.hold(held);
         let opened = place.open(origin).await;
         let said = match &opened {
             Ok(_) => Some(Outcome::Good),
@@ -254,7 +275,7 @@ fn bind(
         pool: Arc::clone(pool),
         path: path.clone(),
         origin: Some(Arc::clone(origin)),
-        counted: None,
+        counted: Box::default(),
         tag: None,
     };
     let name = NameHash::from_u64(endpoint.id());
@@ -268,7 +289,7 @@ fn bind(
         return Err(Fault::SessionUnknown);
     };
     // It is the same client's.
-    let counted = before.counted.take();
+    let counted = std::mem::take(&mut before.counted);
     shared.sessions.with(lost.key, |held| {
         held.counted = counted;
         held.tag = before.tag;

@@ -60,7 +60,7 @@ pub async fn relay<D: Downstream>(
         let begun = stream(worker, down, ctx, pool, call, aim, reply, session, flight);
         return begun.await;
     }
-    let total = pool.config.timeouts.header;
+    let total = pool.config.timeouts.header.min(call.answer_within);
     let held = match hold(worker, down, &mut reply, total).await {
         Ok(held) => held,
         Err(fault) => {

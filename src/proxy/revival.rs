@@ -11,11 +11,10 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::ask::{Question, send};
 use super::ctx::{Ctx, End};
-use super::fault::Fault;
 use super::forward::Reply;
 use super::kept::Kept;
 use super::listen::{Listen, Taken};
@@ -34,6 +33,9 @@ use crate::transport::{Downstream, Error, Upstream};
 /// Pause before the second attempt; it doubles up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How long one server may take to acknowledge a `subscriptions/listen`, which is the first thing it
+/// has to say.
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(2);
 
 /// What it takes to ask for a stream again.
 pub struct Revival {
@@ -100,11 +102,14 @@ impl Revival {
     ) -> Result<Reply, Ended> {
         relay.cut_off(down, ctx).await.map_err(Err)?;
         let deadline = Instant::now() + self.patience;
-        let (mut pause, mut forgotten) = (PAUSE, false);
-        while Instant::now() < deadline {
+        let left = || deadline.saturating_duration_since(Instant::now());
+        let (mut pause, mut forgotten, mut tried) = (PAUSE, false, Vec::new());
+        while !left().is_zero() {
             let last_event = relay.last_event_id().map(<[u8]>::to_vec);
-            let attempt = self.attempt(shared, last_event.as_deref(), forgotten);
-            match held(relay, down, ctx, shared, attempt).await? {
+            let attempt = self.attempt(shared, last_event.as_deref(), forgotten, &mut tried);
+            let attempt = timeout(left().min(self.attempt_time()), attempt);
+            let attempt = held(relay, down, ctx, shared, attempt).await?;
+            match attempt.unwrap_or(Attempt::Later) {
                 Attempt::Open(reply, news) => {
                     telemetry::stream_reestablished(relay.kind().label());
                     relay
@@ -120,10 +125,19 @@ impl Revival {
                 }
                 Attempt::Forgotten | Attempt::Later => forgotten = false,
             }
-            held(relay, down, ctx, shared, sleep(pause)).await?;
+            held(relay, down, ctx, shared, sleep(pause.min(left()))).await?;
             pause = (pause * 2).min(PAUSE_MAX);
         }
         Err(Ok(End::UpstreamLost))
+    }
+
+    /// How long one attempt may take.
+    fn attempt_time(&self) -> Duration {
+        match &self.what {
+            // Some servers send no head before the first event, however late that is.
+            What::Session(_) => Duration::MAX,
+            What::Listen(_) => ACKNOWLEDGED_WITHIN,
+        }
     }
 
     async fn attempt(
@@ -131,10 +145,11 @@ impl Revival {
         shared: &Arc<Shared>,
         last_event: Option<&[u8]>,
         forgotten: bool,
+        tried: &mut Vec<u64>,
     ) -> Attempt {
         match &self.what {
             What::Session(key) => self.session(shared, *key, last_event, forgotten).await,
-            What::Listen(listen) => self.listen(shared, listen).await,
+            What::Listen(listen) => self.listen(shared, listen, tried).await,
         }
     }
 
@@ -163,7 +178,7 @@ impl Revival {
             };
             match recovery::recover(shared, &self.dialer, &self.pool, lost).await {
                 Ok(()) => origin.announce(&mut news),
-                Err(Fault::NoEndpoint | Fault::UpstreamTimeout) => return Attempt::Later,
+                Err(fault) if recovery::is_for_now(fault) => return Attempt::Later,
                 Err(_) => return self.give_up(shared, key, true),
             }
             let Some(now) = Home::of(shared, key) else {
@@ -190,18 +205,26 @@ impl Revival {
         Attempt::Over
     }
 
-    /// The same subscription, at any server of the pool.
-    async fn listen(&self, shared: &Shared, listen: &Listen) -> Attempt {
-        let context = PickContext {
-            now: shared.moment(Instant::now()),
-            key: None,
-            exclude: &[],
-            need: Need::StatelessEra,
+    /// The same subscription, at any server of the pool: at those first that were not `tried` since
+    /// all were.
+    async fn listen(&self, shared: &Shared, listen: &Listen, tried: &mut Vec<u64>) -> Attempt {
+        let pick = |exclude: &[u64]| {
+            let context = PickContext {
+                now: shared.moment(Instant::now()),
+                key: None,
+                exclude,
+                need: Need::StatelessEra,
+            };
+            self.pool.pool.pick(&context, &mut fastrand::Rng::new())
         };
-        let picked = self.pool.pool.pick(&context, &mut fastrand::Rng::new());
+        let picked = pick(tried).or_else(|_| {
+            tried.clear();
+            pick(&[])
+        });
         let Ok(endpoint) = picked else {
             return Attempt::Later;
         };
+        tried.push(endpoint.id());
         let set: [(&'static str, &[u8]); 2] = [
             ("accept", b"application/json, text/event-stream"),
             ("content-type", b"application/json"),

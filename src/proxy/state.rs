@@ -186,7 +186,7 @@ impl PoolState {
     /// Whether any endpoint can take new work now, or has not been checked yet.
     pub fn is_usable(&self) -> bool {
         self.pool.endpoints().iter().any(|endpoint| {
-            endpoint.health() != HealthState::Down
+            matches!(endpoint.health(), HealthState::Up | HealthState::Unchecked)
                 && endpoint.admin() == Admin::Up
                 && endpoint.address().is_some()
         })
@@ -280,8 +280,8 @@ pub struct Held {
     pub path: Box<str>,
     /// What it takes to begin the session again elsewhere, where that is wanted and known.
     pub origin: Option<Arc<Origin>>,
-    /// Counts the session as one of its client's, where that is limited.
-    pub counted: Option<limit::Counted>,
+    /// Counts the session as one of its client's and of its principal's, where that is limited.
+    pub counted: Box<[limit::Counted]>,
     /// The session in the words of the log.
     pub tag: Option<SessionTag>,
 }

@@ -459,9 +459,11 @@ impl Relay {
         if over(self.last_from_server, self.limits.idle) || over(self.opened, self.limits.total) {
             return Ok(Some(End::Timeout));
         }
-        // A server that vanished without a reset is not kept alive with comments of ours.
+        // A server that vanished without a reset is not kept alive with comments of ours. One that is
+        // lost for certain is waited for by whoever looks for another.
         let silent = now.saturating_duration_since(self.last_from_server);
-        if self.endpoint.health() == HealthState::Down && silent >= LAST_HOPE {
+        let is_down = !self.is_cut_off && self.endpoint.health() == HealthState::Down;
+        if is_down && silent >= LAST_HOPE {
             return Ok(Some(End::UpstreamLost));
         }
         if now >= self.last_to_client + self.limits.keep_alive {

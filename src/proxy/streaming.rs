@@ -12,6 +12,7 @@ use super::finish;
 use super::flight::InFlight;
 use super::forward::Reply;
 use super::legacy_sse::SseSession;
+use super::limits;
 use super::open::{Listed, Open};
 use super::outcome;
 use super::resume::linger::Lingering;
@@ -174,7 +175,10 @@ impl<D: Downstream> Streaming<D> {
             false => Err(Box::new(begun)),
         };
         match lingers {
-            Ok(stream) => stream.begin(&shared),
+            Ok(mut stream) => {
+                stream.call = limits::take_call(&mut ctx, None);
+                stream.begin(&shared);
+            }
             Err(begun) => begun.settle(&shared, &mut ctx),
         }
         finish::finish(&shared, &ctx, down.info(), down.head());

@@ -21,7 +21,7 @@ use super::limits;
 use super::local;
 use super::open::Open;
 use super::outcome;
-use super::retry::{self, Stage};
+use super::retry::{self, Stage, Tries};
 use super::state::{Orphan, Phase, PoolState};
 use super::termination::Step;
 use super::watch::vanished;
@@ -43,7 +43,6 @@ where
 {
     let snapshot = worker.shared.snapshot.load_full();
     let mut ctx = Ctx::begin(snapshot, head, info, Instant::now());
-    ctx.comes_on(info);
     let mut flight = worker.shared.flight.enter();
     let mut phases = worker.shared.phases.clone();
     let mut dress = Dress::default();
@@ -171,7 +170,7 @@ async fn open(
     let target = target.as_deref().unwrap_or_else(|| head.target());
     let pool = snapshot.pool(id);
     (ctx.route, ctx.pool) = (Some(route), Some(id));
-    limits::admit(&snapshot, route, ctx.client, 1, ctx.started)?;
+    limits::admit(ctx, route, 1)?;
     if is_mcp(pool) {
         limits::reserve_session(&worker.shared, ctx)?;
     }
@@ -257,7 +256,8 @@ async fn open(
             worker.shared.chores.suspect(&endpoint);
         }
         // Nothing has been said on the connection, so opening it elsewhere repeats nothing.
-        if !retry::may(Retry::Always, stage, true, false, attempts) {
+        let tries = Tries { attempts, sent: 0 };
+        if !retry::may(Retry::Always, stage, true, false, tries) {
             return Err(fault);
         }
         last = Some(fault);

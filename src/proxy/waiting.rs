@@ -104,11 +104,12 @@ async fn waited<D: Downstream>(
     place
 }
 
-/// The same for a request of a plain route, whose client cannot be watched meanwhile.
+/// The same where there is no client that could be watched meanwhile: for a request of a plain route,
+/// and for a session that is begun again.
 ///
 /// # Errors
 /// As [`place`].
-pub async fn place_plain(
+pub async fn place_alone(
     shared: &Shared,
     pool: &PoolState,
     context: &PickContext<'_>,

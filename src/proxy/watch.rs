@@ -156,7 +156,7 @@ pub async fn vanished(endpoint: &Endpoint) {
         tokio::time::sleep(LOOK).await;
         down_for = match endpoint.health() {
             HealthState::Down => down_for + LOOK,
-            HealthState::Up | HealthState::Unchecked => Duration::ZERO,
+            HealthState::Up | HealthState::Unchecked | HealthState::Unwell => Duration::ZERO,
         };
     }
 }

@@ -144,27 +144,31 @@ pub(super) fn threshold(pool: &PoolState, success: bool) -> usize {
     (if success { health.rise } else { health.fall }) as usize
 }
 
-/// The kind of error whose words are ours.
-const OURS: ErrorType = ErrorType::Custom("check");
+/// The kinds of error whose words are ours: an answer, and none.
+const TOLD: ErrorType = ErrorType::Custom("answer");
+const BROKEN: ErrorType = ErrorType::Custom("check");
 
 /// Why a check of ours failed, as Pingora's interface has it.
 pub(super) fn in_its_words(NotWell { why, failure }: NotWell) -> Box<PingoraError> {
     match failure {
         Failure::Silent => PingoraError::explain(ErrorType::ReadTimedout, why),
-        Failure::Told => PingoraError::explain(OURS, why),
+        Failure::Told => PingoraError::explain(TOLD, why),
+        Failure::Broken => PingoraError::explain(BROKEN, why),
     }
 }
 
 /// Why a check failed, ours or Pingora's.
 pub(super) fn why(error: &PingoraError) -> NotWell {
     let words = match (&error.context, error.etype()) {
-        (Some(ours), etype) if *etype == OURS => ours.as_str().to_owned(),
+        (Some(ours), etype) if *etype == TOLD || *etype == BROKEN => ours.as_str().to_owned(),
         _ => error.to_string(),
     };
     match error.etype() {
         ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout => {
             NotWell::silent(words)
         }
+        ErrorType::HTTPStatus(_) => NotWell::told(words),
+        etype if *etype == TOLD => NotWell::told(words),
         _ => words.into(),
     }
 }

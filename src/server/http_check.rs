@@ -76,7 +76,9 @@ impl HttpCheck {
         send(&mut up, authority, question.with_body(empty)).await?;
         let status = up.head().status();
         if !wanted.statuses.iter().any(|good| good.contains(&status)) {
-            return Err(format!("it was answered with status {status}").into());
+            return Err(NotWell::told(format!(
+                "it was answered with status {status}"
+            )));
         }
         match &wanted.body {
             Some(text) => expect(&mut up, text).await,
@@ -91,7 +93,7 @@ impl HttpCheck {
 async fn expect(up: &mut Up, text: &str) -> Result<(), NotWell> {
     match look_for(up, Some(text.as_bytes())).await? {
         true => Ok(()),
-        false => Err("what is expected is not in the body".to_owned().into()),
+        false => Err(NotWell::told("what is expected is not in the body")),
     }
 }
 

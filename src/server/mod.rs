@@ -338,7 +338,7 @@ fn caps(config: &Config) -> Caps {
     Caps {
         total: config.sessions.max,
         per_pool: config.sessions.max_per_pool,
-        // Without authentication every client is the same principal, so it has no cap of its own.
+        // Limited where one begins, those of WebSockets too.
         per_principal: usize::MAX,
     }
 }

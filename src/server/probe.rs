@@ -145,7 +145,9 @@ impl McpCheck {
         let answer = self.ask(address, "GET", &[], None).await?;
         match answer.status {
             200 | 401 | 403 => Ok(()),
-            status => Err(format!("the stream was answered with status {status}").into()),
+            status => Err(NotWell::told(format!(
+                "the stream was answered with status {status}"
+            ))),
         }
     }
 
@@ -173,9 +175,9 @@ impl McpCheck {
     async fn discover_only(&self, address: SocketAddr) -> Result<(), NotWell> {
         let is_new = self.endpoint.facts.speaks_stateless_era.get() != Fact::Yes;
         if !self.discover(address).await? {
-            return Err("server/discover was not answered with a result"
-                .to_owned()
-                .into());
+            return Err(NotWell::told(
+                "server/discover was not answered with a result",
+            ));
         }
         if is_new {
             self.learn_tools(address, None).await;
@@ -206,12 +208,12 @@ impl McpCheck {
             return Ok(true);
         }
         if answer.status >= 500 {
-            return Err(
-                format!("server/discover was answered with status {}", answer.status).into(),
-            );
+            let why = format!("server/discover was answered with status {}", answer.status);
+            return Err(NotWell::told(why));
         }
         if facts.speaks_stateless_era.get() == Fact::Yes {
-            return Err(format!("server/discover failed with status {}", answer.status).into());
+            let why = format!("server/discover failed with status {}", answer.status);
+            return Err(NotWell::told(why));
         }
         facts.speaks_stateless_era.learn(false);
         Ok(false)
@@ -237,11 +239,10 @@ impl McpCheck {
                 facts.speaks_session_era.learn(false);
                 return Ok(());
             }
-            return Err(format!(
+            return Err(NotWell::told(format!(
                 "initialize was answered with status {} and no result",
                 answer.status
-            )
-            .into());
+            )));
         };
         facts.speaks_session_era.learn(true);
         facts.issues_sessions.learn(answer.session.is_some());
@@ -285,7 +286,9 @@ impl McpCheck {
         self.delete_stray(address, &answer).await;
         match answer.status {
             200 => Ok(()),
-            status => Err(format!("ping was answered with status {status}").into()),
+            status => Err(NotWell::told(format!(
+                "ping was answered with status {status}"
+            ))),
         }
     }
 
@@ -307,7 +310,8 @@ impl McpCheck {
             }
             Ok(answer) => {
                 self.keep_session(session);
-                Err(format!("ping was answered with status {}", answer.status).into())
+                let why = format!("ping was answered with status {}", answer.status);
+                Err(NotWell::told(why))
             }
             Err(error) => {
                 self.keep_session(session);

@@ -28,7 +28,7 @@ use super::{
     state_dir_of,
 };
 use crate::config::{self, Config, Problems};
-use crate::pool::Endpoint;
+use crate::pool::{Admin, Endpoint};
 use crate::proxy::state::{Phase, PoolState, Shared, Snapshot};
 use crate::session::{KeyError, load_or_create};
 use crate::telemetry::messages;
@@ -206,6 +206,9 @@ impl Reloader {
         self.shared.keyring.store(Arc::new(keys.keyring));
         state.several = several;
         self.turn_to(&after);
+        // At once, or what leaves would be given new sessions. And not before: where nothing stays of a
+        // pool, requests that run under the snapshot before would have nowhere to go.
+        let leaving = self.withdraw_leaving(&mut state, &after);
         if plan.changes() {
             for (worker, entrances) in self.workers.iter().zip(state.opened.apply(plan)) {
                 // A worker that is gone has left with the process.
@@ -216,7 +219,7 @@ impl Reloader {
             |pool: &&Arc<PoolState>| !before.pools.iter().any(|old| Arc::ptr_eq(old, pool));
         Ok(Reloaded {
             pools: after.pools.iter().filter(is_new).count(),
-            leaving: self.withdraw_leaving(&mut state, &after),
+            leaving,
             opened,
             closed,
             kept,
@@ -317,6 +320,7 @@ impl Reloader {
             for endpoint in pool.leaving() {
                 if state.leaving.insert(place(endpoint)) {
                     begun += 1;
+                    endpoint.set_admin(Admin::Drain);
                     let reloader = Arc::clone(self);
                     let (pool, endpoint) = (Arc::clone(pool), Arc::clone(endpoint));
                     tokio::spawn(async move { reloader.withdraw(&pool, &endpoint, terms).await });

@@ -59,10 +59,8 @@ pub(super) fn compile(config: Config, before: Option<&Snapshot>) -> Result<Snaps
     let leaving = before.into_iter().flat_map(Snapshot::all_pools);
     let leaving = leaving.filter(is_gone).map(leaving_pool);
     let leaving = leaving.collect::<Result<Vec<_>, _>>()?;
-    let limits = match before {
-        Some(before) if has_same_limits(&before.config, &config) => Arc::clone(&before.limits),
-        _ => Arc::new(Limits::new(&config, Instant::now())),
-    };
+    let old = before.map(|before| (&before.config, &*before.limits));
+    let limits = Arc::new(Limits::new(&config, old, Instant::now()));
     Ok(Snapshot {
         pools,
         leaving: leaving.into_iter().flatten().collect(),
@@ -84,14 +82,6 @@ fn endpoints_after(before: &PoolState, config: &Config) -> usize {
 
 fn configured<'a>(pool: &'a config::Pool, name: &str) -> Option<&'a config::Endpoint> {
     pool.endpoints.iter().find(|endpoint| endpoint.name == name)
-}
-
-/// Do the limits stand at the same places? Then what has been used of them counts on.
-fn has_same_limits(before: &Config, now: &Config) -> bool {
-    let routes = before.routes.iter().map(|route| &route.rate);
-    let tools = before.pools.iter().map(|pool| &pool.tools);
-    routes.eq(now.routes.iter().map(|route| &route.rate))
-        && tools.eq(now.pools.iter().map(|pool| &pool.tools))
 }
 
 fn compile_pool(
@@ -299,6 +289,7 @@ fn compile_endpoint(
 /// Changes the endpoints that go on from the snapshot in force to what the next one says of them. It
 /// cannot fail, so that a configuration is followed as a whole or not at all.
 pub(super) fn settle(next: &Snapshot, before: &Snapshot) {
+    next.limits.settle();
     for pool in &next.pools {
         let mut old = before.all_pools();
         let Some(old) = old.find(|old| old.config.name == pool.config.name) else {

@@ -14,8 +14,9 @@ use super::names::{Followed, next_address, resolve};
 use super::on_down::{end_open, let_go_on};
 use super::pulse::{Mark, Pulse};
 use crate::config::OnDown;
-use crate::pool::lateness::excuses;
-use crate::pool::{Endpoint, Health, HealthState, Intervals};
+use crate::pool::breaker::State;
+use crate::pool::lateness::{Failure, excuses};
+use crate::pool::{Endpoint, Finding, Health, HealthState, Intervals, Moment};
 use crate::proxy::ask::NotWell;
 use crate::proxy::state::{PoolState, Shared, Snapshot};
 use crate::session::NameHash;
@@ -184,10 +185,11 @@ async fn watch_endpoint(
         }
         let outcome_failed = outcome.is_err();
         let excused = lateness.excuses(&pool, &endpoint, outcome.as_ref().err());
-        let change = (!excused).then(|| health.record(outcome.is_ok())).flatten();
+        let now = shared.moment(Instant::now());
+        let found = finding(&outcome, &endpoint, now);
+        let change = (!excused).then(|| health.record(found)).flatten();
         if !excused {
             let wrong = outcome.as_ref().err().map(|wrong| &*wrong.why);
-            let now = shared.moment(Instant::now());
             endpoint.verdict.note(wrong, change.is_some(), now);
         }
         if let Some(change) = change {
@@ -199,11 +201,11 @@ async fn watch_endpoint(
                         ending = end_open(&shared, &endpoint);
                     }
                 }
-                (HealthState::Down, HealthState::Up) => {
+                (HealthState::Down | HealthState::Unwell, HealthState::Up) => {
                     if let Some(window) = ending.take() {
                         let_go_on(&shared, &endpoint, window);
                     }
-                    endpoint.guard.recovered(shared.moment(Instant::now()));
+                    endpoint.guard.recovered(now);
                 }
                 _ => {}
             }
@@ -223,7 +225,7 @@ async fn watch_endpoint(
         }
         if outcome_failed
             && !excused
-            && health.state() != HealthState::Up
+            && !has_sessions(&endpoint)
             && let Some(name) = &name
         {
             next_address(&endpoint, name).await;
@@ -235,6 +237,27 @@ async fn watch_endpoint(
         }
     }
     checker.close().await;
+}
+
+/// What came of a check. A server that says that it is not well, and whose calls fail too, serves nobody:
+/// its sessions are better off elsewhere.
+fn finding(outcome: &Result<(), NotWell>, endpoint: &Endpoint, now: Moment) -> Finding {
+    let guard = &endpoint.guard;
+    match outcome {
+        Ok(()) => Finding::Well,
+        Err(wrong) if wrong.failure != Failure::Told => Finding::Gone,
+        Err(_) if guard.is_ejected(now) || guard.breaker(now) != State::Closed => Finding::Gone,
+        Err(_) => Finding::Unwell,
+    }
+}
+
+/// Has it sessions that another address of its name would not know?
+fn has_sessions(endpoint: &Endpoint) -> bool {
+    match endpoint.health() {
+        HealthState::Up => true,
+        HealthState::Unwell => endpoint.busy() > 0,
+        HealthState::Unchecked | HealthState::Down => false,
+    }
 }
 
 /// Tells checks that came to nothing because this machine did not let us run.

@@ -54,6 +54,11 @@ impl PrincipalHash {
     pub fn of(principal: &[u8]) -> Self {
         Self(digest64(Domain::Principal, principal).max(1))
     }
+
+    /// As much of it as a log shows.
+    pub const fn tag(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
 }
 
 impl fmt::Debug for PrincipalHash {

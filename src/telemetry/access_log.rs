@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-pub use self::entry::{Entry, SessionTag, Times, spread};
+pub use self::entry::{Entry, Proved, SessionTag, Times, spread};
 pub(super) use self::line::{escape, timestamp};
 use self::queue::{Queue, Sink, Writer};
 use crate::config::{LogFormat, LogTarget};

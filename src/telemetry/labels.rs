@@ -148,6 +148,8 @@ closed_set! {
         Rate = "rate",
         /// Requests of all clients per unit of time.
         RateTotal = "rate_total",
+        /// Requests of one principal per unit of time.
+        RatePrincipal = "rate_principal",
         /// Calls of a tool per unit of time.
         ToolRate = "tool_rate",
         /// Calls of a tool at once.
@@ -188,6 +190,8 @@ closed_set! {
         StreamsPerSession = "streams_per_session",
         /// Open streams of one client's address.
         StreamsPerClient = "streams_per_client",
+        /// Open streams of one principal.
+        StreamsPerPrincipal = "streams_per_principal",
         /// Memory for what it takes to begin lost sessions again.
         Origins = "origins",
         /// A client came back for events of which some were no longer kept.

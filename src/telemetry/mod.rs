@@ -16,7 +16,7 @@ pub mod labels;
 pub mod messages;
 pub mod metrics;
 
-pub use access_log::{AccessLog, Entry, SessionTag, Times, spread};
+pub use access_log::{AccessLog, Entry, Proved, SessionTag, Times, spread};
 pub use labels::{
     HandshakeFailure, HeaderFailure, Limit, RefusedId, Resumed, RetryOutcome, SessionEnd,
     StreamEnd, StreamKind, ToolLabel, ToolNames, ToolOutcome,

@@ -308,6 +308,20 @@ impl<'a> Name<'a> {
         self.text.eq_ignore_ascii_case(name.as_bytes())
     }
 
+    /// Is it this name to a server that reads underscores as hyphens? `name` is in lower case.
+    pub fn may_be(self, name: &str) -> bool {
+        let hyphened = |byte: &u8| match byte {
+            b'_' => b'-',
+            byte => byte.to_ascii_lowercase(),
+        };
+        self.text.len() == name.len()
+            && self
+                .text
+                .iter()
+                .map(hyphened)
+                .eq(name.bytes().map(|byte| hyphened(&byte)))
+    }
+
     /// Does it begin so, and is none of the known names? `prefix` is in lower case.
     pub fn begins(self, prefix: &str) -> bool {
         let start = || self.text.get(..prefix.len());

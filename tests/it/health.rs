@@ -1,6 +1,8 @@
 //! Active checks: they find out what a server speaks, notice when it is gone and when it is back,
 //! and leave nothing behind on it.
 
+mod unwell;
+
 use std::time::{Duration, Instant};
 
 use serde_json::json;

@@ -307,3 +307,45 @@ async fn a_call_that_was_sent_is_not_sent_again() {
         "the session itself goes on"
     );
 }
+
+/// All clients of a lost server come back at once, and each of their sessions is begun again: what
+/// that takes is held to what a server may have at once.
+#[tokio::test]
+async fn sessions_are_begun_again_in_turn_where_calls_in_flight_are_limited() {
+    let (a, b) = (
+        Endpoint::named("a").session_only().start().await,
+        Endpoint::named("b").session_only().start().await,
+    );
+    let gate = Tidegate::build(&[&a, &b])
+        .pool("on_endpoint_loss: reinitialize\nqueue_timeout: 30s")
+        .endpoint("b", "max_in_flight: 1")
+        .health(QUICK)
+        .start()
+        .await;
+    for name in ["a", "b"] {
+        until_up(&gate, name, true).await;
+    }
+    let mut sessions = Vec::new();
+    for _ in 0..20 {
+        sessions.push(gate.client().session_on(&a).await);
+    }
+    a.kill().await;
+    until_up(&gate, "a", false).await;
+    let before = b.calls("initialize").len();
+    b.fault_when(Fault::StallBeforeHead, |r| {
+        r.rpc_method() == Some("initialize")
+    });
+    let calls = sessions.iter().map(|session| {
+        let (client, session) = (gate.client(), session.clone());
+        tokio::spawn(async move { client.whoami(&session).await })
+    });
+    let calls = calls.collect::<Vec<_>>();
+    let waiting = [("pool", "main")];
+    gate.metrics_when(|m| m.with("tidegate_calls_waiting", &waiting) == 19.0)
+        .await;
+    assert_eq!(b.calls("initialize").len(), before + 1);
+    b.heal();
+    for call in calls {
+        assert_eq!(call.await.unwrap(), "b");
+    }
+}

@@ -165,6 +165,22 @@ async fn an_endpoint_that_is_removed_is_drained_and_then_forgotten() {
 }
 
 #[tokio::test]
+async fn what_is_removed_is_draining_when_the_reload_is_done() {
+    let (a, b) = (Endpoint::start("a").await, Endpoint::start("b").await);
+    let gate = Tidegate::in_front_of(&[&a, &b]).await;
+    let client = gate.client();
+    let session = client.session_on(&a).await;
+    let stream = client.get_stream(&session, None).await;
+    gate.write_config(&gate.config().replace(&line(&a), ""));
+    assert!(gate.verb(&["reload"]).await.status.success());
+    let status = gate.ask(&["status"]).await;
+    let endpoints = status["pools"][0]["endpoints"].as_array().expect("a list");
+    let leaves = endpoints.iter().find(|endpoint| endpoint["name"] == "a");
+    assert_eq!(leaves.expect("it is still there")["state"], "drain");
+    drop(stream);
+}
+
+#[tokio::test]
 async fn an_endpoint_that_is_removed_and_added_again_is_taken_back() {
     let (a, b) = (Endpoint::start("a").await, Endpoint::start("b").await);
     let gate = Tidegate::in_front_of(&[&a, &b]).await;
@@ -246,6 +262,24 @@ async fn listeners_come_and_go() {
     assert_eq!(text_of(&running.await.expect("no panic")), "done");
     assert!(stream.silent_for(Duration::from_millis(50)).await);
     assert_eq!(client.whoami(&session).await, "a");
+}
+
+#[tokio::test]
+async fn what_was_used_of_a_rate_counts_on() {
+    let a = Endpoint::start("a").await;
+    let build = Tidegate::build(&[&a]);
+    let gate = build
+        .route("rate: { per_client: 1/h, burst: 1 }")
+        .start()
+        .await;
+    let client = gate.client();
+    let ask = || async { client.request("GET", "/mcp", &[], b"").await.status };
+    assert_ne!(ask().await, 429);
+    assert_eq!(ask().await, 429);
+    let more = "routes:\n  - path: /new\n    pool: main\n";
+    let text = gate.config().replacen("routes:\n", more, 1);
+    gate.reload(&text).await;
+    assert_eq!(ask().await, 429);
 }
 
 #[tokio::test]

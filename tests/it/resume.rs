@@ -9,6 +9,8 @@ use crate::support::{
     text_of,
 };
 
+mod places;
+
 async fn endpoint(name: &str) -> Endpoint {
     Endpoint::named(name).session_only().start().await
 }

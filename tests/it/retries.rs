@@ -1,11 +1,16 @@
 //! How often a call is tried again, and which calls are.
 
+mod hedge;
+
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::support::tidegate::Builder;
 use crate::support::{Client, Endpoint, Fault, Mcp, Outgoing, Tidegate, text_of};
+
+/// A budget that no test uses up.
+const PLENTY: &str = "{ ratio: 100%, floor: 100 }";
 
 /// Without what else takes a failing endpoint out of the way.
 fn build(endpoints: &[&Endpoint], retries: &str) -> Builder {
@@ -144,4 +149,51 @@ async fn a_list_that_takes_its_time_is_asked_for_elsewhere_too() {
     let busy = [("endpoint", "a")];
     gate.metrics_when(|m| m.with("tidegate_endpoint_in_flight", &busy) == 0.0)
         .await;
+}
+
+/// What gives the same state when the same server hears it twice is said once more, also where the
+/// connection had served nobody before.
+#[tokio::test]
+async fn what_gives_the_same_state_is_sent_once_more() {
+    let a = Endpoint::named("a").session_only().start().await;
+    let gate = build(&[&a], PLENTY).start().await;
+    // No connection serves twice, so none is stale.
+    a.fault(Fault::ExtraHeader("connection".into(), "close".into()));
+    let client = gate.client();
+    let session = client.initialize().await;
+    let calls = [
+        ("resources/subscribe", json!({"uri": "note:1"})),
+        ("logging/setLevel", json!({"level": "info"})),
+        ("tasks/cancel", json!({"taskId": "t"})),
+    ];
+    for (method, params) in calls {
+        let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+        let sent = |count: usize| {
+            a.fault_next_when(count, Fault::CloseBeforeHead, move |r| {
+                r.rpc_method() == Some(method)
+            });
+            client.post(&session, &request)
+        };
+        assert_ne!(sent(1).await.status, 502, "{method}");
+        assert_eq!(a.calls(method).len(), 2, "{method}");
+        assert_eq!(sent(2).await.status, 502, "{method}");
+        assert_eq!(a.calls(method).len(), 4, "{method}: never more than twice");
+    }
+}
+
+#[tokio::test]
+async fn what_one_server_may_have_done_is_not_said_to_another() {
+    let (a, b) = two().await;
+    let gate = build(&[&a, &b], PLENTY).start().await;
+    let client = gate.client();
+    for endpoint in [&a, &b] {
+        endpoint.fault(Fault::ExtraHeader("connection".into(), "close".into()));
+        endpoint.fault_next_when(2, Fault::CloseBeforeHead, |r| {
+            r.rpc_method() == Some("tasks/cancel")
+        });
+    }
+    let cancel = Outgoing::stateless(&json!(1), "tasks/cancel", Some("t"), json!({"taskId": "t"}));
+    assert_eq!(client.send(cancel).await.status, 502);
+    let seen = [&a, &b].map(|endpoint| endpoint.calls("tasks/cancel").len());
+    assert!(seen == [2, 0] || seen == [0, 2], "{seen:?}");
 }

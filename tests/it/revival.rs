@@ -1,11 +1,12 @@
 //! A client's stream outlives the server's, as long as there is somebody to have events from.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::support::{
     BodyEnd, Endpoint, Event, Events, Fault, Mcp, Outgoing, Request, Response, SessionId, Tidegate,
+    within,
 };
 
 const QUICK: &str = "{ check: mcp, interval: 100ms, timeout: 500ms, rise: 1, fall: 2 }";
@@ -296,4 +297,110 @@ async fn a_subscription_that_is_granted_in_part_ends_and_may_be_asked_for_anew()
         (&last["id"], &last["result"]["resultType"]),
         (&json!("sub-2"), &json!("complete"))
     );
+}
+
+fn is_listen(request: &Request) -> bool {
+    request.rpc_method() == Some("subscriptions/listen")
+}
+
+/// A subscription at one of these, and which of them has it.
+async fn subscribed<'a>(
+    gate: &Tidegate,
+    endpoints: &[&'a Endpoint],
+    id: &str,
+) -> (Response, &'a Endpoint) {
+    let mut stream = gate.client().send(listen(id)).await;
+    let acknowledged = stream.events().next_json().await;
+    assert_eq!(
+        acknowledged["method"],
+        "notifications/subscriptions/acknowledged"
+    );
+    let has_it = |endpoint: &&&'a Endpoint| endpoint.streams_open() == 1;
+    let endpoint = endpoints.iter().find(has_it);
+    (stream, endpoint.expect("somebody has acknowledged it"))
+}
+
+async fn without_checks(endpoints: &[&Endpoint], reconnect: &str) -> Tidegate {
+    Tidegate::build(endpoints)
+        .pool("eras: stateless")
+        .config(&format!(
+            "streams: {{ keep_alive: 100ms, reconnect: {reconnect} }}"
+        ))
+        .start()
+        .await
+}
+
+/// Lives, and says nothing to whoever asks for the stream again.
+#[tokio::test]
+async fn a_stream_is_not_held_open_for_a_server_that_says_nothing() {
+    for fault in [Fault::StallBeforeHead, Fault::StallAfterHead] {
+        let a = Endpoint::named("a").stateless_only().start().await;
+        let gate = without_checks(&[&a], "3s").await;
+        let (mut stream, _) = subscribed(&gate, &[&a], "sub-3").await;
+        a.fault_when(fault, is_listen);
+        let lost = Instant::now();
+        a.reset_connections().await;
+        let mut events = stream.events();
+        let (rest, end) = within("its end", events.rest()).await;
+        assert!(Duration::from_secs(2) < lost.elapsed());
+        assert_eq!((rest.len(), end), (1, BodyEnd::Complete));
+        assert_eq!(rest[0].json()["id"], "sub-3");
+        assert!(a.calls("subscriptions/listen").len() > 1, "it was asked");
+    }
+    let a = Endpoint::named("a").session_only().start().await;
+    let gate = Tidegate::build(&[&a])
+        .config("streams: { keep_alive: 100ms, reconnect: 1s }")
+        .start()
+        .await;
+    let (_, _, mut stream) = listening(&gate, &a).await;
+    a.fault_when(Fault::StallBeforeHead, is_get);
+    a.reset_connections().await;
+    let mut events = stream.events();
+    let (rest, end) = within("its end", events.rest()).await;
+    assert_eq!((rest.len(), end), (0, BodyEnd::Complete));
+}
+
+#[tokio::test]
+async fn a_subscription_goes_on_past_a_server_that_says_nothing() {
+    let (a, b) = (
+        Endpoint::named("a").stateless_only().start().await,
+        Endpoint::named("b").stateless_only().start().await,
+    );
+    let gate = without_checks(&[&a, &b], "30s").await;
+    let (mut stream, mute) = subscribed(&gate, &[&a, &b], "sub-4").await;
+    let other = if std::ptr::eq(mute, &a) { &b } else { &a };
+    mute.fault_when(Fault::StallBeforeHead, is_listen);
+    // The mute one has to be asked before the other takes it.
+    other.fault_when(Fault::Status(503, String::new()), is_listen);
+    mute.reset_connections().await;
+    mute.until("it is asked again", |e| {
+        e.calls("subscriptions/listen").len() > 1
+    })
+    .await;
+    other.heal();
+    let told = stream.events().next_json().await;
+    assert_eq!(told["method"], CHANGED);
+    assert_eq!(other.streams_open(), 1);
+}
+
+/// Longer than a call may wait on a server that its checks have found down.
+#[tokio::test]
+async fn a_stream_is_held_open_for_as_long_as_is_configured() {
+    let a = Endpoint::named("a").stateless_only().start().await;
+    let gate = Tidegate::build(&[&a])
+        .health(QUICK)
+        .config("streams: { keep_alive: 100ms, reconnect: 60s }")
+        .start()
+        .await;
+    gate.metrics_when(|m| m.sum("mcp_server_healthy") == 1.0)
+        .await;
+    let (mut stream, _) = subscribed(&gate, &[&a], "sub-5").await;
+    let lost = Instant::now();
+    a.kill().await;
+    let mut events = stream.events();
+    while lost.elapsed() < Duration::from_secs(32) {
+        events.next_comment().await;
+    }
+    a.restart().await;
+    assert_eq!(events.next_json().await["method"], CHANGED);
 }

@@ -13,7 +13,9 @@ use crate::support::ws::{Frame, WebSocket};
 use crate::support::{Endpoint, Fault, Mcp, Outgoing, Tidegate, eventually, text_of};
 
 mod clients;
+mod identity;
 mod names;
+mod principals;
 mod shut;
 mod weak;
 

@@ -22,8 +22,8 @@ from raw import IDS, Foreign, Hang, Refused, Session, Torn, Wire
 
 PLACES = 3
 QUITTERS = 12
-# As in the row with the faulty server: so that a stall is a matter of seconds.
-LIMITS = {"header": "2s", "stream_idle": "2s", "total": "6s"}
+# A stall is a matter of seconds, and long enough for `count_places` on a busy machine.
+LIMITS = {"header": "2s", "stream_idle": "3s", "total": "6s"}
 POOL = {
     "timeouts": LIMITS,
     "queue_timeout": "10m",
@@ -141,10 +141,25 @@ async def every_place_comes_back(stage, seed):
     fleet = stage.fleet("scripted", "py", "ts", options=options)
     endpoints = [{**endpoint, "max_in_flight": PLACES} for endpoint in fleet.endpoints()]
     gate = stage.gate(fleet, **POOL, endpoints=endpoints)
-    crowd, over, left, lists = Crowd(gate.port, 0.3), asyncio.Event(), collections.Counter(), Safe()
+    crowd = Crowd(gate.port, 0.3)
+    await mixed_load(stage, fleet, gate, crowd)
+    await until(lambda: not any(gate.gauges("tidegate_endpoint_in_flight")), 5, f"in flight: {gate.gauges('tidegate_endpoint_in_flight')}")
+    for at, kind in enumerate(fleet.kinds):
+        session = await session_at(gate.port, fleet.name(at))
+        await count_places(stage.of(f"places at {kind}"), gate, session, kind)
+        await session.end()
+        session.wire.close()
+    await crowd.close()
+    after = await fleet.settle(0)
+    stage.of("sessions on the servers").expect(after == 0, f"{after} when all are deleted")
+
+
+async def mixed_load(stage, fleet, gate, crowd):
+    """A crowd, clients that leave and lists that are asked for twice, while a server dies and comes back."""
     fleet.born(crowd)
     crowd.lives[fleet.name(0)].faulty = True
     await crowd.open(30)
+    over, left, lists = asyncio.Event(), collections.Counter(), Safe()
     # Kinds of servers by the names that they say, those of later lives too.
     kinds = collections.defaultdict(lambda: "py", {fleet.name(at): kind for at, kind in enumerate(fleet.kinds)})
     quitters = [Quitter(gate.port, number, kinds, left) for number in range(QUITTERS)]
@@ -164,17 +179,8 @@ async def every_place_comes_back(stage, seed):
     judge(seen, crowd)
     hung = [text for quitter in quitters for text in quitter.hung]
     seen.expect(not hung and len(left) == 4, f"left calls: {dict(left)}, {len(hung)} that hang {hung[:2] or ''}")
-    lists.told(stage.of("lists"), LOST_LISTS)
     seen.expect(*await asyncio.to_thread(queued, gate))
-    await until(lambda: not any(gate.gauges("tidegate_endpoint_in_flight")), 5, f"in flight: {gate.gauges('tidegate_endpoint_in_flight')}")
-    for at, kind in enumerate(fleet.kinds):
-        session = await session_at(gate.port, fleet.name(at))
-        await count_places(stage.of(f"places at {kind}"), gate, session, kind)
-        await session.end()
-        session.wire.close()
-    await crowd.close()
-    after = await fleet.settle(0)
-    stage.of("sessions on the servers").expect(after == 0, f"{after} when all are deleted")
+    lists.told(stage.of("lists"), LOST_LISTS)
 
 
 def queued(gate):

@@ -22,6 +22,8 @@ META = {
 # A call without an answer within this time hangs.
 HANG_SECONDS = 10.0
 READ_BYTES = 64 * 1024
+# Tries to end a session: longer than a breaker is open.
+END_MAX = 40
 # Ids of messages: never twice in a run, so an answer cannot be taken for another one's.
 IDS = itertools.count(1)
 
@@ -201,8 +203,13 @@ class Session:
             raise Refused(reply.status, None, f"notifications/initialized: {body[:80]!r}")
 
     async def end(self):
-        """DELETE. Returns the status."""
-        reply, _ = await self.wire.whole("DELETE", self.fields())
+        """DELETE, again while it does not get through: Tidegate sends one once, and says 502 or 503 if it was
+        in vain. Returns the last status."""
+        for _ in range(END_MAX):
+            reply, _ = await self.wire.whole("DELETE", self.fields())
+            if reply.status not in (502, 503):
+                break
+            await asyncio.sleep(0.2)
         return reply.status
 
 

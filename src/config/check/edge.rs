@@ -118,6 +118,12 @@ fn target(text: &str) -> Result<Template, String> {
             "{shown}: write what may not stand in a URL percent-encoded"
         ));
     }
+    let is_proof = |part: &Part| matches!(part, Part::Variable(variable) if variable.is_proof());
+    if read.parts().iter().any(is_proof) {
+        return Err(format!(
+            "{shown}: who the client has proved to be does not belong in an address"
+        ));
+    }
     let mut parts = read.parts().iter();
     let first = match parts.next() {
         Some(Part::Text(first)) => first.as_str(),

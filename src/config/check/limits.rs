@@ -15,23 +15,31 @@ fn rate_at(fields: &Fields<'_>, name: &str) -> Option<Rate> {
 pub(super) fn route_rate(route: &Fields<'_>) -> Option<RouteRate> {
     let at = route.written("rate")?;
     let fields = route.section("rate");
-    let mut per_client = rate_at(&fields, "per_client");
-    let total = rate_at(&fields, "total");
-    if fields.written("per_client").is_none() && fields.written("total").is_none() {
-        let message = "`rate` has neither `per_client` nor `total`; write for example \
-                       `per_client: 50/s`";
+    let written = |name| fields.written(name).is_some();
+    let of_one = written("per_client") || written("per_principal");
+    if !of_one && !written("total") {
+        let message = "`rate` has neither `per_client` nor `per_principal` nor `total`; write for \
+                       example `per_client: 50/s`";
         fields.error(at, message);
     }
     let burst = fields.count("burst");
     if let Some(at) = fields.written("burst")
-        && fields.written("per_client").is_none()
+        && !of_one
     {
-        fields.error(at, "`burst` needs `per_client`");
+        fields.error(at, "`burst` needs `per_client` or `per_principal`");
     }
-    if let (Some(rate), Some(burst)) = (&mut per_client, burst) {
-        rate.burst = burst;
-    }
-    Some(RouteRate { per_client, total })
+    let of_one = |name| {
+        let rate = rate_at(&fields, name)?;
+        Some(Rate {
+            burst: burst.unwrap_or(rate.burst),
+            ..rate
+        })
+    };
+    Some(RouteRate {
+        per_client: of_one("per_client"),
+        per_principal: of_one("per_principal"),
+        total: rate_at(&fields, "total"),
+    })
 }
 
 /// How often the tools of a pool may be called.
@@ -55,11 +63,12 @@ fn tool(fields: &Fields<'_>) -> Option<ToolLimit> {
     let limit = ToolLimit {
         name: name.map_or_else(String::new, |word| word.text.to_owned()),
         per_client: rate_at(fields, "per_client"),
+        per_principal: rate_at(fields, "per_principal"),
         total: rate_at(fields, "total"),
         concurrent: fields.count("concurrent"),
     };
     let any = |names: &[&str]| names.iter().any(|name| fields.written(name).is_some());
-    if !any(&["per_client", "total", "concurrent"]) {
+    if !any(&["per_client", "per_principal", "total", "concurrent"]) {
         let message = "this tool has no limit; write for example `concurrent: 4` or \
                        `per_client: 1/s`";
         fields.error(fields.key_place("name"), message);

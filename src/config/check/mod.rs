@@ -93,6 +93,7 @@ fn sessions(fields: &Fields<'_>) -> Sessions {
         max,
         max_per_pool: max_per_pool.min(max),
         max_per_client: fields.count("max_per_client"),
+        max_per_principal: fields.count("max_per_principal"),
         recovery_memory: fields.size("recovery_memory"),
     }
 }
@@ -117,6 +118,7 @@ fn streams(fields: &Fields<'_>) -> Streams {
         max_event: fields.size("max_event"),
         max_per_session: fields.count("max_per_session").unwrap_or_default(),
         max_per_client: fields.count("max_per_client"),
+        max_per_principal: fields.count("max_per_principal"),
         resume: fields
             .written("resume")
             .and_then(|_| fields.section_or_off("resume"))

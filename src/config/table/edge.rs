@@ -54,7 +54,9 @@ pub(super) static REDIRECT: Section = Section {
 pub(super) static HEADERS: Section = Section {
     noun: "headers section",
     about: "Changes to the fields of heads. Values may have the variables $remote_addr, $host, $http_host, \
-            $scheme, $request_id, $path, $query and $request_uri; $$ is a dollar.",
+            $scheme, $request_id, $path, $query and $request_uri, and of a client's certificate \
+            $ssl_client_verify, $ssl_client_s_dn, $ssl_client_i_dn, $client_name, $client_fingerprint and \
+            $principal; $$ is a dollar.",
     keys: &[
         key(
             "set",

@@ -16,10 +16,16 @@ pub(super) static RATE: Section = Section {
             "From each client: an IPv4 address, or a /64 of IPv6.",
         ),
         key(
+            "per_principal",
+            Rate,
+            Optional,
+            "From each client that has proved who it is by a certificate, from all its addresses.",
+        ),
+        key(
             "burst",
             Count(1, 1_000_000),
             Optional,
-            "How many requests of one client at once. Unless set: as many as `per_client` allows in one \
+            "How many of one client, and of one principal, at once. Unless set: as many as in one \
              second, at least 1.",
         ),
         key(
@@ -47,6 +53,13 @@ pub(super) static TOOL: Section = Section {
             Rate,
             Optional,
             "By each client, as many as in one second at once.",
+        ),
+        key(
+            "per_principal",
+            Rate,
+            Optional,
+            "By each client that has proved who it is by a certificate, as many as in one second at \
+             once.",
         ),
         key(
             "total",
@@ -99,6 +112,13 @@ pub(super) static SESSIONS: Section = Section {
             Optional,
             "Sessions that one client, an IPv4 address or a /64 of IPv6, has opened here and not ended; \
              one over it is answered 429. Unless set: any number.",
+        ),
+        key(
+            "max_per_principal",
+            Count(1, 100_000_000),
+            Optional,
+            "The same of one client that has proved who it is by a certificate, from all its addresses. \
+             Unless set: any number.",
         ),
         key(
             "recovery_memory",

@@ -41,6 +41,13 @@ pub(super) static STREAMS: Section = Section {
              answered 429. Unless set: any number.",
         ),
         key(
+            "max_per_principal",
+            Count(1, 1_000_000),
+            Optional,
+            "The same of one client that has proved who it is by a certificate, from all its addresses. \
+             Unless set: any number.",
+        ),
+        key(
             "resume",
             Kind::SectionOrOff(&RESUME),
             Optional,

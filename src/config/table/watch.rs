@@ -61,7 +61,7 @@ pub(super) static HEALTH: Section = Section {
             "interval_down",
             Duration("100ms", "1h"),
             Optional,
-            "The same while an endpoint is down. Unless set: `interval`.",
+            "The same while an endpoint is down or unwell. Unless set: `interval`.",
         ),
         key(
             "timeout",

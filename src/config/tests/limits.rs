@@ -19,7 +19,9 @@ fn nothing_is_limited_unless_it_is_said() {
     assert_eq!(config.pools[0].tools, []);
     assert_eq!(config.pools[0].endpoints[0].max_in_flight, None);
     assert_eq!(config.sessions.max_per_client, None);
+    assert_eq!(config.sessions.max_per_principal, None);
     assert_eq!(config.streams.max_per_client, None);
+    assert_eq!(config.streams.max_per_principal, None);
     assert_eq!(config.streams.max_per_session, 16);
 }
 
@@ -36,23 +38,45 @@ fn a_burst_is_what_a_rate_gives_in_a_second() {
         ("{ total: 7200/h }", None, rate(7200, 3600 * SECOND, 2)),
     ] {
         let config = good(In::Route, &format!("path: /x\npool: p\nrate: {text}"));
-        let wanted = RouteRate { per_client, total };
+        let wanted = RouteRate {
+            per_client,
+            per_principal: None,
+            total,
+        };
         assert_eq!(config.routes[2].rate, Some(wanted), "{text}");
     }
 }
 
 #[test]
+fn a_burst_holds_for_a_client_and_for_a_principal() {
+    let text = "rate: { per_client: 50/s, per_principal: 1/m, burst: 100 }";
+    let config = good(In::Route, &format!("path: /x\npool: p\n{text}"));
+    let wanted = RouteRate {
+        per_client: rate(50, SECOND, 100),
+        per_principal: rate(1, 60 * SECOND, 100),
+        total: None,
+    };
+    assert_eq!(config.routes[2].rate, Some(wanted));
+    let text = "sessions: { max_per_principal: 3 }\nstreams: { max_per_principal: 4 }";
+    let config = good(In::Root, text);
+    assert_eq!(config.sessions.max_per_principal, Some(3));
+    assert_eq!(config.streams.max_per_principal, Some(4));
+}
+
+#[test]
 fn tools_are_limited_in_the_order_of_the_file() {
-    let text = "tools: [{ name: slow, concurrent: 4, per_client: 1/s }, { name: '*', total: 2/m }]";
+    let text = "tools: [{ name: slow, concurrent: 4, per_client: 1/s }, { name: '*', per_principal: 5/s, total: 2/m }]";
     let slow = ToolLimit {
         name: "slow".into(),
         per_client: rate(1, SECOND, 1),
+        per_principal: None,
         total: None,
         concurrent: Some(4),
     };
     let rest = ToolLimit {
         name: "*".into(),
         per_client: None,
+        per_principal: rate(5, SECOND, 5),
         total: rate(2, 60 * SECOND, 1),
         concurrent: None,
     };
@@ -74,12 +98,12 @@ fn limits_are_checked() {
         (
             In::Route,
             "path: /x\npool: p\n«rate»: {}",
-            "neither `per_client` nor `total`",
+            "neither `per_client` nor `per_principal` nor `total`",
         ),
         (
             In::Route,
             "path: /x\npool: p\nrate: { total: 1/s, «burst»: 5 }",
-            "`burst` needs `per_client`",
+            "`burst` needs `per_client` or `per_principal`",
         ),
         (
             In::Route,

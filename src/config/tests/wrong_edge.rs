@@ -104,6 +104,11 @@ fn no_client_decides_where_a_redirect_leads() {
         ),
         (
             In::Route,
+            "path: /x\nredirect: { to: «/y?$client_name» }",
+            "does not belong in an address",
+        ),
+        (
+            In::Route,
             "path: /x\nredirect: { to: /y, status: «304» }",
             "304 is no redirect",
         ),

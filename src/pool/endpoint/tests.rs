@@ -40,6 +40,8 @@ fn a_session_reaches_its_endpoint_unless_it_is_down_or_taken_out() {
     assert_eq!(endpoint.set_admin(Admin::Maint), Admin::Drain);
     assert_eq!(endpoint.reach(), Err(Unreachable::Maint));
     endpoint.set_admin(Admin::Up);
+    endpoint.set_health(HealthState::Unwell);
+    assert_eq!(endpoint.reach(), address, "it answers");
     endpoint.set_health(HealthState::Down);
     assert_eq!(endpoint.reach(), Err(Unreachable::Down));
     endpoint.set_health(HealthState::Up);
@@ -53,6 +55,8 @@ fn a_session_reaches_its_endpoint_unless_it_is_down_or_taken_out() {
 fn sessions_are_lost_when_it_is_down_taken_out_or_closing() {
     let endpoint = endpoint();
     assert!(!endpoint.has_lost_sessions(), "not checked yet");
+    endpoint.set_health(HealthState::Unwell);
+    assert!(!endpoint.has_lost_sessions(), "it answers");
     endpoint.set_health(HealthState::Down);
     assert!(endpoint.has_lost_sessions());
     endpoint.set_health(HealthState::Up);

@@ -93,7 +93,7 @@ impl PlainCtx {
                 need: Need::Any,
                 now: shared.moment(Instant::now()),
             };
-            let (picked, place) = waiting::place_plain(shared, pool, &context).await?;
+            let (picked, place) = waiting::place_alone(shared, pool, &context).await?;
             let now = shared.moment(Instant::now());
             if let Ok(mut permit) = pool.pool.enter(&picked, now) {
                 permit.hold(place);

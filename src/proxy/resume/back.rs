@@ -25,6 +25,7 @@ use super::super::ctx::{Ctx, End};
 use super::super::decide::Bound;
 use super::super::fault::Fault;
 use super::super::flight::InFlight;
+use super::super::limits;
 use super::super::local;
 use super::super::state::Shared;
 use super::super::stream::Kind;
@@ -143,6 +144,7 @@ async fn go_on<D: Downstream>(
     }
     let mut stream = *stream;
     stream.relay.catch_up(number);
+    limits::take_over(ctx, std::mem::take(&mut stream.call));
     if stream.relay.kind() == Kind::Get {
         flight.becomes_stream();
     }

@@ -10,6 +10,7 @@ use tokio::time::sleep;
 
 use super::super::ctx::End;
 use super::super::forward::Reply;
+use super::super::limits::CallHolds;
 use super::super::revival::Revival;
 use super::super::state::{Held, Phase, Shared};
 use super::super::stream::{Kind, Relay};
@@ -33,6 +34,9 @@ pub struct Lingering {
     pub activity: Option<StreamGuard<Held>>,
     /// The stream answers a tool call.
     pub is_tool_call: bool,
+    /// What the call holds. Its server works on it, whether or not a client listens: if a client that
+    /// leaves gave back its place, one could have any number of calls running by leaving each.
+    pub call: CallHolds,
     /// What it takes to ask for the stream again.
     pub revival: Option<Box<Revival>>,
     /// The last event that was sent to the client.
@@ -70,6 +74,7 @@ impl Lingering {
             reply: begun.reply,
             activity: begun.activity,
             is_tool_call: begun.is_tool_call,
+            call: CallHolds::default(),
             revival: begun.revival,
             sent,
             _cost: cost,

@@ -177,7 +177,7 @@ fn state(found: &Found, breaker: State, is_ejected: bool) -> &'static str {
     match (one.admin(), one.health()) {
         (Admin::Maint, _) => "maint",
         (Admin::Drain, _) => "drain",
-        (Admin::Up, HealthState::Down) => "down",
+        (Admin::Up, health @ (HealthState::Down | HealthState::Unwell)) => health.label(),
         (Admin::Up, _) if one.address().is_none() => "unresolved",
         (Admin::Up, _) if breaker == State::Open => "open",
         (Admin::Up, _) if is_ejected => "ejected",

@@ -86,7 +86,7 @@ pub struct Endpoint {
     /// Is it used only while no other can be?
     pub backup: bool,
     /// All of what follows in one word: `maint`, `drain`, `down`, `unresolved`, `open` (its breaker),
-    /// `ejected`, `half-open`, `unchecked` or `up`, the first of them that is so.
+    /// `ejected`, `half-open`, `unchecked`, `unwell` or `up`, the first of them that is so.
     pub state: String,
     /// What the checks say.
     pub health: Health,
@@ -119,7 +119,7 @@ pub struct Endpoint {
 /// What the checks of an endpoint say.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Health {
-    /// `up`, `down` or `unchecked`.
+    /// `up`, `unwell`, `down` or `unchecked`.
     pub state: String,
     /// What was wrong at the last check, if it failed.
     pub reason: Option<String>,

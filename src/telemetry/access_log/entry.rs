@@ -19,6 +19,8 @@ pub struct Entry<'a> {
     pub local: Option<SocketAddr>,
     /// The version of TLS that is spoken, such as `1.3`.
     pub tls: Option<&'static str>,
+    /// Who the client has proved to be.
+    pub proved: Option<Proved<'a>>,
     /// HTTP version: `1.0`, `1.1` or `2`. Written as `http_version`.
     pub http_version: &'static str,
     /// The authority that was asked for. At most 128 bytes are written.
@@ -64,6 +66,21 @@ pub struct Entry<'a> {
     /// Further request headers, for a format of the operator's: its `TextFormat::headers`, in that order.
     /// Of each at most 128 bytes are written.
     pub headers: &'a [Option<&'a [u8]>],
+}
+
+/// Who a client has proved to be by its certificate.
+#[derive(Clone, Copy, Debug)]
+pub struct Proved<'a> {
+    /// A short hash of it, the same in every process. Written as `principal`, 8 hex digits.
+    pub tag: u32,
+    /// The name that it goes by. Written as `client_name`, at most 128 bytes of it.
+    pub name: &'a str,
+    /// The subject of its certificate, as RFC 2253 writes it.
+    pub subject: &'a str,
+    /// The subject of who has signed that.
+    pub issuer: &'a str,
+    /// SHA-256 of its certificate in hex digits.
+    pub fingerprint: &'a str,
 }
 
 /// What an exchange took. What it did not come to is `None`.

@@ -7,7 +7,7 @@
 use std::io::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{Entry, SessionTag};
+use super::Entry;
 
 /// The longest line there can be. The bounds below, all of it escaped to six bytes for one, plus
 /// keys and numbers.
@@ -32,6 +32,10 @@ pub(super) fn write(out: &mut Vec<u8>, entry: &Entry<'_>) {
         let _ = write!(line.out, "\"{}\"", client.ip());
     }
     line.maybe("tls", entry.tls);
+    if let Some(proved) = &entry.proved {
+        line.tag("principal", proved.tag);
+        line.maybe("client_name", Some(proved.name));
+    }
     line.text("http_version", entry.http_version, NAME_BYTES_MAX);
     line.maybe("host", entry.host);
     line.text("method", entry.method, METHOD_BYTES_MAX);
@@ -50,7 +54,7 @@ pub(super) fn write(out: &mut Vec<u8>, entry: &Entry<'_>) {
         let _ = write!(line.out, "\"{address}\"");
     }
     if let Some(session) = entry.session {
-        line.session(session);
+        line.tag("session", session.bits());
     }
     line.number("status", u64::from(entry.status));
     if let Some(code) = entry.rpc_code {
@@ -131,18 +135,18 @@ impl Line<'_> {
         digits(self.out, micros % 1000, 3);
     }
 
-    fn session(&mut self, session: SessionTag) {
-        self.key("session");
+    fn tag(&mut self, key: &str, bits: u32) {
+        self.key(key);
         self.out.push(b'"');
-        tag(self.out, session);
+        tag(self.out, bits);
         self.out.push(b'"');
     }
 }
 
-/// The eight digits of a session's tag.
-pub(super) fn tag(out: &mut Vec<u8>, session: SessionTag) {
+/// The eight digits of a tag.
+pub(super) fn tag(out: &mut Vec<u8>, bits: u32) {
     for shift in (0..8).rev() {
-        let nibble = (session.bits() >> (4 * shift)) & 0xF;
+        let nibble = (bits >> (4 * shift)) & 0xF;
         out.push(HEX[nibble as usize]);
     }
 }

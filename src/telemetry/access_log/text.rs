@@ -11,6 +11,8 @@ use super::entry::Entry;
 use super::line::{self, LINE_BYTES_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX};
 use crate::config::{Escape, Piece, TextFormat, Variable};
 
+/// Names of a certificate, in full.
+const DN_BYTES_MAX: usize = 512;
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
 const MONTHS: [&str; 12] = [
     "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
@@ -79,6 +81,29 @@ impl Text<'_> {
                 }
                 None => self.nothing(),
             },
+            Variable::SslClientVerify => match entry.proved {
+                Some(_) => self.known("SUCCESS"),
+                None => self.known("NONE"),
+            },
+            Variable::SslClientSDn => {
+                self.text(entry.proved.map(|proved| proved.subject), DN_BYTES_MAX);
+            }
+            Variable::SslClientIDn => {
+                self.text(entry.proved.map(|proved| proved.issuer), DN_BYTES_MAX);
+            }
+            Variable::ClientName => {
+                self.text(entry.proved.map(|proved| proved.name), NAME_BYTES_MAX);
+            }
+            Variable::ClientFingerprint => {
+                self.text(
+                    entry.proved.map(|proved| proved.fingerprint),
+                    NAME_BYTES_MAX,
+                );
+            }
+            Variable::Principal => match entry.proved {
+                Some(proved) => line::tag(self.out, proved.tag),
+                None => self.nothing(),
+            },
             Variable::Status => line::digits(self.out, entry.status.into(), 3),
             Variable::BodyBytesSent => line::digits(self.out, entry.response_bytes, 1),
             Variable::RequestTime => self.seconds(times.duration),
@@ -96,7 +121,7 @@ impl Text<'_> {
             Variable::McpMethod => self.text(entry.mcp_method, NAME_BYTES_MAX),
             Variable::McpTool => self.text(entry.tool_name, NAME_BYTES_MAX),
             Variable::McpSession => match entry.session {
-                Some(session) => line::tag(self.out, session),
+                Some(session) => line::tag(self.out, session.bits()),
                 None => self.nothing(),
             },
             Variable::McpEra => self.text(entry.era, NAME_BYTES_MAX),
@@ -320,6 +345,12 @@ mod tests {
             ("http_host", "tools.example.com"),
             ("http_user_agent", "client/1.0"),
             ("ssl_protocol", "TLSv1.3"),
+            ("ssl_client_verify", "SUCCESS"),
+            ("ssl_client_s_dn", "CN=w1,O=Example"),
+            ("ssl_client_i_dn", "CN=Authority"),
+            ("client_name", "w1.example"),
+            ("client_fingerprint", "0a1b"),
+            ("principal", "00c0ffee"),
             ("status", "200"),
             ("body_bytes_sent", "4096"),
             ("request_time", "0.012"),
@@ -348,7 +379,7 @@ mod tests {
             let line = line(&format!("${name}"), "", &entry());
             assert_eq!(line, format!("{value}\n"), "{name}");
         }
-        assert_eq!(Variable::ALL.len(), 40, "all of them are above");
+        assert_eq!(Variable::ALL.len(), 46, "all of them are above");
     }
 
     #[test]
@@ -357,6 +388,7 @@ mod tests {
             tool_name: None,
             rpc_code: None,
             tls: None,
+            proved: None,
             user_agent: None,
             server_address: None,
             headers: &[None],
@@ -365,6 +397,8 @@ mod tests {
         let format = "$mcp_tool,$rpc_code,$ssl_protocol,$http_user_agent,$upstream_addr,$http_x";
         assert_eq!(line(format, "", &bare), "-,-,-,-,-,-\n");
         assert_eq!(line(format, ", escape: json", &bare), ",,,,,\n");
+        let format = "$ssl_client_verify,$ssl_client_s_dn,$ssl_client_i_dn,$client_name,$principal";
+        assert_eq!(line(format, "", &bare), "NONE,-,-,-,-\n");
     }
 
     #[test]

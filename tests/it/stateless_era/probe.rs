@@ -164,3 +164,36 @@ async fn a_probe_that_nobody_can_answer_ends_in_seconds() {
     let took = began.elapsed();
     assert!(Duration::from_secs(1) < took && took < SECONDS, "{took:?}");
 }
+
+/// It accepts, and its checks ask for no more; when it will answer nobody knows.
+#[tokio::test]
+async fn a_probe_that_nobody_answers_ends_in_seconds() {
+    for fault in [Fault::StallBeforeHead, Fault::StallAfterHead] {
+        let a = Endpoint::start("a").await;
+        let gate = Tidegate::in_front_of(&[&a]).await;
+        a.fault(fault.clone());
+        let client = gate.client().with_patience(2 * SECONDS);
+        let began = Instant::now();
+        let answer = client.send(discover(&json!("d"))).await;
+        let took = began.elapsed();
+        assert_error(answer, 503, -32603, &json!("d"), &format!("{fault:?}")).await;
+        assert!(took < SECONDS + SECONDS / 3, "{took:?}");
+        a.until("it is given up", |a| a.in_flight() == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_probe_that_one_server_does_not_answer_is_answered_by_another() {
+    let (a, b) = tokio::join!(Endpoint::start("a"), Endpoint::start("b"));
+    let gate = Tidegate::build(&[&a, &b])
+        .endpoint("b", "backup: true")
+        .start()
+        .await;
+    a.fault(Fault::StallBeforeHead);
+    let began = Instant::now();
+    let mut answer = gate.client().send(discover(&json!("d"))).await;
+    let message = answer.json().await;
+    assert_eq!((answer.status, &message["id"]), (200, &json!("d")));
+    assert!(began.elapsed() < SECONDS);
+    assert_eq!(a.calls("server/discover").len(), 1);
+}

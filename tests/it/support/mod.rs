@@ -26,6 +26,7 @@ use tokio::time::Instant;
 pub(crate) mod authority;
 pub(crate) mod client;
 pub(crate) mod crowd;
+pub(crate) mod deaf;
 pub(crate) mod dns;
 pub(crate) mod door;
 pub(crate) mod endpoint;

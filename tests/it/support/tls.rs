@@ -1,7 +1,7 @@
 //! TLS for the other clients: a door in front of a TLS listener that takes plain connections, carries
 //! each over a TLS connection of its own, and notes how that began and ended.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -10,7 +10,7 @@ use rustls::{
 };
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -130,6 +130,16 @@ impl TlsDoor {
         config: Arc<ClientConfig>,
         name: ServerName<'static>,
     ) -> Self {
+        Self::at(Ipv4Addr::LOCALHOST.into(), to, config, name).await
+    }
+
+    /// The same for a client that is at this address.
+    pub(crate) async fn at(
+        client: IpAddr,
+        to: SocketAddr,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> Self {
         let connector = TlsConnector::from(config);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -138,7 +148,8 @@ impl TlsDoor {
         let accepting = tokio::spawn(async move {
             while let Ok((plain, _)) = listener.accept().await {
                 let (connector, name) = (connector.clone(), name.clone());
-                tokio::spawn(carry(plain, to, (connector, name), Arc::clone(&notes)));
+                let ends = (client, to);
+                tokio::spawn(carry(plain, ends, (connector, name), Arc::clone(&notes)));
             }
         });
         Self {
@@ -171,11 +182,13 @@ impl Drop for TlsDoor {
 
 async fn carry(
     plain: TcpStream,
-    to: SocketAddr,
+    (from, to): (IpAddr, SocketAddr),
     (connector, name): (TlsConnector, ServerName<'static>),
     notes: Arc<Mutex<Vec<Carried>>>,
 ) {
-    let Ok(stream) = TcpStream::connect(to).await else {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind((from, 0).into()).expect("an address of ours");
+    let Ok(stream) = socket.connect(to).await else {
         return;
     };
     let _ = (plain.set_nodelay(true), stream.set_nodelay(true));
@@ -209,12 +222,11 @@ async fn both_ways(plain: TcpStream, tls: TlsStream<TcpStream>) -> Option<End> {
     let (mut plain_read, mut plain_write) = plain.into_split();
     let (mut tls_read, mut tls_write) = tokio::io::split(tls);
     let up = async {
-        if tokio::io::copy(&mut plain_read, &mut tls_write)
-            .await
-            .is_ok()
-        {
+        let carried = tokio::io::copy(&mut plain_read, &mut tls_write).await;
+        if carried.is_ok() {
             let _ = tls_write.shutdown().await;
         }
+        carried.is_ok()
     };
     let down = async {
         let mut piece = vec![0; 16 * 1024];
@@ -229,6 +241,10 @@ async fn both_ways(plain: TcpStream, tls: TlsStream<TcpStream>) -> Option<End> {
     let mut down = std::pin::pin!(down);
     tokio::select! {
         end = &mut down => end,
-        () = up => down.await,
+        ended = up => match ended {
+            true => down.await,
+            // The client has reset its connection, so this one is dropped.
+            false => None,
+        },
     }
 }

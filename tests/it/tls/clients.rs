@@ -41,9 +41,21 @@ impl Parties {
         protocol: &str,
         proof: Option<&Issued>,
     ) -> TlsDoor {
+        self.door_at("127.0.0.1", gate, protocol, proof).await
+    }
+
+    /// The same for a client at this address.
+    pub(super) async fn door_at(
+        &self,
+        client: &str,
+        gate: &Tidegate,
+        protocol: &str,
+        proof: Option<&Issued>,
+    ) -> TlsDoor {
         let config = self.server.trusted(&[protocol], proof);
         let name = ServerName::try_from("127.0.0.1").expect("an address");
-        TlsDoor::with_config(gate.address(), config, name).await
+        let client = client.parse().expect("an address");
+        TlsDoor::at(client, gate.address(), config, name).await
     }
 
     /// Who answers such a client, over HTTP/1.1 and HTTP/2; `None` if it is refused.
