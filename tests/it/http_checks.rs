@@ -178,9 +178,8 @@ async fn what_is_open_on_a_server_that_is_down_ends_only_where_that_is_wanted() 
             assert_eq!(socket.next_text().await, "after", "{kind}");
             continue;
         }
-        if kind == "mcp" {
-            assert_eq!(socket.next().await, Ok(Frame::Close(Some(1001))));
-        }
+        let end = socket.next().await;
+        assert_eq!(end, Ok(Frame::Close(Some(1001))), "{kind}");
         assert!(socket.next().await.is_err(), "{kind}");
         gate.logged(|line| line["end_reason"] == "withdrawn").await;
         a.heal();
