@@ -420,7 +420,8 @@ static TIMEOUTS: Section = Section {
             "write",
             Duration("100ms", "1h"),
             Default("30s"),
-            "How long one write to an endpoint may stand still, before its connection is closed.",
+            "How long one write to an endpoint may stand still, before its connection is closed. One that \
+             acknowledges nothing for twice as long (at least 3s) is taken to be gone.",
         ),
     ],
 };

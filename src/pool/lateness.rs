@@ -25,6 +25,8 @@ pub enum Failure {
     Broken,
     /// No answer came in time.
     Silent,
+    /// It could not be asked: this host had no port, file or memory for that.
+    Unasked,
 }
 
 /// The time lost to one beat that came late by so much.
@@ -35,12 +37,16 @@ pub fn lost(late: Duration) -> Duration {
 /// Is a failed check to be passed over? `waited` is the time since the question was asked, `lost` as
 /// much of it as was lost.
 pub fn excuses(failure: Failure, waited: Duration, lost: Duration) -> bool {
-    failure == Failure::Silent && !lost.is_zero() && lost >= waited / LOST_SHARE
+    match failure {
+        Failure::Told | Failure::Broken => false,
+        Failure::Silent => !lost.is_zero() && lost >= waited / LOST_SHARE,
+        Failure::Unasked => true,
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Failure::{Broken, Silent, Told};
+    use super::Failure::{Broken, Silent, Told, Unasked};
     use super::*;
 
     fn ms(millis: u64) -> Duration {
@@ -54,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn only_silence_on_a_starved_machine_is_excused() {
+    fn silence_on_a_starved_machine_is_excused_and_what_was_never_asked() {
         for (failure, waited, lost, excused) in [
             (Silent, 1000, 0, false),
             (Silent, 1000, 249, false),
@@ -63,6 +69,8 @@ mod tests {
             (Told, 1000, 900, false),
             (Broken, 1000, 900, false),
             (Silent, 0, 0, false),
+            (Unasked, 0, 0, true),
+            (Unasked, 1000, 0, true),
         ] {
             let judged = excuses(failure, ms(waited), ms(lost));
             assert_eq!(judged, excused, "{failure:?} {lost} of {waited} ms");

@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::kept::Kept;
+use super::shortage;
 use super::state::PoolState;
 use crate::mcp::headers::MCP_SESSION_ID;
 use crate::pool::Endpoint;
@@ -61,10 +62,15 @@ impl From<String> for NotWell {
 
 impl From<Error> for NotWell {
     fn from(error: Error) -> Self {
+        shortage::tell(&error);
         match error {
             Error::ConnectTimeout | Error::ReadTimeout | Error::WriteTimeout => {
                 Self::silent(error.to_string())
             }
+            Error::Lacking(_) => Self {
+                why: error.to_string(),
+                failure: Failure::Unasked,
+            },
             Error::Refused
             | Error::Connect(_)
             | Error::Closed

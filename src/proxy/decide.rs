@@ -23,7 +23,7 @@ use super::state::{Held, PoolState, Shared};
 use crate::mcp::HttpMethod;
 use crate::pool::{Endpoint, Fact, Need};
 use crate::session::{Claims, IdKind, Key, NameHash, NewSession, Pulse, Reason, Revision, Touched};
-use crate::telemetry::{self, Limit, RefusedId, SessionTag};
+use crate::telemetry::{self, RefusedId, SessionTag};
 use crate::transport::RequestHead;
 use crate::transport::fields::{MCP_PROTOCOL_VERSION, MCP_SESSION_ID};
 
@@ -225,7 +225,7 @@ pub fn touch(
     });
     match touched {
         Touched::Known | Touched::Adopted => {}
-        Touched::Untracked(_) => telemetry::limit_hit(Limit::Sessions),
+        Touched::Untracked(refused) => Fault::from(refused).count(),
         Touched::Ended => {
             telemetry::id_refused(RefusedId::Ended);
             return Err(Fault::SessionUnknown);
@@ -285,9 +285,9 @@ pub fn new_session(
 }
 
 /// A session over a cap is refused before the server has opened it.
-fn room(shared: &Shared, pool: &PoolState, ctx: &Ctx) -> Result<(), Fault> {
-    shared.sessions.room(pool.hash, ctx.principal).map_err(|_| {
-        telemetry::limit_hit(Limit::Sessions);
-        Fault::NoEndpoint
-    })
+///
+/// # Errors
+/// [`Fault::SessionsFull`].
+pub fn room(shared: &Shared, pool: &PoolState, ctx: &Ctx) -> Result<(), Fault> {
+    Ok(shared.sessions.room(pool.hash, ctx.principal)?)
 }

@@ -6,6 +6,7 @@
 
 use crate::mcp::answer as code;
 use crate::pool::{NoEndpoint, Tripped};
+use crate::session::{Cap, Refused};
 use crate::telemetry::{Limit, limit_hit};
 
 /// A failure as the client sees it.
@@ -60,11 +61,16 @@ pub enum Fault {
     /// The client, or all of them, have as much of something as they may. Holds the seconds after
     /// which there will be some, or 0 where nobody knows.
     Limited(Capped, u32),
+    /// There are as many sessions as there may be, of all clients together.
+    SessionsFull(Cap),
     /// The breaker of the endpoint, or of every one that could take the request, is open. The
     /// session lives on. Holds the seconds after which it may be worth trying again.
     Tripped(u16),
     /// No connection to the endpoint could be made.
     Connect,
+    /// This host has run out of what it takes to make one: ports, files or memory. It says nothing of
+    /// the endpoint.
+    Exhausted,
     /// The endpoint closed the connection before it answered.
     UpstreamClosed,
     /// The endpoint answered with something that is not HTTP.
@@ -135,6 +141,15 @@ impl Capped {
     }
 }
 
+/// A cap on sessions as it is counted.
+const fn limit_of(cap: Cap) -> Limit {
+    match cap {
+        Cap::Total => Limit::Sessions,
+        Cap::Pool => Limit::SessionsPerPool,
+        Cap::Principal => Limit::SessionsPerPrincipal,
+    }
+}
+
 /// What a fault becomes on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {
@@ -156,6 +171,12 @@ impl From<Tripped> for Fault {
     fn from(tripped: Tripped) -> Self {
         let seconds = tripped.retry_in.as_millis().div_ceil(1000);
         Self::Tripped(u16::try_from(seconds).unwrap_or(u16::MAX))
+    }
+}
+
+impl From<Refused> for Fault {
+    fn from(refused: Refused) -> Self {
+        Self::SessionsFull(refused.cap)
     }
 }
 
@@ -185,6 +206,7 @@ impl Fault {
             Self::QueueFull => Limit::QueueFull,
             Self::QueueTimeout => Limit::QueueTimeout,
             Self::Limited(capped, _) => capped.limit(),
+            Self::SessionsFull(cap) => limit_of(cap),
             _ => return,
         };
         limit_hit(limit);
@@ -319,6 +341,16 @@ impl Fault {
                 capped.message(),
                 capped.limit().as_str(),
             ),
+            // Sessions end when clients delete them or leave them idle, which is no matter of seconds.
+            Self::SessionsFull(cap) => Row {
+                field: Some(("retry-after", "10")),
+                ..row(
+                    503,
+                    code::INTERNAL,
+                    "too many sessions are open",
+                    limit_of(cap).as_str(),
+                )
+            },
             Self::Tripped(seconds) => Row {
                 field: Some(("retry-after", whole(seconds))),
                 ..row(
@@ -334,6 +366,15 @@ impl Fault {
                 "the server cannot be reached",
                 "connect",
             ),
+            Self::Exhausted => Row {
+                field: Some(("retry-after", "2")),
+                ..row(
+                    503,
+                    code::INTERNAL,
+                    "this proxy has no resources left for another connection",
+                    "exhausted",
+                )
+            },
             Self::UpstreamClosed => row(
                 502,
                 code::INTERNAL,
@@ -390,88 +431,4 @@ const fn row(status: u16, code: i64, message: &'static str, label: &'static str)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// One of each, so that a row that is changed has to be changed here too.
-    const TABLE: &[(Fault, u16, i64)] = &[
-        (Fault::Parse, 400, -32700),
-        (Fault::Invalid("x"), 400, -32600),
-        (Fault::HeaderMismatch("x"), 400, -32020),
-        (Fault::UnsupportedVersion, 400, -32022),
-        (Fault::UnsupportedVersionLegacy, 400, -32600),
-        (Fault::Origin, 403, -32600),
-        (Fault::Host, 403, -32600),
-        (Fault::NoRoute, 404, -32600),
-        (Fault::Method("POST"), 405, -32600),
-        (Fault::MediaType, 415, -32600),
-        (Fault::BodyTooLarge, 413, -32600),
-        (Fault::HeadTooLarge, 431, -32600),
-        (Fault::SlowHead, 408, -32600),
-        (Fault::SlowBody, 408, -32600),
-        (Fault::TooMuch("x"), 400, -32600),
-        (Fault::SessionRequired, 400, -32600),
-        (Fault::SessionUnknown, 404, -32001),
-        (Fault::OnlySessionEra, 400, -32601),
-        (Fault::OnlyStatelessEra, 400, -32022),
-        (Fault::NoEndpoint, 503, -32603),
-        (Fault::InFlight, 503, -32603),
-        (Fault::QueueFull, 503, -32603),
-        (Fault::QueueTimeout, 503, -32603),
-        (Fault::Limited(Capped::Rate, 3), 429, -32603),
-        (Fault::Limited(Capped::StreamsPerSession, 0), 429, -32603),
-        (Fault::Tripped(5), 503, -32603),
-        (Fault::Connect, 502, -32603),
-        (Fault::UpstreamClosed, 502, -32603),
-        (Fault::UpstreamMalformed, 502, -32603),
-        (Fault::UpstreamFailed, 502, -32603),
-        (Fault::UpstreamTimeout, 504, -32603),
-        (Fault::Draining, 503, -32603),
-        (Fault::ClientGone, 499, -32603),
-    ];
-
-    #[test]
-    fn every_fault_has_its_row() {
-        for (fault, status, code) in TABLE {
-            let row = fault.row();
-            assert_eq!((row.status, row.code), (*status, *code), "{fault:?}");
-            assert!(!row.message.is_empty() && !row.label.is_empty());
-        }
-    }
-
-    #[test]
-    fn a_client_is_told_when_to_come_again_where_that_is_known() {
-        assert_eq!(Fault::Limited(Capped::Rate, 3).retry_after(), Some(3));
-        assert_eq!(Fault::Limited(Capped::Rate, 0).retry_after(), None);
-        assert_eq!(Fault::QueueFull.retry_after(), None);
-        assert!(Fault::QueueFull.row().field.is_some());
-    }
-
-    #[test]
-    fn a_client_is_never_told_to_come_back_too_soon() {
-        for (seconds, text) in [
-            (0, "1"),
-            (1, "1"),
-            (3, "5"),
-            (5, "5"),
-            (6, "10"),
-            (61, "300"),
-        ] {
-            assert_eq!(
-                Fault::Tripped(seconds).row().field,
-                Some(("retry-after", text))
-            );
-        }
-    }
-
-    #[test]
-    fn a_404_from_us_only_says_that_a_session_or_a_path_is_gone() {
-        for (fault, ..) in TABLE {
-            let row = fault.row();
-            assert_eq!(
-                row.status == 404,
-                matches!(fault, Fault::SessionUnknown | Fault::NoRoute)
-            );
-        }
-    }
-}
+mod tests;

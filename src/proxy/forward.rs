@@ -16,6 +16,7 @@ use super::forwarded::{self, Set, Told};
 use super::hedge::{self, Hedge, Instead};
 use super::outcome::{self, Timed};
 use super::retry::{self, Stage, Tries};
+use super::shortage;
 use super::state::PoolState;
 use super::termination::Step;
 use super::waiting;
@@ -138,7 +139,7 @@ pub async fn forward<D: Downstream>(
         } else {
             drop(permit);
         }
-        if failed.stage == Stage::Connect {
+        if failed.stage == Stage::Connect && failed.fault != Fault::Exhausted {
             worker.shared.chores.suspect(&endpoint);
         }
         if !may {
@@ -241,10 +242,17 @@ async fn attempt<D: Downstream>(
     target.reuse = lane == Lane::Any;
     let dialing = worker.dialer.open(target, Some(down.alarm()));
     let dialed = dialing.await;
-    endpoint.note_reached(dialed.is_ok());
+    let unasked = matches!(dialed, Err(Error::Lacking(_)));
+    if !unasked {
+        endpoint.note_reached(dialed.is_ok());
+    }
     let mut up = dialed.map_err(|error| {
+        shortage::tell(&error);
         log::debug!(pool = pool.pool.name(), endpoint = endpoint.name(); "cannot connect: {error}");
-        before(Fault::Connect)
+        before(match unasked {
+            true => Fault::Exhausted,
+            false => Fault::Connect,
+        })
     })?;
     let reused = up.reused();
     ctx.connected(reused, Instant::now);

@@ -20,6 +20,7 @@ use super::fault::Fault;
 use super::forward::{of_read, put_head};
 use super::forwarded;
 use super::outcome;
+use super::shortage;
 use super::state::{Phases, PoolState};
 use super::watch::{Stop, Watch};
 use crate::config::Config;
@@ -207,6 +208,10 @@ impl Hedge<'_> {
             Ok(other) => other,
             Err(error) => {
                 log::debug!(pool = pool.pool.name(), endpoint = endpoint.name(); "cannot connect: {error}");
+                shortage::tell(&error);
+                if matches!(error, Error::Lacking(_)) {
+                    return Ok(Some(Err((Fault::Exhausted, false))));
+                }
                 self.worker.shared.chores.suspect(endpoint);
                 return Ok(Some(Err((Fault::Connect, false))));
             }

@@ -85,6 +85,7 @@ async fn open<D: Downstream>(
         key: hash_key(pool, down.head(), ctx.client),
     };
     let mut call = Call::new(HttpMethod::Get);
+    decide::room(&worker.shared, pool, ctx)?;
     limits::reserve_session(&worker.shared, ctx)?;
     limits::reserve_stream(&worker.shared, ctx)?;
     let mut reply = forward(worker, down, ctx, pool, &mut call, &aim).await?;
@@ -106,15 +107,12 @@ async fn open<D: Downstream>(
     let key = Key::of(claims.pool, claims.endpoint, &claims.server_id);
     let mut new = decide::new_session(pool, reply.endpoint(), &claims, tag, down.head());
     new.guard.counted = limits::take_session(ctx);
-    let tracked = worker
-        .shared
-        .sessions
-        .open(key, new, Instant::now())
-        .is_ok();
-    if tracked {
-        telemetry::session_opened();
-    } else {
-        telemetry::limit_hit(telemetry::Limit::Sessions);
+    let opened = worker.shared.sessions.open(key, new, Instant::now());
+    let tracked = opened.is_ok();
+    match opened {
+        Ok(()) => telemetry::session_opened(),
+        // Another request took the last place meanwhile: served, but not counted.
+        Err(refused) => Fault::from(refused).count(),
     }
     flight.becomes_stream();
     let counted = OpenStream::enter(StreamKind::Sse);

@@ -65,6 +65,7 @@ pub mod retry;
 pub mod revival;
 pub mod sampling;
 pub mod settle;
+pub mod shortage;
 pub mod state;
 pub mod stream;
 pub mod streaming;
@@ -256,7 +257,11 @@ async fn understood<D: Downstream>(
         Ok(reply) => reply,
         // Clients give a stream up after two failures; one that ended they open again.
         Err(
-            fault @ (Fault::Draining | Fault::UpstreamClosed | Fault::Connect | Fault::Tripped(_)),
+            fault @ (Fault::Draining
+            | Fault::UpstreamClosed
+            | Fault::Connect
+            | Fault::Exhausted
+            | Fault::Tripped(_)),
         ) if is_stream => {
             // For the log alone.
             ctx.fault = Some(fault);

@@ -2,7 +2,8 @@
 //!
 //! The list of what is a server's own fault:
 //!
-//! - no connection, a connection lost before the answer, an answer that is not HTTP;
+//! - no connection, unless it is this host that lacks what one takes; a connection lost before the
+//!   answer, an answer that is not HTTP;
 //! - no answer within the time that the operator allows;
 //! - status 500 to 599, but for 501 and 505, which say what the server cannot do by its nature;
 //! - a JSON-RPC error -32603 in an answer with status 200 ([`answer::is_server_fault`]);
@@ -264,6 +265,7 @@ mod tests {
             Fault::Parse,
             Fault::SlowBody,
             Fault::NoEndpoint,
+            Fault::Exhausted,
             Fault::SessionUnknown,
         ] {
             assert_eq!(of_fault(fault), None, "{fault:?}");

@@ -30,12 +30,14 @@ use super::limits;
 use super::open::{Listed, Open};
 use super::outcome;
 use super::phases::Phases;
+use super::shortage;
 use super::state::{PoolState, Shared};
 use super::termination::Step;
 use crate::pool::CallPermit;
 use crate::transport::dial::peer;
 use crate::transport::dress::Dress;
 use crate::transport::fields::Names;
+use crate::transport::lack::Lack;
 use crate::transport::proxy_protocol::Header;
 use crate::transport::sessions::PingoraHead;
 use crate::transport::{ConnInfo, RequestHead};
@@ -109,6 +111,8 @@ pub struct PlainCtx {
     counted: bool,
     /// Shows a stream to operators.
     listed: Option<Listed>,
+    /// The last attempt failed for want of something of this host's.
+    exhausted: bool,
 }
 
 impl Plain {
@@ -145,6 +149,7 @@ impl ProxyHttp for Plain {
             is_answered: false,
             counted: false,
             listed: None,
+            exhausted: false,
         }
     }
 
@@ -253,16 +258,23 @@ impl ProxyHttp for Plain {
     fn fail_to_connect(
         &self,
         _: &mut Session,
-        _: &HttpPeer,
+        peer: &HttpPeer,
         plain: &mut PlainCtx,
         mut error: Box<Error>,
     ) -> Box<Error> {
+        let lack = Lack::behind(&error, peer._address.as_inet().copied());
+        plain.exhausted = lack.is_some();
+        match lack {
+            Some(lack) => shortage::note(lack),
+            None => plain.report(&self.shared, outcome::of_fault(Fault::Connect)),
+        }
         // Nothing was sent, so any request may go elsewhere.
-        plain.report(&self.shared, outcome::of_fault(Fault::Connect));
         if let Some(permit) = plain.permit.take() {
             let endpoint = permit.endpoint();
             plain.tried.push(endpoint.id());
-            self.shared.chores.suspect(endpoint);
+            if lack.is_none() {
+                self.shared.chores.suspect(endpoint);
+            }
         }
         error.set_retry(plain.tried.len() < ATTEMPTS_MAX);
         error
@@ -277,6 +289,7 @@ impl ProxyHttp for Plain {
         _: Option<&Digest>,
         plain: &mut PlainCtx,
     ) -> Result<()> {
+        plain.exhausted = false;
         if peer.options.alpn.get_max_http_version() == 1 {
             plain.clock.connected(connection);
         }

@@ -27,6 +27,7 @@ use super::state::{Held, Orphan, PoolState, Shared};
 use super::waiting;
 use crate::config::OnEndpointLoss;
 use crate::mcp::headers::{MCP_PROTOCOL_VERSION, MCP_SESSION_ID};
+use crate::pool::lateness::Failure;
 use crate::pool::{Endpoint, Need, Outcome, PickContext};
 use crate::session::{Key, Live, NameHash};
 use crate::telemetry;
@@ -130,6 +131,7 @@ pub fn is_for_now(fault: Fault) -> bool {
             | Fault::QueueTimeout
             | Fault::InFlight
             | Fault::Draining
+            | Fault::Exhausted
     )
 }
 
@@ -236,7 +238,7 @@ async fn begin_again(
         let said = match &opened {
             Ok(_) => Some(Outcome::Good),
             Err(Refused::Unreachable(_)) => Some(Outcome::Bad),
-            Err(Refused::Answered(..)) => None,
+            Err(Refused::NotAsked(_) | Refused::Answered(..)) => None,
         };
         outcome::report(shared, pool, &mut permit, said);
         drop(permit);
@@ -245,6 +247,10 @@ async fn begin_again(
             Err(Refused::Unreachable(why)) => {
                 shared.chores.suspect(&endpoint);
                 log::warn!(pool = pool.pool.name(), endpoint = endpoint.name(); "a session could not be begun again: {why}");
+            }
+            Err(Refused::NotAsked(why)) => {
+                log::debug!(pool = pool.pool.name(), endpoint = endpoint.name(); "a session could not be begun again: {why}");
+                last = Fault::Exhausted;
             }
             Err(Refused::Answered(why, stray)) => {
                 log::warn!(pool = pool.pool.name(), endpoint = endpoint.name(); "a session was not begun again: {why}");
@@ -320,6 +326,8 @@ fn give_back(
 enum Refused {
     /// It could not be asked.
     Unreachable(String),
+    /// Nor could any other have been: this host lacks what it takes.
+    NotAsked(String),
     /// It answered otherwise, and perhaps opened a session all the same.
     Answered(String, Option<String>),
 }
@@ -368,14 +376,16 @@ impl Place<'_> {
         ];
         let initialized = br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
         let told = self.post(initialized, &session).await;
-        if let Err(Refused::Unreachable(why)) = told {
+        if let Err(Refused::Unreachable(why) | Refused::NotAsked(why)) = told {
             return Err(Refused::Answered(why, Some(id)));
         }
         for message in origin.said() {
             let failed = match self.post(&message, &session).await {
                 Ok(answer) if answer.status == 200 => continue,
                 Ok(answer) => format!("it was answered with status {}", answer.status),
-                Err(Refused::Unreachable(why) | Refused::Answered(why, _)) => why,
+                Err(
+                    Refused::Unreachable(why) | Refused::NotAsked(why) | Refused::Answered(why, _),
+                ) => why,
             };
             log::warn!(endpoint = self.endpoint.name(); "what a session had set could not be set again: {failed}");
         }
@@ -400,7 +410,12 @@ impl Place<'_> {
         };
         let asking = ask(self.pool, self.endpoint, self.dialer, address, question);
         match timeout(ANSWER_TIME, asking).await {
-            Ok(answer) => answer.map_err(|wrong| Refused::Unreachable(wrong.why)),
+            Ok(answer) => answer.map_err(|wrong| match wrong.failure {
+                Failure::Unasked => Refused::NotAsked(wrong.why),
+                Failure::Told | Failure::Broken | Failure::Silent => {
+                    Refused::Unreachable(wrong.why)
+                }
+            }),
             Err(_) => Err(unreachable("it did not answer in time")),
         }
     }

@@ -21,6 +21,7 @@ use super::listen::{Listen, Taken};
 use super::origin::Origin;
 use super::recovery::{self, Lost};
 use super::relay::is_event_stream;
+use super::shortage;
 use super::state::{PoolState, Shared};
 use super::stream::Relay;
 use crate::mcp::headers::{LAST_EVENT_ID, MCP_SESSION_ID};
@@ -254,7 +255,8 @@ impl Revival {
                 .target(endpoint.id(), endpoint.address()?, self.kept.client())?;
         let now = shared.moment(Instant::now());
         let permit = self.pool.pool.enter(endpoint, now).ok()?;
-        let mut up = self.dialer.open(target, None).await.ok()?;
+        let dialed = self.dialer.open(target, None).await;
+        let mut up = dialed.inspect_err(shortage::tell).ok()?;
         let question = Question {
             from: Some(&self.kept),
             ..question

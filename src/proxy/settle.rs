@@ -137,7 +137,7 @@ fn bind(
     match worker.shared.sessions.open(key, new, Instant::now()) {
         Ok(()) => telemetry::session_opened(),
         // Another request took the last place meanwhile: served, but not counted.
-        Err(_) => telemetry::limit_hit(Limit::Sessions),
+        Err(refused) => Fault::from(refused).count(),
     }
     ctx.session = Some(tag);
     Ok(sealed)

@@ -73,11 +73,12 @@ const fn of_fault(fault: Fault) -> (u8, Option<Step>) {
         | Fault::SessionUnknown
         | Fault::OnlySessionEra
         | Fault::OnlyStatelessEra
-        | Fault::Limited(..) => (b'P', Some(Step::Request)),
+        | Fault::Limited(..)
+        | Fault::SessionsFull(_) => (b'P', Some(Step::Request)),
         Fault::SlowHead | Fault::SlowBody => (b'c', Some(Step::Request)),
         Fault::InFlight | Fault::QueueFull => (b'P', Some(Step::Queue)),
         Fault::QueueTimeout => (b's', Some(Step::Queue)),
-        Fault::Tripped(_) => (b'P', Some(Step::Connect)),
+        Fault::Tripped(_) | Fault::Exhausted => (b'P', Some(Step::Connect)),
         Fault::NoEndpoint | Fault::Connect => (b'S', Some(Step::Connect)),
         Fault::UpstreamClosed | Fault::UpstreamMalformed | Fault::UpstreamFailed => (b'S', None),
         Fault::UpstreamTimeout => (b's', None),

@@ -22,6 +22,7 @@ use super::local;
 use super::open::Open;
 use super::outcome;
 use super::retry::{self, Stage, Tries};
+use super::shortage;
 use super::state::{Orphan, Phase, PoolState};
 use super::termination::Step;
 use super::watch::vanished;
@@ -237,7 +238,9 @@ async fn open(
             }
             Err(error) => error,
         };
+        shortage::tell(&error);
         let (stage, fault) = match error {
+            Error::Lacking(_) => (Stage::Connect, Fault::Exhausted),
             Error::Refused | Error::Connect(_) | Error::ConnectTimeout => {
                 (Stage::Connect, Fault::Connect)
             }
@@ -252,7 +255,7 @@ async fn open(
         }
         let said = outcome::of_fault(fault);
         outcome::report(&worker.shared, pool, &mut permit, said);
-        if stage == Stage::Connect {
+        if fault == Fault::Connect {
             worker.shared.chores.suspect(&endpoint);
         }
         // Nothing has been said on the connection, so opening it elsewhere repeats nothing.

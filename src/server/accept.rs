@@ -13,7 +13,9 @@ use tokio::task::JoinSet;
 use super::connection::{self, Handler, Surroundings};
 use super::listeners::{Bound, Gate};
 use super::share::Share;
-use crate::transport::{ConnInfo, Lasting};
+use crate::proxy::shortage;
+use crate::transport::lack::Lack;
+use crate::transport::{ConnInfo, Lasting, vanished};
 
 /// Pause after an accept that failed for want of files or memory.
 pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -64,6 +66,9 @@ pub(super) async fn accept<H: Handler>(
                 }
                 Err(error) => {
                     warned.warn(&name, &error);
+                    if let Some(lack) = Lack::of(&error, None) {
+                        shortage::note(lack);
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
@@ -139,6 +144,9 @@ fn admit<H: Handler>(
         return;
     }
     let _ = stream.set_nodelay(true);
+    if !gate.by_file {
+        vanished::bound(&stream, Some(around.bounds.write_timeout));
+    }
     let info = ConnInfo {
         client,
         local,

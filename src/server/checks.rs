@@ -17,9 +17,11 @@ use crate::config::Check;
 use crate::pool::Endpoint;
 use crate::pool::lateness::Failure;
 use crate::proxy::ask::NotWell;
+use crate::proxy::shortage;
 use crate::proxy::state::PoolState;
 use crate::telemetry::ToolNames;
 use crate::transport::dial::{Dialer, Target, connect};
+use crate::transport::lack::Lack;
 use crate::transport::proxy_protocol::Header;
 
 /// A check, and how it is ended.
@@ -147,6 +149,8 @@ pub(super) fn threshold(pool: &PoolState, success: bool) -> usize {
 /// The kinds of error whose words are ours: an answer, and none.
 const TOLD: ErrorType = ErrorType::Custom("answer");
 const BROKEN: ErrorType = ErrorType::Custom("check");
+/// The same for a check that was not made, for want of something of this host's.
+const UNASKED: ErrorType = ErrorType::Custom("unasked");
 
 /// Why a check of ours failed, as Pingora's interface has it.
 pub(super) fn in_its_words(NotWell { why, failure }: NotWell) -> Box<PingoraError> {
@@ -154,13 +158,22 @@ pub(super) fn in_its_words(NotWell { why, failure }: NotWell) -> Box<PingoraErro
         Failure::Silent => PingoraError::explain(ErrorType::ReadTimedout, why),
         Failure::Told => PingoraError::explain(TOLD, why),
         Failure::Broken => PingoraError::explain(BROKEN, why),
+        Failure::Unasked => PingoraError::explain(UNASKED, why),
     }
 }
 
-/// Why a check failed, ours or Pingora's.
-pub(super) fn why(error: &PingoraError) -> NotWell {
+/// Why a check of this address failed, ours or Pingora's.
+pub(super) fn why(error: &PingoraError, address: SocketAddr) -> NotWell {
+    let unasked = |why| NotWell {
+        why,
+        failure: Failure::Unasked,
+    };
+    if let Some(lack) = Lack::behind(error, Some(address)) {
+        shortage::note(lack);
+        return unasked(lack.to_string());
+    }
     let words = match (&error.context, error.etype()) {
-        (Some(ours), etype) if *etype == TOLD || *etype == BROKEN => ours.as_str().to_owned(),
+        (Some(ours), etype) if [TOLD, BROKEN, UNASKED].contains(etype) => ours.as_str().to_owned(),
         _ => error.to_string(),
     };
     match error.etype() {
@@ -169,6 +182,7 @@ pub(super) fn why(error: &PingoraError) -> NotWell {
         }
         ErrorType::HTTPStatus(_) => NotWell::told(words),
         etype if *etype == TOLD => NotWell::told(words),
+        etype if *etype == UNASKED => unasked(words),
         _ => words.into(),
     }
 }

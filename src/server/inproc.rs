@@ -13,7 +13,7 @@ use super::connection::{self, Surroundings};
 use super::tasks::delete_orphans;
 use super::way::Way;
 use super::withdraw::{Terms, Withdrawn, withdraw};
-use super::worker::{Gateway, turn};
+use super::worker::{Gateway, Own, turn};
 use super::{StartError, bounds, shared};
 use crate::config::Config;
 use crate::pool::Endpoint;
@@ -82,7 +82,11 @@ impl Inproc {
     /// Keeps the worker's time, for as long as it is polled.
     pub async fn turn(&self) {
         let wheel = Arc::clone(&self.around.wheel);
-        let own = Some((Arc::clone(&self.dialer), Arc::clone(&self.memo)));
+        let own = Some(Own {
+            dialer: Arc::clone(&self.dialer),
+            memo: Arc::clone(&self.memo),
+            sign: None,
+        });
         turn(wheel, self.around.phases.clone(), own).await;
     }
 

@@ -38,6 +38,7 @@ mod state;
 mod tasks;
 mod unix;
 pub mod upgrade;
+mod vigil;
 mod watchers;
 mod way;
 pub mod withdraw;
@@ -81,6 +82,7 @@ use reload::Reloader;
 use several::Several;
 use tasks::Tasks;
 use upgrade::Program;
+use vigil::Vigil;
 use worker::WorkerService;
 
 /// How long the first look-up of endpoints' names may hold up the start.
@@ -183,7 +185,9 @@ fn run_with(
     server.bootstrap();
     let readiness = Readiness::new(Arc::clone(&shared), started.subscribe(), threads);
     let hands = (Arc::clone(&operator), Arc::clone(&reloader));
-    let tasks = Tasks::new(hands, tools, waiting, readiness);
+    let vigil = Vigil::new(threads);
+    let signs = vigil.signs();
+    let tasks = Tasks::new(hands, tools, vigil, waiting, readiness);
     server.add_service(GenBackgroundService::new(
         "tasks".to_owned(),
         Arc::new(tasks),
@@ -206,12 +210,12 @@ fn run_with(
             replaced.clone(),
         ));
     }
-    for (index, orders) in orders.into_iter().enumerate() {
+    for (index, (orders, sign)) in orders.into_iter().zip(signs).enumerate() {
         let name = format!("worker-{index}");
         let shutdown = shutdown.clone();
         server.add_service(WorkerService::new(
             name,
-            orders,
+            (orders, sign),
             Arc::clone(&shared),
             shutdown,
             started.clone(),

@@ -1,9 +1,12 @@
 //! What systemd is told (`sd_notify(3)`). Without systemd nothing is sent.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::time::interval;
+
+use super::vigil::Vigil;
 
 /// This process serves.
 pub(super) fn ready() {
@@ -30,15 +33,30 @@ pub(super) fn replaced_by(process: u32) {
     send(&[NotifyState::MainPid(process), NotifyState::Ready]);
 }
 
-/// Shows that this thread runs, for as long as it does and systemd asks for it.
-pub(super) async fn watchdog() {
+/// Shows that this thread and all workers run, for as long as they do and systemd asks for it.
+pub(super) async fn watchdog(vigil: Arc<Vigil>) {
     let Some(every) = sd_notify::watchdog_enabled() else {
         return;
     };
     let mut tick = interval((every / 3).max(Duration::from_millis(100)));
+    let mut missed = 0;
     loop {
         tick.tick().await;
-        send(&[NotifyState::Watchdog]);
+        match vigil.take() {
+            Ok(()) => {
+                missed = 0;
+                send(&[NotifyState::Watchdog]);
+            }
+            Err(worker) => {
+                missed += 1;
+                // Once may be for lack of CPU; the third time is too late for words.
+                if missed == 2 {
+                    log::error!(
+                        "worker-{worker} has not taken a turn for some {every:?}: systemd is no longer told that this process is well"
+                    );
+                }
+            }
+        }
     }
 }
 

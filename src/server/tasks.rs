@@ -13,6 +13,7 @@ use super::notify;
 use super::operator::Operator;
 use super::readiness::Readiness;
 use super::reload::Reloader;
+use super::vigil::Vigil;
 use super::watchers::Watchers;
 use crate::proxy::ask::delete_session;
 use crate::proxy::state::{Orphan, Phase, Phases, Shared, Waiting};
@@ -34,14 +35,16 @@ pub(super) struct Tasks {
     operator: Arc<Operator>,
     reloader: Arc<Reloader>,
     tools: Arc<ToolNames>,
+    vigil: Arc<Vigil>,
     begin: Mutex<Option<(Waiting, Readiness)>>,
 }
 
 impl Tasks {
-    /// Takes the receiving end of the chores.
+    /// Takes the receiving end of the chores. `vigil` watches the workers.
     pub(super) fn new(
         (operator, reloader): (Arc<Operator>, Arc<Reloader>),
         tools: Arc<ToolNames>,
+        vigil: Arc<Vigil>,
         waiting: Waiting,
         readiness: Readiness,
     ) -> Self {
@@ -50,6 +53,7 @@ impl Tasks {
             operator,
             reloader,
             tools,
+            vigil,
             begin: Mutex::new(Some((waiting, readiness))),
         }
     }
@@ -68,7 +72,7 @@ impl Tasks {
         let dialer = Dialer::new();
         let mut phases = self.shared.phases.clone();
         tokio::spawn(readiness.tell());
-        let watchdog = tokio::spawn(notify::watchdog());
+        let watchdog = tokio::spawn(notify::watchdog(Arc::clone(&self.vigil)));
         let sweeping = tokio::spawn(sweep(Arc::clone(&self.shared)));
         let following = tokio::spawn(Arc::clone(&self.reloader).follow_names());
         let deleting = delete_orphans(orphans, Arc::clone(&dialer), phases.clone());

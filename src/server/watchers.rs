@@ -260,12 +260,12 @@ fn has_sessions(endpoint: &Endpoint) -> bool {
     }
 }
 
-/// Tells checks that came to nothing because this machine did not let us run.
+/// Tells checks that came to nothing because this machine did not let us run, or could not ask.
 struct Lateness<'a> {
     pulse: &'a Pulse,
     /// When the question was asked that is not answered yet.
     asked: Mark,
-    /// The last check was passed over, so its question is still the one that counts.
+    /// The last check was passed over for want of an answer, so its question is still the one that counts.
     excused: bool,
 }
 
@@ -287,14 +287,15 @@ impl<'a> Lateness<'a> {
     fn excuses(&mut self, pool: &PoolState, endpoint: &Endpoint, wrong: Option<&NotWell>) -> bool {
         let (waited, lost) = self.asked.until(self.pulse.mark());
         let before = self.excused;
-        self.excused = wrong.is_some_and(|wrong| excuses(wrong.failure, waited, lost));
-        if self.excused {
+        let wrong = wrong.filter(|wrong| excuses(wrong.failure, waited, lost));
+        self.excused = wrong.is_some_and(|wrong| wrong.failure == Failure::Silent);
+        if wrong.is_some() {
             telemetry::check_excused();
         }
         if self.excused && !before {
             log::warn!(pool = pool.pool.name(), endpoint = endpoint.name(); "a check without an answer is passed over: in {waited:?} this machine has not let us run for {lost:?}");
         }
-        self.excused
+        wrong.is_some()
     }
 }
 
@@ -342,5 +343,5 @@ async fn check(checker: &Checker, endpoint: &Endpoint) -> Result<(), NotWell> {
         .ok_or_else(|| "its name does not resolve".to_owned())?;
     let backend = Backend::new(&address.to_string()).map_err(|error| error.to_string())?;
     let checked = checker.as_check().check(&backend).await;
-    checked.map_err(|error| why(&error))
+    checked.map_err(|error| why(&error, address))
 }

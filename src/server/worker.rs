@@ -20,7 +20,9 @@ use super::accept::accept;
 use super::announce;
 use super::connection::{Bounds, Handler, Lane, Served, Surroundings};
 use super::listeners::{Bound, ListenerId};
+use super::vigil::Sign;
 use super::way::Way;
+use crate::config::PoolKind;
 use crate::proxy::fault::Fault;
 use crate::proxy::intake;
 use crate::proxy::memo::Memo;
@@ -42,10 +44,14 @@ const TRIM_EVERY: Duration = Duration::from_secs(1);
 /// The gateway's handler for the connections of one listener on one thread.
 pub(super) struct Gateway {
     worker: Worker,
-    /// Made when first needed, because its connector reads the system's certificates.
-    plain: OnceLock<Arc<HttpProxy<Plain>>>,
+    plain: PlainLane,
     shutdown: ShutdownWatch,
 }
+
+/// Pingora's proxy, one for each thread. It is made at the start where a route needs it, because its
+/// connector reads the system's certificates, and panics if there is no file to do so. Where none does,
+/// it is made when a reload has brought the first one.
+type PlainLane = Arc<OnceLock<Arc<HttpProxy<Plain>>>>;
 
 impl Gateway {
     /// A handler with connections of its own to the endpoints.
@@ -61,8 +67,16 @@ impl Gateway {
                 dialer,
                 memo,
             },
-            plain: OnceLock::new(),
+            plain: PlainLane::default(),
             shutdown,
+        }
+    }
+
+    /// The same with the proxy of its thread.
+    fn with_plain(self, plain: &PlainLane) -> Self {
+        Self {
+            plain: Arc::clone(plain),
+            ..self
         }
     }
 }
@@ -145,14 +159,16 @@ pub(super) struct WorkerService {
     shared: Arc<Shared>,
     shutdown: ShutdownWatch,
     started: watch::Sender<usize>,
+    /// Taken when it starts.
+    sign: Option<Sign>,
 }
 
 impl WorkerService {
-    /// A worker that accepts where its orders say. `shutdown` turns true when the drain begins;
+    /// A worker that accepts where its orders say, and leaves a sign with every turn. `shutdown` turns true when the drain begins;
     /// `started` counts those that accept.
     pub(super) fn new(
         name: String,
-        orders: mpsc::Receiver<Entrances>,
+        (orders, sign): (mpsc::Receiver<Entrances>, Sign),
         shared: Arc<Shared>,
         shutdown: ShutdownWatch,
         started: watch::Sender<usize>,
@@ -163,6 +179,7 @@ impl WorkerService {
             shared,
             shutdown,
             started,
+            sign: Some(sign),
         }
     }
 }
@@ -181,11 +198,22 @@ impl ServiceWithDependents for WorkerService {
             shutdown: self.shutdown.clone(),
             dialer: Dialer::new(),
             memo: Arc::new(Memo::default()),
+            plain: PlainLane::default(),
             wheel: Wheel::new(Instant::now()),
             open: Vec::new(),
         };
+        let config = &self.shared.snapshot.load().config;
+        if config.pools.iter().any(|pool| pool.kind == PoolKind::Http) {
+            doors
+                .plain
+                .get_or_init(|| Plain::proxy(Arc::clone(&self.shared)));
+        }
         let mut phases = self.shared.phases.clone();
-        let own = Some((Arc::clone(&doors.dialer), Arc::clone(&doors.memo)));
+        let own = Some(Own {
+            dialer: Arc::clone(&doors.dialer),
+            memo: Arc::clone(&doors.memo),
+            sign: self.sign.take(),
+        });
         tokio::spawn(turn(Arc::clone(&doors.wheel), phases.clone(), own));
         let mut ready = Some(ready);
         loop {
@@ -219,6 +247,7 @@ struct Doors {
     shutdown: ShutdownWatch,
     dialer: Arc<Dialer>,
     memo: Arc<Memo>,
+    plain: PlainLane,
     wheel: Arc<Wheel>,
     open: Vec<Door>,
 }
@@ -286,7 +315,8 @@ impl Doors {
             Arc::clone(&self.dialer),
             Arc::clone(&self.memo),
             way.watch(),
-        );
+        )
+        .with_plain(&self.plain);
         let around = Arc::new(Surroundings {
             handler: Arc::new(handler),
             tls: bound.tls.clone(),
@@ -308,13 +338,19 @@ impl Doors {
     }
 }
 
+/// What a worker has of its own that goes by time.
+pub(super) struct Own {
+    /// Its connections to endpoints.
+    pub dialer: Arc<Dialer>,
+    /// The sessions that it knows.
+    pub memo: Arc<Memo>,
+    /// Where it shows that it takes its turns, if anybody looks.
+    pub sign: Option<Sign>,
+}
+
 /// Keeps the time of one thread: turns its wheel, wakes what waits when the phase changes, and
 /// closes connections to endpoints that have been idle for too long.
-pub(super) async fn turn(
-    wheel: Arc<Wheel>,
-    mut phases: Phases,
-    own: Option<(Arc<Dialer>, Arc<Memo>)>,
-) {
+pub(super) async fn turn(wheel: Arc<Wheel>, mut phases: Phases, own: Option<Own>) {
     telemetry::gather();
     let mut trimmed = Instant::now();
     let mut ticks = interval(TICK);
@@ -332,9 +368,10 @@ pub(super) async fn turn(
                 let now = Instant::now();
                 wheel.turn(now);
                 telemetry::flush();
-                if let Some((dialer, memo)) = &own {
-                    dialer.tick(now);
-                    memo.sweep();
+                if let Some(own) = &own {
+                    own.dialer.tick(now);
+                    own.memo.sweep();
+                    own.sign.iter().for_each(Sign::leave);
                 }
                 if now >= trimmed + TRIM_EVERY {
                     trimmed = now;

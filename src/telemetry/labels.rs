@@ -64,8 +64,6 @@ closed_set! {
         Drained = "drained",
         /// An operator ended it.
         Operator = "operator",
-        /// Pushed out because a cap on sessions was reached.
-        Evicted = "evicted",
         /// The connection closed that was it (WebSocket, HTTP+SSE), or on which it was to be told.
         Closed = "closed",
     }
@@ -104,10 +102,6 @@ closed_set! {
         Timeout = "timeout",
         /// The client read too slowly for the bounded buffer.
         SlowReader = "slow_reader",
-        /// The session was deleted or expired under the stream.
-        SessionEnded = "session_ended",
-        /// The server sent something that is not a stream of this kind.
-        Protocol = "protocol",
         /// A configured limit other than time was passed, such as the size of an event.
         Limit = "limit",
         /// Nobody said: the task that carried the stream was dropped, as in a forced exit.
@@ -130,8 +124,6 @@ closed_set! {
         UnknownEndpoint = "unknown_endpoint",
         /// Presented by another principal than the one it was minted for.
         Principal = "principal",
-        /// Older than the configured maximum.
-        Expired = "expired",
         /// The session ended before: deleted, or lost with its endpoint.
         Ended = "ended",
     }
@@ -204,6 +196,12 @@ closed_set! {
         Chores = "chores",
         /// Endpoints of a pool ejected at once.
         Ejections = "ejections",
+        /// Ports of this host towards an endpoint.
+        LocalPorts = "local_ports",
+        /// Open files of the process, or of the host.
+        OpenFiles = "open_files",
+        /// Memory of this host for sockets.
+        SocketMemory = "socket_memory",
     }
 }
 
@@ -238,10 +236,6 @@ closed_set! {
         Failed = "failed",
         /// The retry budget was used up, so no attempt was made.
         OverBudget = "over_budget",
-        /// Sending the call twice is not safe, so no attempt was made.
-        Unsafe = "unsafe",
-        /// There was no other endpoint to try.
-        NoEndpoint = "no_endpoint",
     }
 }
 

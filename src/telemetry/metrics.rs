@@ -163,7 +163,7 @@ table! {
     ENDPOINT_OPENINGS = Counter "tidegate_endpoint_breaker_opened_total" ["pool", "endpoint"]
         "Times the endpoint's breaker has opened.";
     CHECKS_EXCUSED = Counter "tidegate_checks_excused_total" []
-        "Checks without an answer that were passed over, because this machine was short of CPU.";
+        "Checks that were passed over, because this machine was short of CPU, ports, files or memory.";
 
     PROCESS_CPU = Counter "process_cpu_seconds_total" []
         "CPU seconds spent in user and kernel mode.";
@@ -395,7 +395,7 @@ pub fn retried(pool: &str, outcome: RetryOutcome) {
         .inc();
 }
 
-/// Counts a check without an answer that is not held against its endpoint.
+/// Counts a check that is not held against its endpoint.
 pub fn check_excused() {
     METRICS.checks_excused.inc();
 }

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use pingora::ErrorType;
 use pingora::connectors::l4::Connect;
+use pingora::protocols::TcpKeepalive as StockKeepalive;
 use pingora::protocols::l4::stream::Stream;
 use pingora::upstreams::peer::HttpPeer;
 use socket2::{SockRef, TcpKeepalive};
@@ -27,10 +28,12 @@ use tokio::time::timeout;
 use super::buffer::Piece;
 use super::h1::conn::Conn;
 use super::h1::up::H1Up;
+use super::lack::Lack;
 use super::proxy_protocol::{Header, Version};
 use super::sessions::SessionUp;
 use super::timer::Alarm;
 use super::tls;
+use super::vanished;
 use super::wire::Wire;
 use super::{Error, Length, Outgoing, ResponseHead, Upstream};
 
@@ -48,6 +51,8 @@ const KEYS_KEPT: usize = 256;
 /// Idle time before the kernel asks a silent endpoint whether it is still there: the only way to
 /// notice one that lost its network under an open stream.
 const KEEPALIVE: Duration = Duration::from_secs(60);
+/// How many such questions go unanswered at most, which is the kernel's own number.
+const KEEPALIVE_QUESTIONS: usize = 9;
 
 /// Streams that share one HTTP/2 connection to an endpoint, and the flow-control windows: small
 /// enough that a slow reader holds 64 KiB, not megabytes.
@@ -174,8 +179,8 @@ impl Dialer {
     /// `alarm` it is for the caller to bound the time of all that follows.
     ///
     /// # Errors
-    /// [`Error::Refused`], [`Error::Connect`] or [`Error::ConnectTimeout`]; no request byte was
-    /// sent in any of these cases.
+    /// [`Error::Refused`], [`Error::Connect`], [`Error::Lacking`] or [`Error::ConnectTimeout`]; no
+    /// request byte was sent in any of these cases.
     pub async fn open(
         self: &Arc<Self>,
         target: Target<'_>,
@@ -266,10 +271,13 @@ impl Dialer {
 /// if `http2`. All of it within the time of the target.
 ///
 /// # Errors
-/// [`Error::Refused`], [`Error::Connect`] or [`Error::ConnectTimeout`].
+/// [`Error::Refused`], [`Error::Connect`], [`Error::Lacking`] or [`Error::ConnectTimeout`].
 pub async fn connect(target: &Target<'_>, http2: bool) -> Result<Wire, Error> {
     let connecting = async {
         let stream = announced(target.address, target.unix, target.announce).await?;
+        if target.unix.is_none() {
+            vanished::bound(&stream, target.write_timeout);
+        }
         match target.tls {
             None => Ok(Wire::Tcp(stream)),
             // Boxed, because every exchange would otherwise hold the room for a handshake.
@@ -287,11 +295,7 @@ async fn announced(
     unix: Option<&Path>,
     announce: Option<(Version, Header)>,
 ) -> Result<TcpStream, Error> {
-    let failed = |error: io::Error| match error.kind() {
-        // A file that is not there is a server that has not started.
-        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Error::Refused,
-        _ => Error::Connect(error.to_string()),
-    };
+    let failed = |error| failed(&error, address);
     let mut stream = match unix {
         None => reach(address).await.map_err(failed)?,
         // A stream of bytes behind a file descriptor is read, written and waited for in one way.
@@ -307,6 +311,18 @@ async fn announced(
         stream.write_all(&bytes).await.map_err(failed)?;
     }
     Ok(stream)
+}
+
+/// Why there is no connection to this address.
+fn failed(error: &io::Error, address: SocketAddr) -> Error {
+    if let Some(lack) = Lack::of(error, Some(address)) {
+        return Error::Lacking(lack);
+    }
+    match error.kind() {
+        // A file that is not there is a server that has not started.
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Error::Refused,
+        _ => Error::Connect(error.to_string()),
+    }
 }
 
 async fn reach(address: SocketAddr) -> io::Result<TcpStream> {
@@ -337,6 +353,14 @@ pub fn peer(target: &Target<'_>, upgrades: bool) -> HttpPeer {
     // The only one of the two that holds for connections that are announced.
     peer.options.total_connection_timeout = Some(target.connect_timeout);
     peer.options.write_timeout = target.write_timeout;
+    // The socket of a file knows none of this, and Pingora takes that for a failure.
+    let is_file = target.unix.is_some();
+    peer.options.tcp_keepalive = (!is_file).then(|| StockKeepalive {
+        idle: KEEPALIVE,
+        interval: KEEPALIVE / 4,
+        count: KEEPALIVE_QUESTIONS,
+        user_timeout: vanished::time_for(target.write_timeout),
+    });
     peer.options.idle_timeout = Some(target.idle);
     if target.http2 {
         peer.options.set_http_version(2, 2);
@@ -370,7 +394,7 @@ impl Connect for Announcing {
                 Error::Refused => ErrorType::ConnectRefused,
                 _ => ErrorType::ConnectError,
             };
-            pingora::Error::explain(kind, error.to_string())
+            pingora::Error::because(kind, "connecting", error)
         })
     }
 }

@@ -13,6 +13,7 @@ pub mod dial;
 pub mod dress;
 pub mod fields;
 pub mod h1;
+pub mod lack;
 pub mod layer;
 pub mod patience;
 pub mod proxy_protocol;
@@ -21,6 +22,7 @@ pub mod single;
 pub mod timer;
 pub mod tls;
 pub mod tunnel;
+pub mod vanished;
 pub mod wire;
 
 use std::fmt;
@@ -32,6 +34,7 @@ use std::task::{Context, Poll};
 use buffer::Piece;
 use dress::{Dress, More};
 use fields::{Known, Name, Names};
+use lack::Lack;
 use timer::Alarm;
 use tls::Peer;
 
@@ -44,6 +47,10 @@ pub enum Error {
     /// No connection could be made for another reason; no byte was sent.
     #[error("cannot connect: {0}")]
     Connect(String),
+    /// This host lacks what it takes to make a connection; no byte was sent, and the endpoint is not to
+    /// blame.
+    #[error("cannot connect: {0}")]
+    Lacking(Lack),
     /// The connection was not made in time; no byte was sent.
     #[error("connect timed out")]
     ConnectTimeout,

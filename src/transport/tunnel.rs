@@ -96,8 +96,8 @@ pub struct Carried {
 /// Connects to an endpoint and asks it to upgrade. `answer_timeout` bounds the wait for its answer.
 ///
 /// # Errors
-/// [`Error::Refused`], [`Error::Connect`], [`Error::ConnectTimeout`]; [`Error::Closed`] or
-/// [`Error::Malformed`] for an answer that did not come or is not HTTP.
+/// [`Error::Refused`], [`Error::Connect`], [`Error::Lacking`], [`Error::ConnectTimeout`];
+/// [`Error::Closed`] or [`Error::Malformed`] for an answer that did not come or is not HTTP.
 pub async fn connect(
     target: &Target<'_>,
     answer_timeout: Duration,

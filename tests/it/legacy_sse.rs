@@ -457,3 +457,17 @@ async fn a_comment_of_ours_never_stands_inside_of_an_event() {
     drop(stream);
     server.await.expect("the server is done");
 }
+
+#[tokio::test]
+async fn a_session_over_the_cap_is_refused_before_its_stream_is_opened() {
+    let a = endpoint("a").await;
+    let gate = build(&[&a]).config("sessions: { max: 1 }").start().await;
+    let client = gate.client();
+    let _session = Session::open(&client).await;
+    let opened = a.requests().len();
+    let refused = get(&client).await;
+    assert_eq!(refused.status, 503);
+    assert_eq!(refused.header("retry-after"), Some("10"));
+    gate.logged(|line| line["end_reason"] == "sessions").await;
+    assert_eq!(a.requests().len(), opened);
+}

@@ -309,8 +309,11 @@ async fn sessions_over_the_cap_are_refused_before_the_server_opens_them() {
     client.initialize().await;
     let mut refused = client.send_initialize().await;
     assert_eq!(refused.status, 503);
-    assert!(refused.headers().has("retry-after"));
-    refused.json().await;
+    assert_eq!(refused.header("retry-after"), Some("10"));
+    let message = refused.json().await;
+    assert_eq!(message["error"]["message"], "too many sessions are open");
+    gate.logged(|line| line["end_reason"] == "sessions" && line["termination"] == "PR")
+        .await;
     assert_eq!(a.sessions_opened(), 2);
     assert_eq!(client.whoami(&first).await, "a");
     assert_eq!(client.delete(&first).await.status, 200);
@@ -319,4 +322,36 @@ async fn sessions_over_the_cap_are_refused_before_the_server_opens_them() {
     let metrics = gate.metrics().await;
     let hit = metrics.with("tidegate_limits_hit_total", &[("limit", "sessions")]);
     assert_eq!(hit, 1.0);
+}
+
+#[tokio::test]
+async fn a_pool_that_is_full_leaves_room_in_others() {
+    let (a, b) = (Endpoint::start("a").await, Endpoint::start("b").await);
+    let gate = Tidegate::build(&[&a])
+        .config("sessions: { max: 3, max_per_pool: 2 }")
+        .routes("- path: /mcp\n  host: other.test\n  pool: other\n- path: /mcp\n  pool: main")
+        .pools(&format!(
+            "other:\n  health: {{ check: none }}\n  endpoints: [ {{ name: b, address: \"{}\" }} ]",
+            b.address()
+        ))
+        .start()
+        .await;
+    let client = gate.client();
+    let other = gate.client().with_header("host", "other.test");
+    client.initialize().await;
+    client.initialize().await;
+    let mut refused = client.send_initialize().await;
+    assert_eq!(refused.status, 503);
+    let message = refused.json().await;
+    assert_eq!(message["error"]["message"], "too many sessions are open");
+    gate.logged(|line| line["end_reason"] == "sessions_per_pool")
+        .await;
+    other.initialize().await;
+    assert_eq!(other.send_initialize().await.status, 503, "in all");
+    assert_eq!((a.sessions_opened(), b.sessions_opened()), (2, 1));
+    let metrics = gate.metrics().await;
+    for limit in ["sessions_per_pool", "sessions"] {
+        let hit = metrics.with("tidegate_limits_hit_total", &[("limit", limit)]);
+        assert_eq!(hit, 1.0, "{limit}");
+    }
 }

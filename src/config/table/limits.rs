@@ -25,8 +25,8 @@ pub(super) static RATE: Section = Section {
             "burst",
             Count(1, 1_000_000),
             Optional,
-            "How many of one client, and of one principal, at once. Unless set: as many as in one \
-             second, at least 1.",
+            "How many requests of one client, and of one principal, at once. Unless set: as many as \
+             the rate allows in one second, at least 1.",
         ),
         key(
             "total",
@@ -169,7 +169,8 @@ pub(super) static LIMITS: Section = Section {
             "write_timeout",
             Duration("100ms", "1h"),
             Default("30s"),
-            "How long one write to a client may stand still, before its connection is closed.",
+            "How long one write to a client may stand still, before its connection is closed. One that \
+             acknowledges nothing for twice as long (at least 3s) is taken to be gone.",
         ),
         key(
             "peek",

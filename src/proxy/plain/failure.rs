@@ -39,6 +39,7 @@ pub(super) async fn told(
         }
         _ if downstream && is_of(error, ErrorKind::TimedOut) => Fault::SlowBody,
         _ if downstream => Fault::ClientGone,
+        _ if plain.exhausted => Fault::Exhausted,
         ErrorType::ReadTimedout | ErrorType::ConnectTimedout => Fault::UpstreamTimeout,
         ErrorType::ConnectRefused | ErrorType::ConnectError | ErrorType::ConnectNoRoute => {
             Fault::Connect

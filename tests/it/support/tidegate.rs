@@ -293,11 +293,14 @@ impl Drop for Tidegate {
 }
 
 fn spawn(builder: &Builder, places: &Places) -> Child {
-    let stderr = std::fs::File::options()
-        .create(true)
-        .append(true)
-        .open(places.stderr_file())
-        .expect("a file in our own directory");
+    let stderr = match &builder.stderr {
+        Some(to) => to.try_clone().expect("another handle").into(),
+        None => std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(places.stderr_file())
+            .expect("a file in our own directory"),
+    };
     let stdout = stderr.try_clone().expect("a second handle");
     let mut command = Command::new(&builder.program);
     command

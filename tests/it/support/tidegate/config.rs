@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fmt::Write;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -113,6 +114,7 @@ pub(crate) struct Builder {
     pub(super) program: PathBuf,
     pub(super) arguments: Vec<String>,
     pub(super) variables: Vec<(String, String)>,
+    pub(super) stderr: Option<Arc<OwnedFd>>,
 }
 
 impl fmt::Debug for Builder {
@@ -143,6 +145,7 @@ impl Builder {
             program: env!("CARGO_BIN_EXE_tidegate").into(),
             arguments: Vec::new(),
             variables: Vec::new(),
+            stderr: None,
             handed: Arc::default(),
         }
     }
@@ -251,6 +254,12 @@ impl Builder {
     /// Sets an environment variable of the child.
     pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.into(), value.into()));
+        self
+    }
+
+    /// Has standard error and output written there, and not to the file that tests look into.
+    pub(crate) fn stderr(mut self, to: impl Into<OwnedFd>) -> Self {
+        self.stderr = Some(Arc::new(to.into()));
         self
     }
 
