@@ -267,7 +267,11 @@ async fn a_hash_of_a_cookie_or_a_parameter_keeps_a_user_on_an_endpoint() {
                     let path = format!("/mcp?round={round}&user={user}");
                     whoami(&client.with_path(&path)).await
                 };
-                assert_eq!(*met.entry(user).or_insert(name.clone()), name, "{on}");
+                assert_eq!(
+                    *met.entry(user).or_insert_with(|| name.clone()),
+                    name,
+                    "{on}"
+                );
             }
         }
         for endpoint in &endpoints {
