@@ -1,5 +1,6 @@
 //! Answers as tables for people.
 
+use crate::server::admin::csv;
 use crate::server::admin::view::{Endpoint, Pool, Session, Status};
 
 /// Columns of texts under their titles, each as wide as it has to be.
@@ -54,7 +55,32 @@ pub(super) fn status(status: &Status) -> String {
     ];
     let rows: Vec<Vec<String>> = status.pools.iter().flat_map(rows_of).collect();
     text.push_str(&table(&titles, &rows));
+    let titles = [
+        "POOL",
+        "BALANCE",
+        "STATE",
+        "UP",
+        "SESSIONS",
+        "IN FLIGHT",
+        "WAITING",
+    ];
+    let rows: Vec<Vec<String>> = status.pools.iter().map(row_of).collect();
+    text.push('\n');
+    text.push_str(&table(&titles, &rows));
     text
+}
+
+/// A pool as a whole.
+fn row_of(pool: &Pool) -> Vec<String> {
+    vec![
+        pool.name.clone(),
+        pool.balance.clone(),
+        csv::usable(pool).to_owned(),
+        format!("{}/{}", csv::up(pool), pool.endpoints.len()),
+        pool.sessions.to_string(),
+        pool.in_flight.to_string(),
+        pool.waiting.to_string(),
+    ]
 }
 
 fn rows_of(pool: &Pool) -> impl Iterator<Item = Vec<String>> + use<'_> {

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::client::{Client, Error, escape};
 use super::whom::To;
 use super::{complain, print, table};
+use crate::server::admin::csv;
 use crate::server::admin::view::{
     Done, Endpoint, Leaving, Reloaded, Reopened, Sessions, Status, Upgraded,
 };
@@ -31,6 +32,9 @@ pub(super) enum Verb {
     Status {
         #[command(flatten)]
         to: To,
+        /// Print a row of comma-separated values for each endpoint and for each pool.
+        #[arg(long, conflicts_with = "json")]
+        csv: bool,
         /// Show it anew every so many seconds, until interrupted.
         #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1",
               value_parser = clap::value_parser!(u64).range(1..=3600))]
@@ -162,7 +166,14 @@ pub(super) fn signal(signal: Signal, config: Option<PathBuf>, socket: Option<Pat
 /// Does what a command says.
 pub(super) fn run(verb: &Verb) -> ExitCode {
     match verb {
-        Verb::Status { to, watch } => to.with(|client| status(client, to.json, *watch)),
+        Verb::Status { to, csv, watch } => {
+            let show = match (to.json, csv) {
+                (true, _) => Show::Json,
+                (_, true) => Show::Csv,
+                _ => Show::Table,
+            };
+            to.with(|client| status(client, show, *watch))
+        }
         Verb::Drain { at, timeout, wait } => {
             let body = json!({ "timeout": timeout });
             at.to.with(|client| drain(client, at, &body, *wait))
@@ -284,20 +295,31 @@ fn line(pool: &str, endpoint: &Endpoint) -> String {
     )
 }
 
-fn status(client: &Client, as_json: bool, watch: Option<u64>) -> Result<ExitCode, Error> {
+/// How a status is shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Show {
+    Table,
+    Json,
+    Csv,
+}
+
+fn status(client: &Client, how: Show, watch: Option<u64>) -> Result<ExitCode, Error> {
     let look = || client.ask("GET", "/v1/status", None);
     let show = |answer: Value| -> Result<String, Error> {
-        if as_json {
+        if how == Show::Json {
             return Ok(answer.to_string());
         }
         let status: Status = client.read(answer)?;
-        Ok(table::status(&status))
+        Ok(match how {
+            Show::Csv => csv::pools(&status.pools),
+            Show::Table | Show::Json => table::status(&status),
+        })
     };
     let mut text = show(look()?)?;
     let Some(seconds) = watch else {
         return Ok(print(text.trim_end()));
     };
-    let redraws = !as_json && std::io::stdout().is_terminal();
+    let redraws = how == Show::Table && std::io::stdout().is_terminal();
     loop {
         let drawn = if redraws {
             // Over what stands there, each line to its end and then all below: nothing flickers.

@@ -107,6 +107,37 @@ pub(super) fn endpoint(text: &str) -> Result<(HostPort, Scheme), String> {
     Ok((HostPort { host, port }, scheme))
 }
 
+/// The name of a service (RFC 2782): `_mcp._tcp.example.org`.
+pub(super) fn service(text: &str) -> Result<HostPort, String> {
+    let is_label = |label: &str| {
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+        (1..=63).contains(&label.len()) && label.bytes().all(is_plain)
+    };
+    let name = text.trim_end_matches('.').to_ascii_lowercase();
+    let is_service = name.starts_with('_') && name.split('.').count() > 1;
+    if !is_service || name.len() > 253 || !name.split('.').all(is_label) {
+        let shown = quoted(text);
+        return Err(format!(
+            "{shown} is not the name of a service such as _mcp._tcp.example.org"
+        ));
+    }
+    Ok(HostPort {
+        host: name,
+        port: 0,
+    })
+}
+
+/// A name server: an address, with port 53 unless another is written.
+pub(super) fn name_server(text: &str) -> Result<SocketAddr, String> {
+    let ip = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53));
+    let server = ip.or_else(|_| text.parse::<SocketAddr>());
+    let server = server.ok().filter(|server| server.port() != 0);
+    server.ok_or_else(|| {
+        let shown = quoted(text);
+        format!("{shown} is not an address such as 10.0.0.2, 10.0.0.2:5353 or \"[::1]:53\"")
+    })
+}
+
 /// Which hosts a route takes.
 pub(super) fn host_rule(text: &str) -> Result<HostRule, String> {
     let shown = quoted(text);
@@ -278,18 +309,30 @@ pub(super) fn origin(text: &str) -> Result<String, String> {
 
 /// What consistent hashing looks at.
 pub(super) fn hash_on(text: &str) -> Result<HashOn, String> {
-    if text == "client_ip" {
-        return Ok(HashOn::ClientIp);
-    }
     let shown = quoted(text);
-    let Some(name) = text.strip_prefix("header:") else {
-        return Err(format!(
-            "`hash_on` takes client_ip or \"header:NAME\", not {shown}"
-        ));
+    let wrong = || {
+        format!(
+            "`hash_on` takes client_ip, path, \"header:NAME\", \"cookie:NAME\" or \"query:NAME\", not \
+             {shown}"
+        )
     };
-    HeaderName::from_bytes(name.trim().as_bytes())
-        .map(HashOn::Header)
-        .map_err(|_| format!("{shown}: this is not the name of a header"))
+    match text.split_once(':').map(|(kind, name)| (kind, name.trim())) {
+        None if text == "client_ip" => Ok(HashOn::ClientIp),
+        None if text == "path" => Ok(HashOn::Path),
+        Some(("header", name)) => HeaderName::from_bytes(name.as_bytes())
+            .map(HashOn::Header)
+            .map_err(|_| format!("{shown}: this is not the name of a header")),
+        Some(("cookie", name)) => cookie_name(name).map(HashOn::Cookie),
+        Some(("query", name)) if is_parameter(name) => Ok(HashOn::Query(name.to_owned())),
+        Some(("query", _)) => Err(format!("{shown}: this is not the name of a parameter")),
+        None | Some(_) => Err(wrong()),
+    }
+}
+
+/// Can it stand before the `=` in a query, as it is?
+fn is_parameter(name: &str) -> bool {
+    let is_plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'&' | b'=' | b'#');
+    (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(is_plain)
 }
 
 /// The name of a pool: also a label of metrics and part of status lines.

@@ -5,12 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 /// A host, by name or by address, and a port that is not 0. Or a unix socket.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostPort {
     /// A DNS name in lower case or an IP address; IPv6 without brackets. Or the absolute path of a unix
     /// socket, which begins as no host does.
     pub host: String,
-    /// The TCP port, never 0; 0 for a unix socket.
+    /// The TCP port, never 0; 0 for a unix socket and the name of a service.
     pub port: u16,
 }
 
@@ -55,6 +55,8 @@ impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.unix().is_some() {
             write!(f, "unix:{}", self.host)
+        } else if self.port == 0 {
+            f.write_str(&self.host)
         } else if self.host.contains(':') {
             write!(f, "[{}]:{}", self.host, self.port)
         } else {

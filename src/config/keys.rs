@@ -7,10 +7,12 @@
 
 use super::admin::AdminLevel;
 use super::edge::Scheme;
+use super::health::{HttpMethod, McpQuestion, OnDown};
 use super::log::{Level, MessageFormat};
 use super::log_format::Escape;
 use super::model::{Eras, OnEndpointLoss, PoolKind, State};
 use super::proxies::{ClientHeaders, ProxyHeader, SendProxy};
+use super::resolve::Resolve;
 
 /// A map with fixed keys.
 #[derive(Debug)]
@@ -136,17 +138,25 @@ pub(super) enum TransportChoice {
 pub(super) enum BalanceChoice {
     LeastLoad,
     PeakEwma,
+    Random,
     RoundRobin,
     ConsistentHash,
 }
 
-/// The names of [`super::model::Check`], and what is taken when none is written.
+/// The names of [`super::health::Check`], and what is taken when none is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CheckChoice {
     Mcp,
     Http,
     Tcp,
     None,
+}
+
+/// What `method` of a health check stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MethodChoice {
+    Mcp(McpQuestion),
+    Http(HttpMethod),
 }
 
 /// Who of the clients is asked for a certificate.
@@ -167,9 +177,10 @@ pub(super) const TRANSPORTS: Words<TransportChoice, 3> = [
 ];
 pub(super) const POOL_KINDS: Words<PoolKind, 2> =
     [("mcp", PoolKind::Mcp), ("http", PoolKind::Http)];
-pub(super) const BALANCES: Words<BalanceChoice, 4> = [
+pub(super) const BALANCES: Words<BalanceChoice, 5> = [
     ("least_load", BalanceChoice::LeastLoad),
     ("peak_ewma", BalanceChoice::PeakEwma),
+    ("random", BalanceChoice::Random),
     ("round_robin", BalanceChoice::RoundRobin),
     ("consistent_hash", BalanceChoice::ConsistentHash),
 ];
@@ -182,6 +193,7 @@ pub(super) const STATES: Words<State, 3> = [
     ("drain", State::Drain),
     ("maint", State::Maint),
 ];
+pub(super) const RESOLVES: Words<Resolve, 2> = [("one", Resolve::One), ("all", Resolve::All)];
 pub(super) const ERAS: Words<Eras, 4> = [
     ("auto", Eras::Auto),
     ("session", Eras::Session),
@@ -195,6 +207,17 @@ pub(super) const CHECKS: Words<CheckChoice, 4> = [
     ("tcp", CheckChoice::Tcp),
     ("none", CheckChoice::None),
 ];
+pub(super) const CHECK_METHODS: Words<MethodChoice, 8> = [
+    ("auto", MethodChoice::Mcp(McpQuestion::Auto)),
+    ("discover", MethodChoice::Mcp(McpQuestion::Discover)),
+    ("ping", MethodChoice::Mcp(McpQuestion::Ping)),
+    ("initialize", MethodChoice::Mcp(McpQuestion::Initialize)),
+    ("GET", MethodChoice::Http(HttpMethod::Get)),
+    ("HEAD", MethodChoice::Http(HttpMethod::Head)),
+    ("OPTIONS", MethodChoice::Http(HttpMethod::Options)),
+    ("POST", MethodChoice::Http(HttpMethod::Post)),
+];
+pub(super) const ON_DOWN: Words<OnDown, 2> = [("keep", OnDown::Keep), ("end", OnDown::End)];
 pub(super) const CLIENT_HEADERS: Words<ClientHeaders, 4> = [
     ("x_forwarded", ClientHeaders::XForwarded),
     ("forwarded", ClientHeaders::Forwarded),

@@ -33,6 +33,7 @@ mod edge;
 mod effective;
 mod env;
 mod fields;
+mod health;
 mod host_port;
 mod identity;
 mod include;
@@ -47,6 +48,7 @@ mod node;
 mod problem;
 mod protect;
 mod proxies;
+mod resolve;
 mod rewrite;
 mod schema;
 mod secure;
@@ -66,19 +68,20 @@ pub use admin::{Admin, AdminLevel, AdminSocket};
 pub use bind::Bind;
 pub use cors::Cors;
 pub use edge::{Action, Field, HeaderEdits, Redirect, Return, Scheme};
+pub use health::{Check, Health, HttpCheck, HttpMethod, McpQuestion, OnDown};
 pub use host_port::HostPort;
 pub use identity::Identity;
 pub use limit::{Queue, Rate, RouteRate, ToolLimit};
 pub use log::{AccessLog, Level, Log, LogTarget, MessageFormat, Share, Syslog, SyslogServer};
 pub use log_format::{Escape, HEADERS_MAX, LogFormat, Piece, TextFormat, Variable};
 pub use model::{
-    Balance, Check, Config, Endpoint, Eras, HashOn, Health, HostRule, Limits, Listener,
-    OnEndpointLoss, Origins, PathRule, Pool, PoolId, PoolKind, Route, Sessions, State, Timeouts,
-    Transport, is_below,
+    Balance, Config, Endpoint, Eras, HashOn, HostRule, Limits, Listener, OnEndpointLoss, Origins,
+    PathRule, Pool, PoolId, PoolKind, Route, Sessions, State, Timeouts, Transport, is_below,
 };
 pub use problem::{Problem, Problems, Severity};
 pub use protect::{Breaker, Ejection, Retries};
 pub use proxies::{ClientHeaders, Net, Proxies, ProxyHeader, SendProxy};
+pub use resolve::Resolve;
 pub use rewrite::Rewrite;
 pub use schema::schema;
 pub use secure::{Acme, Authorities, Certificate, ClientProof, EndpointTls, Proof, Tls, Trust};

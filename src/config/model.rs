@@ -5,6 +5,7 @@
 //! lies within its bounds. What was written in the file, where, and how a default came about is
 //! unknown here; that is the business of `load` and `table`.
 
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,11 +19,13 @@ use super::bind::Bind;
 use super::cors::Cors;
 use super::dump::dump;
 use super::edge::{Action, HeaderEdits, Scheme};
+use super::health::Health;
 use super::host_port::HostPort;
 use super::limit::{Queue, RouteRate, ToolLimit};
 use super::log::{Log, Share};
 use super::protect::{Breaker, Ejection, Retries};
 use super::proxies::{ClientHeaders, Proxies, SendProxy};
+use super::resolve::Resolve;
 use super::rewrite::Rewrite;
 use super::secure::{EndpointTls, Tls};
 use super::streams::Streams;
@@ -183,6 +186,11 @@ pub struct Pool {
     pub endpoints: Vec<Endpoint>,
     /// How often DNS names are looked up again (default 30s).
     pub resolve_every: Duration,
+    /// Where names are looked up; empty: the system's own way. At most 8.
+    pub name_servers: Vec<SocketAddr>,
+    /// How long endpoints keep their addresses when their name cannot be looked up any more; `None` is
+    /// for ever (default).
+    pub resolve_hold: Option<Duration>,
     /// How the endpoints are watched.
     pub health: Health,
     /// When endpoints are ejected; `None` is never.
@@ -226,6 +234,8 @@ pub enum Balance {
     LeastLoad,
     /// The one of two drawn at random whose answers take less time for its load.
     PeakEwma,
+    /// One drawn at random, by weight.
+    Random,
     /// In turn, by weight.
     RoundRobin,
     /// By a hash, so that the same client meets the same endpoint.
@@ -239,6 +249,12 @@ pub enum HashOn {
     ClientIp,
     /// The value of this request header.
     Header(HeaderName),
+    /// The value of this cookie.
+    Cookie(String),
+    /// The value of this parameter in the query, as it was sent.
+    Query(String),
+    /// The path, as it was sent.
+    Path,
 }
 
 /// What a session hears when its endpoint is lost.
@@ -271,6 +287,10 @@ pub struct Endpoint {
     pub name: String,
     /// Where it listens.
     pub address: HostPort,
+    /// What its name stands for (default one server). The port of a service is 0.
+    pub resolve: Resolve,
+    /// The name that it was found under, if it is one of several that this stands for. Never as written.
+    pub found_by: Option<HostPort>,
     /// Its share against the other endpoints, 1 to 256 (default 1).
     pub weight: u16,
     /// Used only when no endpoint that is not a backup can be.
@@ -294,42 +314,6 @@ pub enum State {
     Drain,
     /// It gets nothing.
     Maint,
-}
-
-/// How the endpoints of a pool are watched.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Health {
-    /// What is sent.
-    pub check: Check,
-    /// Pause between two checks of one endpoint (default 2s).
-    pub interval: Duration,
-    /// How long one check may take (default 1s).
-    pub timeout: Duration,
-    /// Good checks in a row until a lost endpoint is up again (default 2).
-    pub rise: u32,
-    /// Bad checks in a row until an endpoint is down, or unwell if it answers them (default 3).
-    pub fall: u32,
-}
-
-/// What a health check sends.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Check {
-    /// An MCP question, over the transport that clients of the pool use.
-    Mcp {
-        /// The path to ask on.
-        path: String,
-        /// The transport spoken on that path.
-        transport: Transport,
-    },
-    /// `GET`; any 2xx or 3xx is good.
-    Http {
-        /// The path to get.
-        path: String,
-    },
-    /// A connection is opened and closed.
-    Tcp,
-    /// Nothing: the endpoints count as up until requests to them fail.
-    None,
 }
 
 /// How long the steps of an exchange with an endpoint may take.

@@ -5,16 +5,17 @@
 
 mod admin;
 mod edge;
+mod endpoint;
 mod limits;
 mod listeners;
 mod log;
 mod streams;
 mod tls;
 
-use super::keys::Kind::{self, Choice, Count, Duration, DurationOrOff, Flag, Text, Texts};
+use super::keys::Kind::{self, Choice, Count, Duration, DurationOrOff, Text, Texts};
 use super::keys::Need::{Default, Optional, Required};
 use super::keys::{
-    BALANCES, CLIENT_HEADERS, ERAS, LOSSES, POOL_KINDS, PROXY_HEADERS, SCHEMES, SEND_PROXY, STATES,
+    BALANCES, CLIENT_HEADERS, ERAS, LOSSES, POOL_KINDS, PROXY_HEADERS, SCHEMES, SEND_PROXY,
     Section, TRANSPORTS, key, names,
 };
 
@@ -253,15 +254,15 @@ static POOL: Section = Section {
             Choice(&names(&BALANCES)),
             Default("least_load"),
             "How an endpoint is chosen when no session decides: the less loaded of two drawn \
-             at random, the one of two whose answers take less time for its load, in turn, or \
-             by a hash of the client.",
+             at random, the one of two whose answers take less time for its load, one drawn at random, \
+             in turn, or by a hash of something of the request.",
         ),
         key(
             "hash_on",
             Text,
             Default("client_ip"),
-            "What consistent_hash looks at: `client_ip`, or \"header:NAME\". Only with \
-             `balance: consistent_hash`.",
+            "What consistent_hash looks at: `client_ip`, `path`, or \"header:NAME\", \"cookie:NAME\" or \
+             \"query:NAME\". A request without it is sent anywhere. Only with `balance: consistent_hash`.",
         ),
         key(
             "on_endpoint_loss",
@@ -281,7 +282,7 @@ static POOL: Section = Section {
         ),
         key(
             "endpoints",
-            Kind::SectionsOrTexts(&ENDPOINT, 1000),
+            Kind::SectionsOrTexts(&endpoint::ENDPOINT, 1000),
             Required("endpoints: [127.0.0.1:9001]"),
             "The servers, each as an address or as a map.",
         ),
@@ -298,6 +299,20 @@ static POOL: Section = Section {
             Duration("1s", "1h"),
             Default("30s"),
             "How often DNS names are looked up again.",
+        ),
+        key(
+            "name_servers",
+            Texts(8),
+            Optional,
+            "Name servers that names are looked up at, each an address with a port or without. Unless set: \
+             the system's own way, `/etc/hosts` included.",
+        ),
+        key(
+            "resolve_hold",
+            DurationOrOff("1s", "30d"),
+            Default("off"),
+            "How long endpoints keep their addresses when their name cannot be looked up any more; then \
+             they get nothing. `off` is for ever.",
         ),
         key(
             "health",
@@ -381,65 +396,6 @@ static POOL: Section = Section {
             Default("off"),
             "Begin connections to the endpoints with a header of the PROXY protocol of this version. They \
              are then kept for requests of the same client alone.",
-        ),
-    ],
-};
-
-static ENDPOINT: Section = Section {
-    noun: "endpoint",
-    about: "One server address.",
-    keys: &[
-        key(
-            "name",
-            Text,
-            Optional,
-            "Name within the pool, which sessions are bound to. Unless set: the address.",
-        ),
-        key(
-            "address",
-            Text,
-            Required("address: 10.0.0.1:8080"),
-            "host:port, \"[v6]:port\", http://host:port, or https://host:port for TLS; names are \
-             resolved by DNS. Or a unix socket: unix:/run/app.sock.",
-        ),
-        key(
-            "weight",
-            Count(1, 256),
-            Default("1"),
-            "Its share against the other endpoints.",
-        ),
-        key(
-            "backup",
-            Flag,
-            Default("false"),
-            "Used only when no other endpoint can be.",
-        ),
-        key(
-            "state",
-            Choice(&names(&STATES)),
-            Default("up"),
-            "What it begins with: `drain` keeps the sessions it has and gets no new ones, `maint` gets \
-             nothing.",
-        ),
-        key(
-            "http2",
-            Flag,
-            Default("false"),
-            "Speaks HTTP/2: without TLS as it stands; with TLS it is agreed on, and HTTP/1.1 is spoken \
-             where the endpoint prefers that.",
-        ),
-        key(
-            "tls",
-            Kind::SectionOrOff(&tls::ENDPOINT_TLS),
-            Optional,
-            "Speak TLS to it, by these keys over those of the pool; or `off`. Unless set: as the address \
-             and the pool say.",
-        ),
-        key(
-            "max_in_flight",
-            Count(1, 1_000_000),
-            Optional,
-            "Calls at once; others wait, for `queue_timeout`. Unless set: any number.",
         ),
     ],
 };

@@ -2,7 +2,8 @@
 //!
 //! One good or bad answer says little, so a state changes only after `rise` good or `fall` bad ones
 //! in a row. That costs time just when time matters, so checks come faster while a change is under
-//! way or the request path has seen something. This is what HAProxy does with `fastinter`.
+//! way or the request path has seen something, and may come at another pace while an endpoint is down.
+//! This is what HAProxy does with `fastinter` and `downinter`.
 //!
 //! A new endpoint is neither up nor down. It becomes up with its first good check, since nothing
 //! speaks against it, and until then gets traffic only if there is nobody else.
@@ -24,6 +25,28 @@ const FAST_SHARE: u32 = 4;
 /// The part of an interval by which a check comes earlier or later, so that many balancers that
 /// were started together do not check together.
 const JITTER: f64 = 0.1;
+
+/// Pauses between two checks of one endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Intervals {
+    /// While all is as it was.
+    pub usual: Duration,
+    /// While something is about to change.
+    pub fast: Duration,
+    /// While the endpoint is down or unwell.
+    pub down: Duration,
+}
+
+impl Intervals {
+    /// Fast is a quarter of the usual one, at least [`FAST_MIN`] unless that is shorter; down is as usual.
+    pub fn of(usual: Duration) -> Self {
+        Self {
+            usual,
+            fast: (usual / FAST_SHARE).max(FAST_MIN.min(usual)),
+            down: usual,
+        }
+    }
+}
 
 /// What the checks say of an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,26 +171,23 @@ impl Health {
         self.check_invariants();
     }
 
-    /// How long to wait for the next check. `interval` is the configured one, `jitter_unit` a
-    /// random number from 0 to 1.
+    /// How long to wait for the next check. `jitter_unit` is a random number from 0 to 1.
     ///
-    /// A quarter of the interval, at least [`FAST_MIN`] and never more than the interval, while the
-    /// state is undecided, about to change or doubted; otherwise the interval. Give or take 10 %.
-    pub fn next_check_in(&self, interval: Duration, jitter_unit: f64) -> Duration {
-        let floor = FAST_MIN.min(interval);
-        let base = if self.is_unsettled() {
-            interval / FAST_SHARE
-        } else {
-            interval
+    /// The fast interval while the state is undecided, about to change or doubted, that of an endpoint
+    /// that is down while it is, or unwell, otherwise the usual one. Give or take 10 %.
+    pub fn next_check_in(&self, intervals: &Intervals, jitter_unit: f64) -> Duration {
+        let base = match self.state {
+            _ if self.is_unsettled() => intervals.fast,
+            HealthState::Down | HealthState::Unwell => intervals.down,
+            HealthState::Up | HealthState::Unchecked => intervals.usual,
         };
+        let floor = FAST_MIN.min(base);
         let unit = if jitter_unit.is_nan() {
             0.0
         } else {
             jitter_unit.clamp(0.0, 1.0)
         };
-        base.max(floor)
-            .mul_f64(1.0 - JITTER + 2.0 * JITTER * unit)
-            .max(floor)
+        base.mul_f64(1.0 - JITTER + 2.0 * JITTER * unit).max(floor)
     }
 
     /// Asserts what holds between calls. Costs nothing in release builds.
@@ -286,7 +306,7 @@ mod tests {
     fn checks_are_fast_only_while_something_is_open() {
         let interval = Duration::from_secs(2);
         let (slow, fast) = (interval, interval / 4);
-        let wait = |health: &Health| health.next_check_in(interval, 0.5);
+        let wait = |health: &Health| health.next_check_in(&Intervals::of(interval), 0.5);
 
         let mut health = Health::new(2, 2, Unchecked);
         assert_eq!(wait(&health), fast, "undecided");
@@ -316,14 +336,15 @@ mod tests {
     #[test]
     fn jitter_stays_within_a_tenth_and_fast_checks_have_a_floor() {
         let health = Health::new(1, 1, Up);
-        let wait = |millis, unit| health.next_check_in(Duration::from_millis(millis), unit);
+        let of = |millis| Intervals::of(Duration::from_millis(millis));
+        let wait = |millis, unit| health.next_check_in(&of(millis), unit);
         assert_eq!(wait(1000, 0.0), Duration::from_millis(900));
         assert_eq!(wait(1000, 1.0), Duration::from_millis(1100));
         assert_eq!(wait(1000, -7.0), Duration::from_millis(900));
         assert_eq!(wait(1000, f64::NAN), Duration::from_millis(900));
 
         let open = Health::new(1, 1, Unchecked);
-        let wait = |millis| open.next_check_in(Duration::from_millis(millis), 0.0);
+        let wait = |millis| open.next_check_in(&of(millis), 0.0);
         assert_eq!(
             wait(200),
             FAST_MIN,
@@ -334,5 +355,23 @@ mod tests {
             Duration::from_millis(40),
             "an interval shorter than the floor"
         );
+    }
+
+    #[test]
+    fn each_state_has_an_interval_of_its_own() {
+        let seconds = Duration::from_secs;
+        let intervals = Intervals {
+            usual: seconds(5),
+            fast: seconds(1),
+            down: seconds(30),
+        };
+        let mut health = Health::new(2, 1, Unchecked);
+        let mut waits = vec![health.next_check_in(&intervals, 0.5)];
+        for finding in [Well, Gone, Well, Well] {
+            health.record(finding);
+            waits.push(health.next_check_in(&intervals, 0.5));
+        }
+        // Unchecked, up, down, rising, up.
+        assert_eq!(waits, [1, 5, 30, 1, 5].map(seconds));
     }
 }

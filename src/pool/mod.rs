@@ -43,7 +43,7 @@ pub use budget::{Allowance, Budget};
 pub use endpoint::{Admin, CallPermit, Endpoint, EndpointSpec, SessionGuard, Unreachable};
 pub use facts::{Fact, FactCell, Facts};
 pub use guard::Guard;
-pub use health::{Finding, Health, HealthState, Transition};
+pub use health::{Finding, Health, HealthState, Intervals, Transition};
 pub use line::Priority;
 pub use moment::Moment;
 pub use places::Places;
@@ -220,7 +220,7 @@ impl Pool {
     ///
     /// Takes no permit: [`Pool::enter`] does. So calls that pick at the same moment may not see
     /// each other, which random choice tolerates. Allocates nothing. In a large pool that is well,
-    /// and is balanced by a choice of two, few endpoints are looked at; otherwise all are.
+    /// and is balanced by drawing, few endpoints are looked at; otherwise all are.
     pub fn pick(
         &self,
         context: &PickContext<'_>,
@@ -236,10 +236,11 @@ impl Pool {
             .ok_or(NoEndpoint::AllDown)
     }
 
-    /// The better of two endpoints that are drawn until both may take the call: what looking at all of
+    /// The better of two endpoints, or the one, that are drawn until they may take the call: what looking at all of
     /// them comes to, at the price of a few. `None` where that is not sure: then all are looked at.
     fn sample(&self, context: &PickContext<'_>, rng: &mut fastrand::Rng) -> Option<usize> {
-        if self.endpoints.len() < SAMPLED_FROM || !self.balancer.takes_two() {
+        let draws = self.balancer.draws();
+        if self.endpoints.len() < SAMPLED_FROM || draws == 0 {
             return None;
         }
         let mut first = None;
@@ -257,6 +258,9 @@ impl Pool {
                 || !matches!(standing(endpoint, context.need), Ok(Tier::PrimaryUp))
             {
                 continue;
+            }
+            if draws == 1 {
+                return Some(at);
             }
             let Some(first) = first else {
                 first = Some(at);

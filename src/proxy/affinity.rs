@@ -78,6 +78,28 @@ impl Cookie {
     }
 }
 
+/// What `make` makes of the value of the first cookie of this name.
+pub(super) fn with_cookie<T>(
+    head: &(impl Headers + ?Sized),
+    name: &str,
+    make: impl Fn(&str) -> T,
+) -> Option<T> {
+    let mut found = None;
+    head.each(&mut |field, value| {
+        if field.is("cookie")
+            && let Ok(text) = str::from_utf8(value)
+        {
+            let pairs = text
+                .split(';')
+                .filter_map(|pair| pair.trim().split_once('='));
+            for (_, value) in pairs.filter(|(key, _)| *key == name) {
+                found.get_or_insert_with(|| make(value));
+            }
+        }
+    });
+    found
+}
+
 /// The value of the first cookie of this name, and the cookies without any of this name; nothing of
 /// both if there is none.
 fn taken_out(head: &impl Headers, name: &str) -> (Option<String>, Option<String>) {

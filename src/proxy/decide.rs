@@ -6,7 +6,6 @@
 //! endpoint is gone is never shown to another endpoint, which might take it for nothing and
 //! answer as if all were well.
 
-use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -17,10 +16,10 @@ use super::Worker;
 use super::call::{Call, Rules};
 use super::ctx::Ctx;
 use super::fault::Fault;
+use super::hashing::hash_key;
 use super::memo::Known;
 use super::recovery;
 use super::state::{Held, PoolState, Shared};
-use crate::config::HashOn;
 use crate::mcp::HttpMethod;
 use crate::pool::{Endpoint, Fact, Need};
 use crate::session::{Claims, IdKind, Key, NameHash, NewSession, Pulse, Reason, Revision, Touched};
@@ -291,15 +290,4 @@ pub fn new_session(
 /// [`Fault::SessionsFull`].
 pub fn room(shared: &Shared, pool: &PoolState, ctx: &Ctx) -> Result<(), Fault> {
     Ok(shared.sessions.room(pool.hash, ctx.principal)?)
-}
-
-/// What the consistent hash goes by, if the pool balances so: the client's address without its
-/// port, or a header's value.
-pub fn hash_key(pool: &PoolState, head: &dyn RequestHead, client: Option<IpAddr>) -> Option<u64> {
-    match pool.hash_on()? {
-        HashOn::ClientIp => client.map(|client| NameHash::of(&client.to_string()).get()),
-        HashOn::Header(name) => head
-            .get(name.as_str())
-            .map(|value| NameHash::of(&String::from_utf8_lossy(value)).get()),
-    }
 }

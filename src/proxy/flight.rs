@@ -14,7 +14,7 @@ pub struct Flight {
 }
 
 /// Threads beyond this many share places.
-const SHARDS: usize = 16;
+pub(super) const SHARDS: usize = 16;
 
 /// On cache lines of its own. An exchange is counted off where it was counted.
 #[derive(Default)]

@@ -14,6 +14,7 @@ use super::decide::{self, Aim};
 use super::fault::Fault;
 use super::flight::InFlight;
 use super::forward::{Reply, forward};
+use super::hashing::hash_key;
 use super::intake::check_repeated;
 use super::limits;
 use super::links::LinkGuard;
@@ -81,7 +82,7 @@ async fn open<D: Downstream>(
 ) -> Result<Next, Fault> {
     let aim = Aim::Any {
         need: Need::Any,
-        key: decide::hash_key(pool, down.head(), ctx.client),
+        key: hash_key(pool, down.head(), ctx.client),
     };
     let mut call = Call::new(HttpMethod::Get);
     decide::room(&worker.shared, pool, ctx)?;

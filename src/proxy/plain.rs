@@ -19,14 +19,15 @@ use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session, http_proxy};
 use super::affinity::Cookie;
 use super::cors;
 use super::ctx::Ctx;
-use super::decide::hash_key;
 use super::edge;
 use super::fault::Fault;
 use super::finish;
 use super::flight::InFlight;
 use super::forwarded::{Set, Told, announced};
+use super::hashing::hash_key;
 use super::intake::{self, Admitted};
 use super::limits;
+use super::open::{Listed, Open};
 use super::outcome;
 use super::phases::Phases;
 use super::shortage;
@@ -108,6 +109,8 @@ pub struct PlainCtx {
     is_answered: bool,
     /// Some attempt was begun.
     counted: bool,
+    /// Shows a stream to operators.
+    listed: Option<Listed>,
     /// The last attempt failed for want of something of this host's.
     exhausted: bool,
 }
@@ -145,6 +148,7 @@ impl ProxyHttp for Plain {
             is_sent: false,
             is_answered: false,
             counted: false,
+            listed: None,
             exhausted: false,
         }
     }
@@ -396,6 +400,8 @@ impl ProxyHttp for Plain {
                 plain
                     .clock
                     .is_stream(Arc::clone(permit.endpoint()), ctx.request_id);
+                plain.listed = Open::of(ctx, permit.endpoint(), "http")
+                    .map(|open| self.shared.open.enter(open));
             }
             plain.flight.becomes_stream();
             // It may last for hours, and is no call in flight any more.

@@ -27,6 +27,7 @@ pub use super::phases::{Phase, PhaseSender, Phases, phases};
 use super::flight::{Flight, own_shard};
 use super::limits::{Having, Limits};
 use super::links::Links;
+use super::open::OpenList;
 use super::origin::{Origin, Origins};
 use super::resume::rings::Rings;
 
@@ -262,7 +263,7 @@ impl PoolState {
     pub fn hash_on(&self) -> Option<&HashOn> {
         match &self.config.balance {
             Balance::ConsistentHash(on) => Some(on),
-            Balance::LeastLoad | Balance::PeakEwma | Balance::RoundRobin => None,
+            Balance::LeastLoad | Balance::PeakEwma | Balance::Random | Balance::RoundRobin => None,
         }
     }
 }
@@ -387,6 +388,8 @@ pub struct Shared {
     pub chores: Chores,
     /// Exchanges in flight, over all threads.
     pub flight: Arc<Flight>,
+    /// What is open and lasts.
+    pub open: OpenList,
     /// How much clients have of what is limited.
     pub having: Having,
     /// When the clock of the pools began to run.

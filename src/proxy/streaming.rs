@@ -13,6 +13,7 @@ use super::flight::InFlight;
 use super::forward::Reply;
 use super::legacy_sse::SseSession;
 use super::limits;
+use super::open::{Listed, Open};
 use super::outcome;
 use super::resume::linger::Lingering;
 use super::revival::Revival;
@@ -87,6 +88,7 @@ pub struct Streaming<D> {
     down: D,
     ctx: Ctx,
     _flight: InFlight,
+    listed: Option<Listed>,
     begun: Begun,
 }
 
@@ -98,11 +100,15 @@ impl<D: Downstream> Streaming<D> {
             ctx.note(down.head());
         }
         down.release_head();
+        let kind = begun.relay.kind().label().as_str();
+        let open = Open::of(&ctx, begun.reply.endpoint(), kind);
+        let listed = open.map(|open| shared.open.enter(open));
         Self {
             shared,
             down,
             ctx,
             _flight: flight,
+            listed,
             begun,
         }
     }
@@ -120,6 +126,7 @@ impl<D: Downstream> Streaming<D> {
             shared,
             down,
             ctx,
+            listed,
             begun,
             ..
         } = self;
@@ -137,7 +144,12 @@ impl<D: Downstream> Streaming<D> {
             };
             // Boxed: it is rare, and every stream would hold the room for it.
             match Box::pin(revival.revive(shared, down, ctx, relay)).await {
-                Ok(again) => *reply = again,
+                Ok(again) => {
+                    if let Some(listed) = listed {
+                        listed.moves_to(again.endpoint());
+                    }
+                    *reply = again;
+                }
                 Err(instead) => break instead,
             }
         };
@@ -154,8 +166,10 @@ impl<D: Downstream> Streaming<D> {
             down,
             mut ctx,
             _flight: flight,
+            listed,
             begun,
         } = *self;
+        drop(listed);
         let lingers = match ctx.end.is_of_client() {
             true => Lingering::of(&shared, begun, ctx.end),
             false => Err(Box::new(begun)),

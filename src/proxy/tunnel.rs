@@ -11,14 +11,15 @@ use tokio::time::timeout;
 use super::Worker;
 use super::affinity;
 use super::ctx::{Ctx, End};
-use super::decide;
 use super::edge;
 use super::fault::Fault;
 use super::finish;
 use super::forwarded::{Set, Told, announced};
+use super::hashing::hash_key;
 use super::intake::{self, Admitted};
 use super::limits;
 use super::local;
+use super::open::Open;
 use super::outcome;
 use super::retry::{self, Stage, Tries};
 use super::shortage;
@@ -95,12 +96,14 @@ async fn tunnel<C>(
     (client, server): (C, Wire),
     answer: &Answer,
     pool: &PoolState,
-    endpoint: &Endpoint,
+    endpoint: &Arc<Endpoint>,
     ctx: &mut Ctx,
 ) where
     C: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let counted = OpenStream::enter(StreamKind::Websocket);
+    let open = Open::of(ctx, endpoint, StreamKind::Websocket.as_str());
+    let listed = open.map(|open| worker.shared.open.enter(open));
     let mut phases = worker.shared.phases.clone();
     let lot = ctx.request_id;
     let mut why = End::UpstreamLost;
@@ -127,6 +130,7 @@ async fn tunnel<C>(
         TunnelEnd::SlowClient => End::ClientWrite,
         TunnelEnd::SlowServer => End::UpstreamLost,
     };
+    drop(listed);
     counted.end(ctx.end.of_stream());
 }
 
@@ -175,7 +179,7 @@ async fn open(
     let told = Told::of(&config.proxies, pool.config.client_headers, head, info);
     let client = announced(ctx.client, info);
     let cookie = affinity::Cookie::of(config, pool, head, info);
-    let key = decide::hash_key(pool, head, ctx.client);
+    let key = hash_key(pool, head, ctx.client);
     let mut tried = Vec::new();
     let mut attempts = 0;
     let mut last = None;

@@ -1,20 +1,22 @@
-//! Which check an endpoint gets. `tcp` and `http` are Pingora's own, unless TLS is spoken; `mcp` is ours,
-//! and all are asked through Pingora's `HealthCheck`.
+//! Which check an endpoint gets. `tcp` is Pingora's own where nothing is spoken on the connection; the
+//! others are ours, and all are asked through Pingora's `HealthCheck`.
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use pingora::{Error as PingoraError, ErrorType, Result as PingoraResult};
 use pingora_load_balancing::Backend;
-use pingora_load_balancing::health_check::{HealthCheck, HttpHealthCheck, TcpHealthCheck};
+use pingora_load_balancing::health_check::{HealthCheck, TcpHealthCheck};
 use tokio::time::timeout;
 
+use super::http_check::HttpCheck;
 use super::probe::McpCheck;
 use crate::config::Check;
 use crate::pool::Endpoint;
 use crate::pool::lateness::Failure;
-use crate::proxy::ask::{NotWell, Question, ask};
+use crate::proxy::ask::NotWell;
 use crate::proxy::shortage;
 use crate::proxy::state::PoolState;
 use crate::telemetry::ToolNames;
@@ -56,101 +58,92 @@ pub(super) fn check_for(
 ) -> Option<Checker> {
     let health = &pool.config.health;
     let facts = pool.dial.get(&endpoint.id())?;
-    let secure = |path: Option<&str>| {
-        let check = TlsCheck {
-            pool: Arc::clone(pool),
-            endpoint: Arc::clone(endpoint),
-            dialer: Arc::clone(dialer),
-            path: path.map(str::to_owned),
-        };
-        Some(Checker::Stock(Box::new(check)))
-    };
     let is_ours = facts.tls.is_some() || facts.unix.is_some() || facts.announces.is_some();
     match &health.check {
         Check::None => None,
-        Check::Tcp if is_ours => secure(None),
-        Check::Http { path } if is_ours => secure(Some(path)),
+        Check::Tcp if is_ours => {
+            let check = ConnectCheck {
+                pool: Arc::clone(pool),
+                endpoint: Arc::clone(endpoint),
+            };
+            Some(Checker::Stock(Box::new(check)))
+        }
         Check::Tcp => {
             let mut check = TcpHealthCheck::new();
             check.peer_template.options.connection_timeout = Some(health.timeout);
             Some(Checker::Stock(check))
         }
-        Check::Http { path } => {
-            let mut check = HttpHealthCheck::new(&facts.authority, false);
-            check.peer_template.options.connection_timeout = Some(health.timeout);
-            check.peer_template.options.read_timeout = Some(health.timeout);
-            if facts.http2 {
-                check.peer_template.options.set_http_version(2, 2);
-            }
-            if let Ok(uri) = path.parse() {
-                check.req.set_uri(uri);
-            }
-            check.validator = Some(Box::new(|head| match head.status.as_u16() {
-                200..=399 => Ok(()),
-                _ => {
-                    PingoraError::e_explain(ErrorType::HTTPStatus(head.status.as_u16()), "not well")
-                }
-            }));
+        Check::Http(wanted) => {
+            let check = HttpCheck::new(pool, endpoint, dialer, wanted);
             Some(Checker::Stock(Box::new(check)))
         }
-        Check::Mcp { path, transport } => {
-            let check = McpCheck::new(pool, endpoint, dialer, tools, path, *transport);
+        Check::Mcp {
+            path,
+            transport,
+            question,
+        } => {
+            let asks = (path.as_str(), *transport, *question);
+            let check = McpCheck::new(pool, endpoint, dialer, tools, asks);
             Some(Checker::Mcp(Box::new(check)))
         }
     }
 }
 
-/// The checks `tcp` and `http` of an endpoint that speaks TLS, is a unix socket or is announced to, by the rules that calls go by: with
-/// Pingora's own a certificate could be good for the one and not for the other.
-struct TlsCheck {
+/// The check `tcp` of an endpoint that speaks TLS, is a unix socket or is announced to, by the rules that
+/// calls go by: with Pingora's own a certificate could be good for the one and not for the other.
+struct ConnectCheck {
     pool: Arc<PoolState>,
     endpoint: Arc<Endpoint>,
-    dialer: Arc<Dialer>,
-    /// What is asked for, if anything is behind the handshake.
-    path: Option<String>,
 }
 
-impl TlsCheck {
+impl ConnectCheck {
     async fn run(&self, address: SocketAddr) -> Result<(), NotWell> {
-        let Some(path) = &self.path else {
-            let dialed = self
-                .pool
-                .target(self.endpoint.id(), address, Header::Itself);
-            let (target, _) = dialed.ok_or_else(|| "unknown endpoint".to_owned())?;
-            let target = Target {
-                connect_timeout: self.pool.config.health.timeout,
-                ..target
-            };
-            connect(&target, target.http2).await?;
-            return Ok(());
+        let dialed = self
+            .pool
+            .target(self.endpoint.id(), address, Header::Itself);
+        let (target, _) = dialed.ok_or_else(|| "unknown endpoint".to_owned())?;
+        let target = Target {
+            connect_timeout: self.pool.config.health.timeout,
+            ..target
         };
-        let question = Question::own("GET", path, &[]);
-        let answer = ask(&self.pool, &self.endpoint, &self.dialer, address, question).await?;
-        match answer.status {
-            200..=399 => Ok(()),
-            status => Err(NotWell::told(format!(
-                "it was answered with status {status}"
-            ))),
-        }
+        connect(&target, target.http2).await?;
+        Ok(())
     }
 }
 
 #[async_trait]
-impl HealthCheck for TlsCheck {
+impl HealthCheck for ConnectCheck {
     async fn check(&self, target: &Backend) -> PingoraResult<()> {
-        let Some(address) = target.addr.as_inet() else {
-            return PingoraError::e_explain(ErrorType::ConnectError, "not an internet address");
-        };
-        let limit = self.pool.config.health.timeout;
-        let checked = timeout(limit, self.run(*address)).await;
-        let silent = |_| NotWell::silent(format!("no answer within {limit:?}"));
-        checked.map_err(silent).flatten().map_err(in_its_words)
+        in_time(&self.pool, target, |address| self.run(address)).await
     }
 
     fn health_threshold(&self, success: bool) -> usize {
-        let health = &self.pool.config.health;
-        (if success { health.rise } else { health.fall }) as usize
+        threshold(&self.pool, success)
     }
+}
+
+/// Runs a check of ours against a server, within the time that checks of its pool have.
+pub(super) async fn in_time<F>(
+    pool: &PoolState,
+    server: &Backend,
+    run: impl FnOnce(SocketAddr) -> F,
+) -> PingoraResult<()>
+where
+    F: Future<Output = Result<(), NotWell>>,
+{
+    let Some(address) = server.addr.as_inet() else {
+        return PingoraError::e_explain(ErrorType::ConnectError, "not an internet address");
+    };
+    let limit = pool.config.health.timeout;
+    let checked = timeout(limit, run(*address)).await;
+    let silent = |_| NotWell::silent(format!("no answer within {limit:?}"));
+    checked.map_err(silent).flatten().map_err(in_its_words)
+}
+
+/// Checks in a row that change the state, as Pingora's interface asks for them.
+pub(super) fn threshold(pool: &PoolState, success: bool) -> usize {
+    let health = &pool.config.health;
+    (if success { health.rise } else { health.fall }) as usize
 }
 
 /// The kinds of error whose words are ours: an answer, and none.

@@ -14,15 +14,18 @@ mod calm;
 mod checks;
 pub mod connection;
 pub mod demo;
+mod dns;
 mod drain;
 mod handshake;
 mod http2;
+mod http_check;
 mod inherited;
 pub mod inproc;
 mod linger;
 mod listeners;
 mod names;
 mod notify;
+mod on_down;
 mod opened;
 mod operator;
 mod pid_file;
@@ -30,6 +33,7 @@ mod probe;
 mod pulse;
 mod readiness;
 pub mod reload;
+mod several;
 mod share;
 mod socket;
 mod state;
@@ -43,6 +47,7 @@ mod wish;
 pub mod withdraw;
 mod worker;
 
+use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -59,6 +64,7 @@ use crate::config::{self, Config, Level, MessageFormat};
 use crate::demo::DemoServer;
 use crate::proxy::flight::Flight;
 use crate::proxy::limits::Having;
+use crate::proxy::open::OpenList;
 use crate::proxy::origin::Origins;
 use crate::proxy::resume::rings::Rings;
 use crate::proxy::state::{Chores, Phases, Shared, Snapshot, phases};
@@ -73,9 +79,11 @@ use connection::Bounds;
 use drain::{Replacement, Signals};
 use inherited::Inherited;
 use listeners::Bound;
+use names::Followed;
 use operator::Operator;
 use readiness::Readiness;
 use reload::Reloader;
+use several::Several;
 use tasks::Tasks;
 use upgrade::Program;
 use vigil::Vigil;
@@ -152,6 +160,8 @@ fn run_with(
     let (phase_sender, phases) = phases();
     let (chores, waiting) = Chores::new();
     let tools = Arc::new(ToolNames::new());
+    let several = first_find(config);
+    let config = several.config();
     let shared = Arc::new(shared(config, phases, chores, Arc::clone(&tools))?);
     let channels = (0..threads).map(|_| mpsc::channel(1));
     let (workers, orders): (Vec<_>, Vec<_>) = channels.unzip();
@@ -160,7 +170,7 @@ fn run_with(
     let (wishes, asked) = mpsc::channel(1);
     let certificates = Certificates::new(&state_dir_of(&snapshot.config));
     let reloader = Reloader::start(
-        path,
+        (path, several),
         Arc::clone(&operator),
         Arc::clone(&certificates),
         workers,
@@ -180,16 +190,10 @@ fn run_with(
     let mut server = Server::new_with_opt_and_conf(None, server_conf());
     server.bootstrap();
     let readiness = Readiness::new(Arc::clone(&shared), started.subscribe(), threads);
+    let hands = (Arc::clone(&operator), Arc::clone(&reloader));
     let vigil = Vigil::new(threads);
     let signs = vigil.signs();
-    let tasks = Tasks::new(
-        Arc::clone(&operator),
-        certificates,
-        tools,
-        vigil,
-        waiting,
-        readiness,
-    );
+    let tasks = Tasks::new(hands, certificates, tools, vigil, waiting, readiness);
     server.add_service(GenBackgroundService::new(
         "tasks".to_owned(),
         Arc::new(tasks),
@@ -338,6 +342,7 @@ fn shared(
         flight: Arc::new(Flight::default()),
         started: Instant::now(),
         having: Having::new(),
+        open: OpenList::default(),
         snapshot: ArcSwap::from_pointee(state::compile(config, None)?),
     })
 }
@@ -414,13 +419,32 @@ fn state_dir() -> PathBuf {
 
 /// Looks up endpoints' names once before the first request, so that it need not fail.
 fn first_resolve(snapshot: &Arc<Snapshot>) {
+    at_first(resolve_names(snapshot));
+}
+
+/// Looks up the names that stand for several endpoints.
+fn first_find(config: Config) -> Several {
+    let mut several = Several::new(config);
+    let unknown = several.unknown();
+    if !unknown.is_empty() {
+        let unknown = several.questions(unknown);
+        let answers = at_first(names::find(unknown, FIRST_RESOLVE));
+        for (key, found) in answers.into_iter().flatten() {
+            several.learn(&key, &found, Instant::now());
+        }
+    }
+    several
+}
+
+/// Waits for something before there are threads.
+fn at_first<T>(first: impl Future<Output = T>) -> Option<T> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
-    if let Ok(runtime) = runtime {
-        runtime.block_on(resolve_names(snapshot));
-        runtime.shutdown_background();
-    }
+    let runtime = runtime.ok()?;
+    let outcome = runtime.block_on(first);
+    runtime.shutdown_background();
+    Some(outcome)
 }
 
 /// Looks up the names of endpoints that have no address, or none that goes with the name any more.
@@ -428,8 +452,12 @@ async fn resolve_names(snapshot: &Snapshot) {
     let mut looking = tokio::task::JoinSet::new();
     for pool in &snapshot.pools {
         for (endpoint, config) in pool.pool.endpoints().iter().zip(&pool.config.endpoints) {
-            if config.address.ip().is_none() {
-                let (endpoint, name) = (Arc::clone(endpoint), config.address.clone());
+            if config.address.ip().is_none() && !config.stands_for_several() {
+                let endpoint = Arc::clone(endpoint);
+                let name = Followed {
+                    name: config.address.clone(),
+                    servers: pool.config.name_servers.clone(),
+                };
                 looking.spawn(async move { names::resolve_once(&endpoint, &name).await });
             }
         }

@@ -7,7 +7,6 @@
 //! tools' names, which bound a label of the metrics, and the answer that stands in for servers that
 //! are down.
 
-use std::collections::HashSet;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +22,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::checks::in_its_words;
-use crate::config::{self, Eras, Transport};
+use crate::config::{self, Eras, McpQuestion, Transport};
 use crate::mcp::headers::MCP_SESSION_ID;
 use crate::pool::{Endpoint, Fact};
 use crate::proxy::ask::{Answer, NotWell, Question, SESSION_REVISION, ask, delete_session};
@@ -31,10 +30,11 @@ use crate::proxy::state::PoolState;
 use crate::telemetry::ToolNames;
 use crate::transport::dial::Dialer;
 
+mod tools;
+
 /// How long an answer is waited for that came too late for its check.
 const LATE_ANSWER: Duration = Duration::from_secs(30);
-/// Pages of `tools/list` read to learn names.
-const TOOL_PAGES_MAX: usize = 5;
+const PING: &str = r#"{"jsonrpc":"2.0","id":"tidegate-probe","method":"ping"}"#;
 const STATELESS_REVISION: &str = "2026-07-28";
 
 /// The check `mcp` of one endpoint.
@@ -45,6 +45,7 @@ pub(super) struct McpCheck {
     tools: Arc<ToolNames>,
     path: String,
     transport: Transport,
+    asks: McpQuestion,
     /// The session that `ping` goes over, once one is open. Only one check runs at a time.
     session: Mutex<Option<ProbeSession>>,
     /// A question that the check gave up on is not over yet.
@@ -58,14 +59,13 @@ struct ProbeSession {
 }
 
 impl McpCheck {
-    /// The check of an endpoint on this path.
+    /// The check of an endpoint: where, over which transport, and what is asked.
     pub(super) fn new(
         pool: &Arc<PoolState>,
         endpoint: &Arc<Endpoint>,
         dialer: &Arc<Dialer>,
         tools: &Arc<ToolNames>,
-        path: &str,
-        transport: Transport,
+        (path, transport, asks): (&str, Transport, McpQuestion),
     ) -> Self {
         Self {
             pool: Arc::clone(pool),
@@ -74,6 +74,7 @@ impl McpCheck {
             tools: Arc::clone(tools),
             path: path.to_owned(),
             transport,
+            asks,
             session: Mutex::new(None),
             late: Arc::new(AtomicBool::new(false)),
         }
@@ -106,6 +107,19 @@ impl McpCheck {
         if self.transport == Transport::Sse {
             return self.open_stream(address).await;
         }
+        match self.asks {
+            McpQuestion::Auto => self.suit(address).await,
+            McpQuestion::Discover => self.discover_only(address).await,
+            McpQuestion::Ping => match self.take_session() {
+                Some(session) => self.ping(address, session).await,
+                None => self.handshake(address).await,
+            },
+            McpQuestion::Initialize => self.handshake(address).await,
+        }
+    }
+
+    /// What suits the server, as far as it is known.
+    async fn suit(&self, address: SocketAddr) -> Result<(), NotWell> {
         let facts = &self.endpoint.facts;
         if facts.speaks_stateless_era.get() == Fact::Unknown
             && self.pool.config.eras != Eras::Session
@@ -157,6 +171,29 @@ impl McpCheck {
         self.handshake(address).await
     }
 
+    /// `server/discover`, and nothing else will do.
+    async fn discover_only(&self, address: SocketAddr) -> Result<(), NotWell> {
+        let is_new = self.endpoint.facts.speaks_stateless_era.get() != Fact::Yes;
+        if !self.discover(address).await? {
+            return Err(NotWell::told(
+                "server/discover was not answered with a result",
+            ));
+        }
+        if is_new {
+            self.learn_tools(address, None).await;
+        }
+        Ok(())
+    }
+
+    /// Does a session that was opened by a check serve the checks after it?
+    fn keeps_sessions(&self) -> bool {
+        match self.asks {
+            McpQuestion::Auto => self.endpoint.facts.speaks_stateless_era.get() != Fact::Yes,
+            McpQuestion::Ping => true,
+            McpQuestion::Discover | McpQuestion::Initialize => false,
+        }
+    }
+
     /// `server/discover`. True if the server speaks the stateless era.
     async fn discover(&self, address: SocketAddr) -> Result<bool, NotWell> {
         let answer = self.stateless(address, "server/discover", "{}").await?;
@@ -191,12 +228,14 @@ impl McpCheck {
         );
         let answer = self.ask(address, "POST", &[], Some(body)).await?;
         let facts = &self.endpoint.facts;
+        let is_new = facts.speaks_session_era.get() != Fact::Yes;
         let Some(result) = answer.result() else {
             self.delete_stray(address, &answer).await;
             if answer.wants_credentials() {
                 return Ok(());
             }
-            if answer.status < 500 && facts.speaks_stateless_era.get() == Fact::Yes {
+            let is_refusal = answer.status < 500 && self.asks == McpQuestion::Auto;
+            if is_refusal && facts.speaks_stateless_era.get() == Fact::Yes {
                 facts.speaks_session_era.learn(false);
                 return Ok(());
             }
@@ -213,7 +252,10 @@ impl McpCheck {
             .unwrap_or(SESSION_REVISION)
             .to_owned();
         let Some(id) = answer.session else {
-            return Ok(());
+            return match self.asks {
+                McpQuestion::Ping => self.ping_freely(address, &revision).await,
+                _ => Ok(()),
+            };
         };
         let session = ProbeSession { id, revision };
         let noted = self
@@ -223,8 +265,11 @@ impl McpCheck {
                 r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#,
             )
             .await;
-        if noted.is_ok() && facts.speaks_stateless_era.get() != Fact::Yes {
+        let keeps = noted.is_ok() && self.keeps_sessions();
+        if keeps || (noted.is_ok() && is_new && self.asks == McpQuestion::Initialize) {
             self.learn_tools(address, Some(&session)).await;
+        }
+        if keeps {
             self.keep_session(session);
         } else {
             self.delete(address, &session.id).await;
@@ -232,15 +277,24 @@ impl McpCheck {
         Ok(())
     }
 
+    /// `ping` at a server that issues no sessions.
+    async fn ping_freely(&self, address: SocketAddr, revision: &str) -> Result<(), NotWell> {
+        let fields: [(&'static str, &[u8]); 1] = [("mcp-protocol-version", revision.as_bytes())];
+        let answer = self
+            .ask(address, "POST", &fields, Some(PING.to_owned()))
+            .await?;
+        self.delete_stray(address, &answer).await;
+        match answer.status {
+            200 => Ok(()),
+            status => Err(NotWell::told(format!(
+                "ping was answered with status {status}"
+            ))),
+        }
+    }
+
     /// `ping` on the session that was opened for it.
     async fn ping(&self, address: SocketAddr, session: ProbeSession) -> Result<(), NotWell> {
-        let answer = self
-            .in_session(
-                address,
-                &session,
-                r#"{"jsonrpc":"2.0","id":"tidegate-probe","method":"ping"}"#,
-            )
-            .await;
+        let answer = self.in_session(address, &session, PING).await;
         match answer {
             Ok(answer) if answer.status == 200 => {
                 self.keep_session(session);
@@ -249,7 +303,10 @@ impl McpCheck {
             // It restarted, or let the session expire: it answers, and is asked anew.
             Ok(answer) if answer.status == 404 || answer.status == 400 => {
                 self.endpoint.facts.forget();
-                self.explore(address).await
+                match self.asks {
+                    McpQuestion::Auto => self.explore(address).await,
+                    _ => self.handshake(address).await,
+                }
             }
             Ok(answer) => {
                 self.keep_session(session);
@@ -260,58 +317,6 @@ impl McpCheck {
                 self.keep_session(session);
                 Err(error)
             }
-        }
-    }
-
-    async fn learn_tools(&self, address: SocketAddr, session: Option<&ProbeSession>) {
-        let mut cursor: Option<String> = None;
-        let mut repeatable = HashSet::new();
-        let name = |tool: &Value| Some(tool.get("name")?.as_str()?.into());
-        for _ in 0..TOOL_PAGES_MAX {
-            let params = cursor.as_ref().map_or_else(
-                || "{}".to_owned(),
-                |c| serde_json::json!({ "cursor": c }).to_string(),
-            );
-            let answer = match session {
-                Some(session) => {
-                    let body = format!(
-                        r#"{{"jsonrpc":"2.0","id":"tidegate-probe","method":"tools/list","params":{params}}}"#
-                    );
-                    self.in_session(address, session, &body).await
-                }
-                None => self.stateless(address, "tools/list", &params).await,
-            };
-            let Ok(answer) = answer else { return };
-            let Some(result) = answer.result() else {
-                return;
-            };
-            let tools = result
-                .get("tools")
-                .and_then(Value::as_array)
-                .map(Vec::as_slice)
-                .unwrap_or_default();
-            repeatable.extend(
-                tools
-                    .iter()
-                    .filter(|tool| is_repeatable(tool))
-                    .filter_map(name),
-            );
-            let names: Vec<&str> = tools
-                .iter()
-                .filter_map(|tool| tool.get("name")?.as_str())
-                .collect();
-            self.tools.learn(self.pool.pool.name(), names);
-            cursor = result
-                .get("nextCursor")
-                .and_then(Value::as_str)
-                .map(str::to_owned);
-            if cursor.is_none() {
-                break;
-            }
-        }
-        let retries = self.pool.config.retries.as_ref();
-        if retries.is_some_and(|retries| retries.trust_annotations) {
-            self.pool.repeatable.store(Some(Arc::new(repeatable)));
         }
     }
 
@@ -442,13 +447,6 @@ impl McpCheck {
             late.store(false, Ordering::Relaxed);
         });
     }
-}
-
-/// Does a tool say of itself that calling it twice does no harm?
-fn is_repeatable(tool: &Value) -> bool {
-    ["readOnlyHint", "idempotentHint"]
-        .iter()
-        .any(|hint| tool.pointer(&format!("/annotations/{hint}")) == Some(&Value::Bool(true)))
 }
 
 #[async_trait]

@@ -15,20 +15,30 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::acme::Certificates;
 use super::inherited::Inherited;
+use super::names::{self, pause};
 use super::notify;
 use super::opened::Opened;
 use super::operator::Operator;
+use super::several::Several;
 use super::socket::Accepting;
 use super::watchers::place;
 use super::wish::{Haste, Wish};
 use super::withdraw::{Terms, withdraw};
 use super::worker::Entrances;
-use super::{CompileError, StartError, caps, resolve_names, resume_memory, state, state_dir_of};
+use super::{
+    CompileError, FIRST_RESOLVE, StartError, caps, resolve_names, resume_memory, state,
+    state_dir_of,
+};
 use crate::config::{self, Config, Problems};
 use crate::pool::{Admin, Endpoint};
 use crate::proxy::state::{Phase, PoolState, Shared, Snapshot};
 use crate::session::{KeyError, load_or_create};
 use crate::telemetry::messages;
+
+/// How long one look-up may take.
+const LOOK_UP: Duration = Duration::from_secs(10);
+/// How often it is looked whether there is a name to follow by now.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// Why there was no reload. Nothing has changed then.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +118,8 @@ pub struct Reloader {
 
 struct State {
     opened: Opened,
+    /// The configuration as it was written, and what names in it stand for.
+    several: Several,
     /// Endpoints that are being withdrawn, by their place in memory, which they keep meanwhile.
     leaving: HashSet<usize>,
 }
@@ -119,7 +131,7 @@ impl Reloader {
     /// # Errors
     /// The first address that could not be had.
     pub(super) fn start(
-        path: Option<PathBuf>,
+        (path, several): (Option<PathBuf>, Several),
         operator: Arc<Operator>,
         certificates: Arc<Certificates>,
         workers: Vec<mpsc::Sender<Entrances>>,
@@ -146,7 +158,11 @@ impl Reloader {
             certificates,
             workers,
             wishes,
-            state: Mutex::new(State { opened, leaving }),
+            state: Mutex::new(State {
+                opened,
+                leaving,
+                several,
+            }),
         }))
     }
 
@@ -175,6 +191,8 @@ impl Reloader {
         }
         let config = config::load(self.path.as_ref().ok_or(ReloadError::NoFile)?)?;
         let warnings = config.warnings.iter().map(ToString::to_string).collect();
+        let several = found(state.several.with(config)).await;
+        let config = several.config();
         let before = self.shared.snapshot.load_full();
         let kept = kept(&before.config, &config);
         let dir = state_dir_of(&before.config);
@@ -196,6 +214,7 @@ impl Reloader {
         self.operator.apply(&after, Some(&before));
         resolve_names(&after).await;
         self.shared.keyring.store(Arc::new(keys.keyring));
+        state.several = several;
         self.turn_to(&after);
         // At once, or what leaves would be given new sessions. And not before: where nothing stays of a
         // pool, requests that run under the snapshot before would have nowhere to go.
@@ -269,6 +288,47 @@ impl Reloader {
         answered.await.map_err(|_| leaving())
     }
 
+    /// Follows the names that stand for several endpoints, for as long as it is polled.
+    pub(super) async fn follow_names(self: Arc<Self>) {
+        loop {
+            let every = self.state.lock().await.several.every();
+            tokio::time::sleep(every.map_or(IDLE, pause)).await;
+            if every.is_some() {
+                self.look_again().await;
+            }
+        }
+    }
+
+    /// Looks up those names, and adds and takes out endpoints as they come and go.
+    async fn look_again(self: &Arc<Self>) {
+        let wanted = {
+            let several = &self.state.lock().await.several;
+            several.questions(several.names())
+        };
+        let answers = names::find(wanted, LOOK_UP).await;
+        let mut state = self.state.lock().await;
+        let now = Instant::now();
+        let mut changed = false;
+        for (key, found) in answers {
+            changed |= state.several.learn(&key, &found, now);
+        }
+        if !changed || self.shared.phase() != Phase::Running {
+            return;
+        }
+        let before = self.shared.snapshot.load_full();
+        match state::compile(state.several.config(), Some(&before)) {
+            Ok(after) => {
+                let after = Arc::new(after);
+                state::settle(&after, &before);
+                self.operator.apply(&after, Some(&before));
+                self.turn_to(&after);
+                let leaving = self.withdraw_leaving(&mut state, &after);
+                log::info!("names stand for other endpoints than before; {leaving} leave");
+            }
+            Err(error) => log::error!("cannot use what names stand for: {error}"),
+        }
+    }
+
     /// Puts a snapshot in force.
     fn turn_to(&self, snapshot: &Arc<Snapshot>) {
         let config = &snapshot.config;
@@ -313,6 +373,15 @@ impl Reloader {
             Err(error) => log::error!("cannot leave an endpoint out that was drained: {error}"),
         }
     }
+}
+
+/// Looks up the names of which nothing is known.
+async fn found(mut several: Several) -> Several {
+    let unknown = several.questions(several.unknown());
+    for (key, found) in names::find(unknown, FIRST_RESOLVE).await {
+        several.learn(&key, &found, Instant::now());
+    }
+    several
 }
 
 /// What has changed and cannot change in a running process.

@@ -140,6 +140,7 @@ fn build(
     let balance = match config.balance {
         config::Balance::LeastLoad => pool::Balance::LeastLoad,
         config::Balance::PeakEwma => pool::Balance::PeakEwma,
+        config::Balance::Random => pool::Balance::Random,
         config::Balance::RoundRobin => pool::Balance::RoundRobin,
         config::Balance::ConsistentHash(_) => pool::Balance::ConsistentHash,
     };
@@ -184,7 +185,7 @@ fn facts<'a>(
     // Connections that were made by other rules are not to be used by these.
     let by_rules = tls.as_ref().map_or(0, |tls| spread(tls.rules().id()));
     Ok(DialFacts {
-        authority: endpoint.address.authority(),
+        authority: endpoint.asked_for().authority(),
         group: group ^ by_rules,
         http2: endpoint.http2,
         tls,
@@ -274,7 +275,14 @@ fn compile_endpoint(
     let known = before.and_then(|before| before.pool.find(id));
     match known {
         Some(known) => Arc::clone(known),
-        None => new_endpoint(pool, endpoint),
+        None => {
+            let new = new_endpoint(pool, endpoint);
+            if endpoint.found_by.is_some() && before.is_some() {
+                // It joins others, and the process is as ready as it was.
+                new.note_checked();
+            }
+            new
+        }
     }
 }
 
@@ -334,7 +342,7 @@ const fn admin(state: config::State) -> Admin {
 fn new_endpoint(pool: &config::Pool, endpoint: &config::Endpoint) -> Arc<Endpoint> {
     let health = match pool.health.check {
         Check::None => HealthState::Up,
-        Check::Mcp { .. } | Check::Http { .. } | Check::Tcp => HealthState::Unchecked,
+        Check::Mcp { .. } | Check::Http(_) | Check::Tcp => HealthState::Unchecked,
     };
     let compiled = Endpoint::new(EndpointSpec {
         name: endpoint.name.clone(),

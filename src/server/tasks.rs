@@ -13,6 +13,7 @@ use super::acme::{Certificates, Keepers};
 use super::notify;
 use super::operator::Operator;
 use super::readiness::Readiness;
+use super::reload::Reloader;
 use super::vigil::Vigil;
 use super::watchers::Watchers;
 use crate::proxy::ask::delete_session;
@@ -34,6 +35,7 @@ pub(super) struct Tasks {
     shared: Arc<Shared>,
     operator: Arc<Operator>,
     certificates: Arc<Certificates>,
+    reloader: Arc<Reloader>,
     tools: Arc<ToolNames>,
     vigil: Arc<Vigil>,
     begin: Mutex<Option<(Waiting, Readiness)>>,
@@ -42,7 +44,7 @@ pub(super) struct Tasks {
 impl Tasks {
     /// Takes the receiving end of the chores. `vigil` watches the workers.
     pub(super) fn new(
-        operator: Arc<Operator>,
+        (operator, reloader): (Arc<Operator>, Arc<Reloader>),
         certificates: Arc<Certificates>,
         tools: Arc<ToolNames>,
         vigil: Arc<Vigil>,
@@ -53,6 +55,7 @@ impl Tasks {
             shared: Arc::clone(&operator.shared),
             operator,
             certificates,
+            reloader,
             tools,
             vigil,
             begin: Mutex::new(Some((waiting, readiness))),
@@ -75,6 +78,7 @@ impl Tasks {
         tokio::spawn(readiness.tell());
         let watchdog = tokio::spawn(notify::watchdog(Arc::clone(&self.vigil)));
         let sweeping = tokio::spawn(sweep(Arc::clone(&self.shared)));
+        let following = tokio::spawn(Arc::clone(&self.reloader).follow_names());
         let deleting = delete_orphans(orphans, Arc::clone(&dialer), phases.clone());
         let deleting = tokio::spawn(deleting);
         let (shared, tools) = (Arc::clone(&self.shared), Arc::clone(&self.tools));
@@ -95,6 +99,7 @@ impl Tasks {
             }
         }
         sweeping.abort();
+        following.abort();
         watchdog.abort();
         // The checks delete their sessions; deletions that were begun end too.
         let _ = tokio::time::timeout(LEAVE_TIME, async {

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pingora_load_balancing::Backend;
 use tokio::sync::Notify;
@@ -10,12 +10,13 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::checks::{Checker, check_for, why};
-use super::names::{next_address, resolve};
+use super::names::{Followed, next_address, resolve};
+use super::on_down::{end_open, let_go_on};
 use super::pulse::{Mark, Pulse};
-use crate::config::HostPort;
+use crate::config::OnDown;
 use crate::pool::breaker::State;
 use crate::pool::lateness::{Failure, excuses};
-use crate::pool::{Endpoint, Finding, Health, HealthState, Moment};
+use crate::pool::{Endpoint, Finding, Health, HealthState, Intervals, Moment};
 use crate::proxy::ask::NotWell;
 use crate::proxy::state::{PoolState, Shared, Snapshot};
 use crate::session::NameHash;
@@ -80,11 +81,12 @@ impl Watchers {
                 let Some(config) = pool.config.endpoints.get(at) else {
                     continue;
                 };
-                let name = config
-                    .address
-                    .ip()
-                    .is_none()
-                    .then(|| config.address.clone());
+                // Names that stand for several are followed by whoever turns them into endpoints.
+                let is_followed = config.address.ip().is_none() && !config.stands_for_several();
+                let name = is_followed.then(|| Followed {
+                    name: config.address.clone(),
+                    servers: pool.config.name_servers.clone(),
+                });
                 let known = self.running.get(&place);
                 if known.is_none_or(|watcher| !Arc::ptr_eq(&watcher.pool, pool)) {
                     // The one that was ends before the next one begins.
@@ -115,7 +117,7 @@ impl Watchers {
         &mut self,
         pool: &Arc<PoolState>,
         endpoint: &Arc<Endpoint>,
-        name: Option<HostPort>,
+        name: Option<Followed>,
     ) -> Watcher {
         let (stop, stopped) = oneshot::channel();
         let alarm = Arc::new(Notify::new());
@@ -134,9 +136,9 @@ impl Watchers {
                 name.clone(),
             ));
         }
-        let every = pool.config.resolve_every;
+        let (every, hold) = (pool.config.resolve_every, pool.config.resolve_hold);
         let follows = name.map(|name| {
-            let follows = tokio::spawn(resolve(Arc::clone(endpoint), name, every));
+            let follows = tokio::spawn(resolve(Arc::clone(endpoint), name, every, hold));
             follows.abort_handle()
         });
         Watcher {
@@ -161,11 +163,17 @@ async fn watch_endpoint(
     endpoint: Arc<Endpoint>,
     (checker, pulse): (Checker, Arc<Pulse>),
     (alarm, mut stopped): (Arc<Notify>, oneshot::Receiver<()>),
-    name: Option<HostPort>,
+    name: Option<Followed>,
 ) {
     let config = &pool.config.health;
+    let intervals = Intervals {
+        usual: config.interval,
+        fast: config.interval_fast,
+        down: config.interval_down,
+    };
     let mut health = Health::new(config.rise, config.fall, endpoint.health());
     let mut lateness = Lateness::new(&pulse);
+    let mut ending = None;
     loop {
         // This check is the answer to any suspicion that was not heard.
         endpoint.take_suspicion();
@@ -187,8 +195,16 @@ async fn watch_endpoint(
         if let Some(change) = change {
             endpoint.set_health(health.state());
             match (change.from, change.to) {
-                (_, HealthState::Down) => lose_sessions(&shared, &pool, &endpoint),
+                (_, HealthState::Down) => {
+                    lose_sessions(&shared, &pool, &endpoint);
+                    if config.on_down == OnDown::End {
+                        ending = end_open(&shared, &endpoint);
+                    }
+                }
                 (HealthState::Down | HealthState::Unwell, HealthState::Up) => {
+                    if let Some(window) = ending.take() {
+                        let_go_on(&shared, &endpoint, window);
+                    }
                     endpoint.guard.recovered(now);
                 }
                 _ => {}
@@ -214,9 +230,9 @@ async fn watch_endpoint(
         {
             next_address(&endpoint, name).await;
         }
-        let next = Instant::now() + health.next_check_in(config.interval, fastrand::f64());
+        let next = Instant::now() + health.next_check_in(&intervals, fastrand::f64());
         tokio::select! {
-            () = wait(&endpoint, &mut health, &alarm, config.interval, next) => {}
+            () = wait(&endpoint, &mut health, &alarm, &intervals, next) => {}
             _ = &mut stopped => break,
         }
     }
@@ -303,7 +319,7 @@ async fn wait(
     endpoint: &Endpoint,
     health: &mut Health,
     alarm: &Notify,
-    interval: Duration,
+    intervals: &Intervals,
     next: Instant,
 ) {
     let mut next = tokio::time::Instant::from_std(next);
@@ -313,7 +329,7 @@ async fn wait(
             () = alarm.notified() => {
                 if endpoint.take_suspicion() {
                     health.suspect();
-                    let soon = tokio::time::Instant::now() + health.next_check_in(interval, fastrand::f64());
+                    let soon = tokio::time::Instant::now() + health.next_check_in(intervals, fastrand::f64());
                     next = next.min(soon);
                 }
             }

@@ -4,6 +4,7 @@ mod access;
 mod drain;
 mod kept;
 mod process;
+mod rows;
 mod sessions;
 mod verbs;
 mod watch;

@@ -230,3 +230,52 @@ async fn a_call_goes_to_a_server_of_its_era() {
         client.delete(&session).await;
     }
 }
+
+#[tokio::test]
+async fn random_spreads_by_weight() {
+    let endpoints = [Endpoint::start("a").await, Endpoint::start("b").await];
+    let gate = Tidegate::build(&endpoints.each_ref())
+        .pool("balance: random")
+        .endpoint("a", "weight: 3")
+        .start()
+        .await;
+    let client = gate.client();
+    let mut of_a = 0;
+    for _ in 0..200 {
+        of_a += usize::from(whoami(&client).await == "a");
+    }
+    // Five standard deviations off 150.
+    assert!((119..=181).contains(&of_a), "{of_a}");
+}
+
+#[tokio::test]
+async fn a_hash_of_a_cookie_or_a_parameter_keeps_a_user_on_an_endpoint() {
+    for on in ["cookie:user", "query:user"] {
+        let endpoints = three().await;
+        let gate = Tidegate::build(&endpoints.each_ref())
+            .pool(&format!("balance: consistent_hash\nhash_on: \"{on}\""))
+            .start()
+            .await;
+        let mut met = BTreeMap::new();
+        for round in 0..3 {
+            for user in 0..24 {
+                let client = gate.client();
+                let name = if on == "cookie:user" {
+                    let cookie = format!("round={round}; user={user}");
+                    whoami(&client.with_header("cookie", &cookie)).await
+                } else {
+                    let path = format!("/mcp?round={round}&user={user}");
+                    whoami(&client.with_path(&path)).await
+                };
+                assert_eq!(
+                    *met.entry(user).or_insert_with(|| name.clone()),
+                    name,
+                    "{on}"
+                );
+            }
+        }
+        for endpoint in &endpoints {
+            assert!(met.values().any(|name| name == endpoint.name()), "{on}");
+        }
+    }
+}

@@ -404,6 +404,41 @@ async fn an_endpoint_may_have_a_name() {
     assert_eq!(host.as_deref(), Some(address.as_str()));
 }
 
+/// What `localhost` stands for is the machine's business: one address or two, of which the endpoint
+/// has the first.
+#[tokio::test]
+async fn a_name_may_stand_for_an_endpoint_at_each_of_its_addresses() {
+    let a = Endpoint::start("a").await;
+    let address = format!("localhost:{}", a.address().port());
+    let pool = |keys: &str| {
+        format!(
+            "several: {{ health: {QUICK}, resolve_every: 1s, \
+             endpoints: [{{ name: api, address: \"{address}\"{keys} }}] }}"
+        )
+    };
+    let gate = Tidegate::build(&[&a])
+        .routes("- path: /mcp\n  pool: several")
+        .pools(&pool(", resolve: all, weight: 7"))
+        .start()
+        .await;
+    until_health(&gate, "api@127.0.0.1", true).await;
+    let client = gate.client();
+    let session = client.initialize().await;
+    assert_eq!(client.whoami(&session).await, "a");
+    assert!(
+        a.requests()
+            .iter()
+            .all(|asked| asked.header("host") == Some(address.as_str())),
+        "it is asked for by its name"
+    );
+    let before = gate.config();
+    let one = before.replace(", resolve: all", "");
+    assert_ne!(one, before);
+    gate.reload(&one).await;
+    until_health(&gate, "api", true).await;
+    assert_eq!(client.whoami(&session).await, "a", "while it is drained");
+}
+
 /// A machine that does not let the program run looks like servers that do not answer.
 #[tokio::test]
 async fn a_check_that_is_late_because_of_us_is_not_held_against_the_server() {

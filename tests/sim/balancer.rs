@@ -8,9 +8,10 @@ use tidegate::pool::{
 
 use crate::{endpoint, for_each_seed, one_of};
 
-const BALANCES: [Balance; 4] = [
+const BALANCES: [Balance; 5] = [
     Balance::LeastLoad,
     Balance::PeakEwma,
+    Balance::Random,
     Balance::RoundRobin,
     Balance::ConsistentHash,
 ];
@@ -162,7 +163,7 @@ fn balancer_shares_follow_the_weights() {
                     // number of sessions.
                     Balance::LeastLoad | Balance::PeakEwma => 4.0 + 3.0 * f64::from(*weight),
                     // Independent draws: six standard deviations.
-                    Balance::ConsistentHash => 6.0 * want.sqrt(),
+                    Balance::Random | Balance::ConsistentHash => 6.0 * want.sqrt(),
                 };
                 let off = (f64::from(e.sessions()) - want).abs();
                 assert!(

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidegate::pool::{Finding, Health, HealthState};
+use tidegate::pool::{Finding, Health, HealthState, Intervals};
 
 use crate::{endpoint, for_each_seed, one_of};
 
@@ -49,7 +49,7 @@ fn health_rises_and_falls_exactly_as_counted() {
             assert_eq!((health.state(), published.health()), (state, state));
 
             let interval = Duration::from_millis(rng.u64(1..5000));
-            let wait = health.next_check_in(interval, rng.f64());
+            let wait = health.next_check_in(&Intervals::of(interval), rng.f64());
             let floor = interval.min(Duration::from_millis(100));
             assert!(
                 (floor..=interval.mul_f64(1.1)).contains(&wait),

@@ -13,6 +13,7 @@ mod admin;
 mod cors;
 mod edge;
 mod endpoint_tls;
+mod health;
 mod limits;
 mod listeners;
 mod log;

@@ -1,30 +1,24 @@
 //! Pools: their endpoints, how these are balanced and watched, and which keys go together.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 
 use super::super::address::{self, Scheme};
 use super::super::fields::{Fields, Item};
 use super::super::host_port::HostPort;
 use super::super::keys::{
-    BALANCES, BalanceChoice, CHECKS, CLIENT_HEADERS, CheckChoice, ERAS, LOSSES, POOL_KINDS,
-    SEND_PROXY, STATES,
+    BALANCES, BalanceChoice, CLIENT_HEADERS, ERAS, LOSSES, POOL_KINDS, RESOLVES, SEND_PROXY, STATES,
 };
 use super::super::model::{
-    Balance, Check, Endpoint, Eras, HashOn, Health, OnEndpointLoss, PathRule, Pool, PoolId,
-    PoolKind, Route, State, Timeouts, Transport,
+    Balance, Endpoint, Eras, HashOn, OnEndpointLoss, Pool, PoolId, PoolKind, Route, State, Timeouts,
 };
 use super::super::node::{Span, Word};
 use super::super::problem::{Report, quoted};
 use super::super::protect::{Breaker, Ejection, Retries};
+use super::super::resolve::Resolve;
 use super::endpoint_tls::{self, Said, System};
+use super::health::health;
 use super::limits;
-use super::routes::resolve;
-
-/// Where MCP is asked for when no route says it better.
-const MCP_PATH: &str = "/mcp";
-
-/// Where a plain HTTP server is asked for its health.
-const HTTP_PATH: &str = "/health";
 
 /// What routes must know of a pool before the pools, which want to know the routes, are read.
 pub(super) struct Head<'a> {
@@ -84,7 +78,9 @@ fn pool(head: &Head<'_>, routes: &[&Route], system: &System, report: &Report) ->
         eras,
         endpoints: endpoints(fields, system, report),
         resolve_every: fields.duration("resolve_every"),
-        health: health(&fields.section("health"), *kind, routes),
+        resolve_hold: fields.duration_or_off("resolve_hold"),
+        name_servers: name_servers(fields),
+        health: health(&fields.section("health"), *kind, eras, routes),
         ejection: fields.section_or_off("ejection").as_ref().map(ejection),
         breaker: fields.section_or_off("breaker").as_ref().map(breaker),
         retries: fields.section_or_off("retries").as_ref().map(retries),
@@ -117,6 +113,7 @@ fn balance(fields: &Fields<'_>) -> Balance {
             Balance::ConsistentHash(hash_on.unwrap_or(HashOn::ClientIp))
         }
         Some(BalanceChoice::PeakEwma) => Balance::PeakEwma,
+        Some(BalanceChoice::Random) => Balance::Random,
         Some(BalanceChoice::RoundRobin) => Balance::RoundRobin,
         Some(BalanceChoice::LeastLoad) | None => Balance::LeastLoad,
     }
@@ -178,6 +175,8 @@ fn plain_endpoint(
         name: default_name(pool, &address, word.span)?,
         tls: endpoint_tls::of_endpoint(pool, place, None, said, system),
         address,
+        resolve: Resolve::One,
+        found_by: None,
         weight: 1,
         backup: false,
         state: State::Up,
@@ -196,14 +195,30 @@ fn full_endpoint(fields: &Fields<'_>, (said, system): (Option<&Said>, &System)) 
     let weight = fields.count("weight").unwrap_or(1);
     let backup = fields.flag("backup");
     let state = fields.choice("state", &STATES).unwrap_or(State::Up);
+    let mut resolve = fields.choice("resolve", &RESOLVES).unwrap_or(Resolve::One);
     let http2 = fields.flag("http2");
     let max_in_flight = fields.count("max_in_flight");
     let own = endpoint_tls::said(fields);
     let bare = fields.written("tls").is_some() && own.is_none();
     let name_word = fields.text("name");
     let name = name_word.map(|word| fields.parsed(word, address::address_name));
-    let word = fields.text("address")?;
-    let (address, mut scheme) = fields.parsed(word, address::endpoint)?;
+    fields.missing_all(&["address", "srv"], "address: 10.0.0.1:8080");
+    let (word, (address, mut scheme)) = match fields.text("srv") {
+        None => {
+            let word = fields.text("address")?;
+            (word, fields.parsed(word, address::endpoint)?)
+        }
+        Some(word) => {
+            refuse_with_srv(fields);
+            resolve = Resolve::Service;
+            let name = fields.parsed(word, address::service)?;
+            (word, (name, Scheme::Unsaid))
+        }
+    };
+    if resolve == Resolve::All && address.ip().is_some() {
+        let message = format!("{address} is one address; `resolve: all` needs a name");
+        fields.error(fields.place_of("resolve"), message);
+    }
     if bare && scheme == Scheme::Https {
         fields.error(
             word.span,
@@ -221,6 +236,8 @@ fn full_endpoint(fields: &Fields<'_>, (said, system): (Option<&Said>, &System)) 
     let endpoint = Endpoint {
         name,
         address,
+        resolve,
+        found_by: None,
         weight,
         backup,
         state,
@@ -235,6 +252,24 @@ fn full_endpoint(fields: &Fields<'_>, (said, system): (Option<&Said>, &System)) 
     })
 }
 
+/// Keys that say what a service's records say.
+fn refuse_with_srv(fields: &Fields<'_>) {
+    for key in ["address", "resolve", "weight"] {
+        if let Some(at) = fields.written(key) {
+            let message =
+                format!("`{key}` is what the records of `srv` say; leave one of them out");
+            fields.error(at, message);
+        }
+    }
+}
+
+fn name_servers(fields: &Fields<'_>) -> Vec<SocketAddr> {
+    let words = fields.texts("name_servers").into_iter();
+    words
+        .filter_map(|word| fields.parsed(word, address::name_server))
+        .collect()
+}
+
 /// The address as a name, if it can be one.
 fn default_name(fields: &Fields<'_>, address: &HostPort, span: Span) -> Option<String> {
     let text = address.to_string();
@@ -243,58 +278,6 @@ fn default_name(fields: &Fields<'_>, address: &HostPort, span: Span) -> Option<S
         Some(_) => fields.parsed(word, address::socket_name),
         None => fields.parsed(word, address::address_name),
     }
-}
-
-fn health(fields: &Fields<'_>, kind: PoolKind, routes: &[&Route]) -> Health {
-    let choice = fields.choice("check", &CHECKS);
-    let at = fields.place_of("check");
-    let path = fields.text("path");
-    let path = path.and_then(|word| fields.parsed(word, address::path));
-    let check = match (choice, kind) {
-        (Some(CheckChoice::Mcp), PoolKind::Http) => {
-            let message = "`check: mcp` needs a pool of kind mcp; write http, tcp or none";
-            fields.error(at, message);
-            Check::None
-        }
-        (Some(CheckChoice::Mcp) | None, PoolKind::Mcp) => mcp_check(path, routes),
-        (Some(CheckChoice::Http), _) => Check::Http {
-            path: path.unwrap_or_else(|| HTTP_PATH.to_owned()),
-        },
-        (Some(CheckChoice::Tcp), _) | (None, PoolKind::Http) => Check::Tcp,
-        (Some(CheckChoice::None), _) => Check::None,
-    };
-    let asks_no_path = matches!(check, Check::Tcp | Check::None);
-    if let Some(at) = fields.written("path").filter(|_| asks_no_path) {
-        fields.error(at, "`path` needs `check: mcp` or `check: http`");
-    }
-    Health {
-        check,
-        interval: fields.duration("interval"),
-        timeout: fields.duration("timeout"),
-        rise: fields.count("rise").unwrap_or_default(),
-        fall: fields.count("fall").unwrap_or_default(),
-    }
-}
-
-/// An MCP check asks as a client would: on the path of the first route, unless another is written,
-/// and over the transport of the route that has this path.
-fn mcp_check(path: Option<String>, routes: &[&Route]) -> Check {
-    let asked = |route: &&Route| {
-        let path = match &route.path {
-            PathRule::Prefix(path) if path == "/" => MCP_PATH,
-            PathRule::Prefix(path) | PathRule::Exact(path) => path,
-        };
-        let rewritten = route.rewrite.as_ref();
-        rewritten.map_or_else(|| path.to_owned(), |to| to.apply(&route.path, path))
-    };
-    let path = path.or_else(|| routes.first().map(asked));
-    let path = path.unwrap_or_else(|| MCP_PATH.to_owned());
-    let route = routes.iter().find(|route| asked(route) == path);
-    let transport: Transport = match route {
-        Some(route) => route.transport,
-        None => resolve(None, &path),
-    };
-    Check::Mcp { path, transport }
 }
 
 fn ejection(fields: &Fields<'_>) -> Ejection {

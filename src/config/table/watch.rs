@@ -1,8 +1,8 @@
 //! The keys that say how endpoints are watched, and what becomes of those that fail.
 
-use super::super::keys::Kind::{Choice, Count, Duration, DurationOrOff, Flag, Percent, Text};
+use super::super::keys::Kind::{self, Choice, Count, Duration, DurationOrOff, Flag, Percent, Text};
 use super::super::keys::Need::{Default, Optional};
-use super::super::keys::{CHECKS, Section, key, names};
+use super::super::keys::{CHECK_METHODS, CHECKS, ON_DOWN, Section, key, names};
 
 pub(super) static HEALTH: Section = Section {
     noun: "health check",
@@ -12,8 +12,7 @@ pub(super) static HEALTH: Section = Section {
             "check",
             Choice(&names(&CHECKS)),
             Optional,
-            "What is sent: an MCP question, a GET that wants 2xx or 3xx, a bare connection, \
-             or nothing. Unless set: `mcp` in a pool of kind mcp, `tcp` in a pool of kind \
+            "What is sent: an MCP question, one HTTP request, a bare connection, or nothing. Unless set: `mcp` in a pool of kind mcp, `tcp` in a pool of kind \
              http.",
         ),
         key(
@@ -24,10 +23,45 @@ pub(super) static HEALTH: Section = Section {
              (/mcp when that is /), for `http` /health.",
         ),
         key(
+            "method",
+            Choice(&names(&CHECK_METHODS)),
+            Optional,
+            "How to ask. For `mcp`: `auto` (what suits the server, as it is learned), `discover` \
+             (server/discover), `ping` (on one session that is kept) or `initialize` (a session that \
+             is deleted again). For `http`: GET, HEAD, OPTIONS, or POST with an empty body. Unless set: \
+             auto, and GET.",
+        ),
+        key(
+            "host",
+            Text,
+            Optional,
+            "The Host to ask for, with a port or without. Only with `check: http`. Unless set: the \
+             endpoint's address.",
+        ),
+        key(
+            "expect",
+            Kind::Section(&EXPECT),
+            Optional,
+            "What a good answer is. Only with `check: http`.",
+        ),
+        key(
             "interval",
             Duration("100ms", "1h"),
             Default("2s"),
             "Pause between two checks of one endpoint.",
+        ),
+        key(
+            "interval_fast",
+            Duration("100ms", "1h"),
+            Optional,
+            "The same while an endpoint is not checked yet, about to be up or down, or has just \
+             refused a connection; never above `interval`. Unless set: a quarter of that, at least 100ms.",
+        ),
+        key(
+            "interval_down",
+            Duration("100ms", "1h"),
+            Optional,
+            "The same while an endpoint is down or unwell. Unless set: `interval`.",
         ),
         key(
             "timeout",
@@ -46,6 +80,32 @@ pub(super) static HEALTH: Section = Section {
             Count(1, 100),
             Default("3"),
             "Bad checks in a row until an endpoint is down, or unwell if it answers them.",
+        ),
+        key(
+            "on_down",
+            Choice(&names(&ON_DOWN)),
+            Default("keep"),
+            "What becomes of what is open on an endpoint that is found down: WebSockets, streams and calls \
+             go on as long as their connections do something, or end at once.",
+        ),
+    ],
+};
+
+static EXPECT: Section = Section {
+    noun: "expect section",
+    about: "What a good answer to an HTTP check is.",
+    keys: &[
+        key(
+            "status",
+            Text,
+            Default("200-399"),
+            "Statuses and ranges of them, with commas between.",
+        ),
+        key(
+            "body",
+            Text,
+            Optional,
+            "What must stand in the first 64KiB of the body, byte for byte; at most 4096 bytes.",
         ),
     ],
 };

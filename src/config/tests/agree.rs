@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use super::super::keys::{Key, Kind, Need, Section};
 use super::super::node::{Node, Value};
 use super::super::problem::Report;
-use super::super::{Balance, HashOn, LogTarget, load, parse, schema, table, units};
+use super::super::{Balance, Check, HashOn, LogTarget, load, parse, schema, table, units};
 use super::{FULL, MINIMAL, SCHEMA, good, problems};
 
 /// Every key of the table with the path of sections that leads to it.
@@ -76,6 +76,9 @@ fn full_file_says_the_defaults_of_the_code() {
             .replace("pool: weather", "pool: website"),
     );
     website.endpoints = plain.pools[0].endpoints.clone();
+    let check = std::mem::replace(&mut website.health.check, Check::Tcp);
+    let usual = "health: { check: http }";
+    assert_eq!(check, good(super::In::Http, usual).pools[1].health.check);
     assert_eq!(website, plain.pools[0]);
     let mut rest = full;
     rest.routes.truncate(1);

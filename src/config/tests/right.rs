@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::super::{
-    Balance, Check, HashOn, HostRule, Level, LogTarget, Origins, PathRule, PoolId, PoolKind,
-    Severity, Transport, load, parse,
+    Balance, Check, HashOn, HostRule, HttpCheck, HttpMethod, Level, LogTarget, McpQuestion,
+    Origins, PathRule, PoolId, PoolKind, Severity, Transport, load, parse,
 };
 use super::{In, good, place, problems};
 
@@ -228,6 +228,17 @@ fn consistent_hash_looks_at_the_client_or_a_header() {
         Balance::ConsistentHash(HashOn::ClientIp)
     );
     let config = good(In::Http, "balance: consistent_hash\nhash_on: header:X-User");
+    for (text, on) in [
+        ("path", HashOn::Path),
+        ("cookie:sid", HashOn::Cookie("sid".to_owned())),
+        ("'query: user'", HashOn::Query("user".to_owned())),
+    ] {
+        let config = good(
+            In::Http,
+            &format!("balance: consistent_hash\nhash_on: {text}"),
+        );
+        assert_eq!(config.pools[1].balance, Balance::ConsistentHash(on));
+    }
     let Balance::ConsistentHash(HashOn::Header(name)) = &config.pools[1].balance else {
         panic!("a header was written");
     };
@@ -240,6 +251,7 @@ fn mcp_check_asks_where_clients_ask() {
     let mcp = |path: &str, transport| Check::Mcp {
         path: path.to_owned(),
         transport,
+        question: McpQuestion::Auto,
     };
     assert_eq!(check("eras: auto"), mcp("/mcp", Transport::Streamable));
     assert_eq!(
@@ -278,9 +290,57 @@ fn http_pools_have_checks_and_cookies_of_their_own() {
     let pool = &config.pools[1];
     assert_eq!(pool.kind, PoolKind::Http);
     assert_eq!(pool.affinity_cookie.as_deref(), Some("TIDEGATE"));
-    let path = "/health".to_owned();
-    assert_eq!(pool.health.check, Check::Http { path });
+    let mut usual = HttpCheck {
+        method: HttpMethod::Get,
+        path: "/health".to_owned(),
+        host: None,
+        statuses: vec![200..=399],
+        body: None,
+    };
+    assert_eq!(pool.health.check, Check::Http(usual.clone()));
+    let text = "health: { check: http, method: POST, path: /up?x, host: \"a.example:81\", \
+                expect: { status: \"204, 401\", body: fine } }";
+    usual.method = HttpMethod::Post;
+    usual.path = "/up?x".to_owned();
+    usual.host = Some("a.example:81".to_owned());
+    usual.statuses = vec![204..=204, 401..=401];
+    usual.body = Some("fine".to_owned());
+    assert_eq!(
+        good(In::Http, text).pools[1].health.check,
+        Check::Http(usual)
+    );
     assert_eq!(good(In::Http, "health:").pools[1].health.check, Check::Tcp);
+}
+
+#[test]
+fn intervals_of_checks_follow_the_usual_one_unless_they_are_written() {
+    let intervals = |text: &str| {
+        let health = good(In::Pool, &format!("health: {{ {text} }}")).pools[0]
+            .health
+            .clone();
+        [health.interval, health.interval_fast, health.interval_down].map(|t| t.as_millis())
+    };
+    assert_eq!(intervals("rise: 2"), [2000, 500, 2000]);
+    assert_eq!(intervals("interval: 200ms"), [200, 100, 200]);
+    let all = "interval: 5s, interval_fast: 1s, interval_down: 1m";
+    assert_eq!(intervals(all), [5000, 1000, 60_000]);
+}
+
+#[test]
+fn an_mcp_check_asks_what_it_is_told_to() {
+    let asks = |text: &str| match &good(In::Pool, text).pools[0].health.check {
+        Check::Mcp { question, .. } => *question,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(asks("eras: both"), McpQuestion::Auto);
+    for (word, question) in [
+        ("auto", McpQuestion::Auto),
+        ("discover", McpQuestion::Discover),
+        ("ping", McpQuestion::Ping),
+        ("initialize", McpQuestion::Initialize),
+    ] {
+        assert_eq!(asks(&format!("health: {{ method: {word} }}")), question);
+    }
 }
 
 #[test]

@@ -22,8 +22,8 @@ fn pools_are_checked() {
         ),
         (
             In::Pool,
-            "balance: «random»",
-            "takes least_load | peak_ewma | round_robin | consistent_hash",
+            "balance: «weighted»",
+            "takes least_load | peak_ewma | random | round_robin | consistent_hash",
         ),
         (
             In::Pool,
@@ -62,17 +62,33 @@ fn pools_are_checked() {
         (
             In::Pool,
             "balance: consistent_hash\nhash_on: «cookie»",
-            "client_ip or \"header:NAME\"",
+            "\"cookie:NAME\" or \"query:NAME\"",
         ),
         (
             In::Pool,
             "balance: consistent_hash\nhash_on: «'header:a b'»",
             "not the name of a header",
         ),
+        (
+            In::Pool,
+            "balance: consistent_hash\nhash_on: «'cookie:a b'»",
+            "not the name of a cookie",
+        ),
+        (
+            In::Pool,
+            "balance: consistent_hash\nhash_on: «'query:a&b'»",
+            "not the name of a parameter",
+        ),
         (In::Pool, "on_endpoint_loss: «retry»", "takes not_found"),
         (In::Pool, "eras: «old»", "auto | session | stateless | both"),
         (In::Pool, "resolve_every: «30»", "write 30s"),
         (In::Pool, "resolve_every: «0s»", "the least is 1s"),
+        (
+            In::Pool,
+            "name_servers: [«dns.example»]",
+            "not an address such as 10.0.0.2",
+        ),
+        (In::Pool, "resolve_hold: «0s»", "the least is 1s; or `off`"),
         (In::Pool, "keep_alive: «off»", "is not a duration"),
         (In::Pool, "«affinity»: { cookie: A }", "needs `kind: http`"),
         (
@@ -165,6 +181,91 @@ fn health_checks_are_checked() {
             "health: { check: «mcp» }",
             "needs a pool of kind mcp",
         ),
+        (
+            In::Pool,
+            "health: { check: tcp, «method»: GET }",
+            "`method` needs `check: mcp` or `check: http`",
+        ),
+        (
+            In::Pool,
+            "health: { method: «GET» }",
+            "auto | discover | ping | initialize",
+        ),
+        (
+            In::Http,
+            "health: { check: http, method: «ping» }",
+            "GET | HEAD | OPTIONS | POST",
+        ),
+        (
+            In::Http,
+            "health: { check: http, method: «get» }",
+            "did you mean `GET`?",
+        ),
+        (
+            In::Pool,
+            "eras: session\nhealth: { method: «discover» }",
+            "do not know server/discover",
+        ),
+        (
+            In::Pool,
+            "eras: stateless\nhealth: { method: «ping» }",
+            "write discover",
+        ),
+        (
+            In::Pool,
+            "health: { path: /sse, method: «ping» }",
+            "leave `method` out",
+        ),
+        (
+            In::Pool,
+            "health: { «host»: a.example }",
+            "`host` needs `check: http`",
+        ),
+        (
+            In::Http,
+            "health: { check: http, host: «'a b'» }",
+            "is not a host",
+        ),
+        (
+            In::Http,
+            "health: { «expect»: { body: ok } }",
+            "`expect` needs `check: http`",
+        ),
+        (
+            In::Http,
+            "health: { check: http, path: «'/up?a b'» }",
+            "without spaces or #",
+        ),
+        (
+            In::Http,
+            "health: { check: http, expect: { status: «2xx» } }",
+            "or a range such as 200-399",
+        ),
+        (
+            In::Http,
+            "health: { check: http, method: HEAD, expect: { body: «ok» } }",
+            "has no body",
+        ),
+        (
+            In::Http,
+            "health: { check: http, expect: { body: «''» } }",
+            "in every body",
+        ),
+        (
+            In::Pool,
+            "health: { interval: 1s, interval_fast: «2s» }",
+            "longer than `interval`",
+        ),
+        (
+            In::Pool,
+            "health: { interval_down: «0s» }",
+            "the least is 100ms",
+        ),
+        (
+            In::Pool,
+            "health: { check: none, «on_down»: end }",
+            "nothing is found down",
+        ),
         (In::Pool, "health: { «chek»: tcp }", "did you mean `check`?"),
         (
             In::Pool,
@@ -209,7 +310,31 @@ fn timeouts_are_checked() {
 #[test]
 fn endpoints_are_checked() {
     check_table(&[
-        (In::Endpoint, "«name»: a", "this endpoint has no `address`"),
+        (
+            In::Endpoint,
+            "«name»: a",
+            "this endpoint has no `address` and no `srv`",
+        ),
+        (
+            In::Endpoint,
+            "{ srv: «mcp.example.org» }",
+            "such as _mcp._tcp.example.org",
+        ),
+        (
+            In::Endpoint,
+            "{ srv: _mcp._tcp.example.org, «weight»: 2 }",
+            "what the records of `srv` say",
+        ),
+        (
+            In::Endpoint,
+            "{ srv: _mcp._tcp.example.org, «address»: \"a:1\" }",
+            "leave one of them out",
+        ),
+        (
+            In::Endpoint,
+            "{ address: \"10.0.0.1:9\", resolve: «all» }",
+            "needs a name",
+        ),
         (
             In::Endpoint,
             "«127.0.0.1»",
@@ -276,7 +401,7 @@ fn endpoints_are_checked() {
         (
             In::Endpoint,
             "{ address: a:1, «quorum»: 9 }",
-            "its keys are name, address, weight",
+            "its keys are name, address, srv, resolve, weight",
         ),
         (
             In::Endpoint,

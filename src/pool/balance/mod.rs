@@ -1,7 +1,7 @@
 //! Who of those that may.
 //!
 //! A pool filters; a balancer chooses among what is left. The ways differ in what they look
-//! at: load, how long answers take, turn, or a key of the call. None of them allocates, and none keeps more than a number
+//! at: load, how long answers take, turn, a key of the call, or nothing. None of them allocates, and none keeps more than a number
 //! per endpoint.
 
 use std::sync::Arc;
@@ -28,6 +28,8 @@ pub enum Balance {
     LeastLoad,
     /// The one of two drawn at random whose answers take less time for its load.
     PeakEwma,
+    /// One drawn at random, in proportion to the weights.
+    Random,
     /// In turn, in proportion to the weights.
     RoundRobin,
     /// The same key to the same endpoint, for as long as it is there.
@@ -38,6 +40,7 @@ pub enum Balance {
 pub(super) enum Balancer {
     LeastLoad,
     PeakEwma,
+    Random,
     RoundRobin(RoundRobin),
     ConsistentHash,
 }
@@ -47,6 +50,7 @@ impl Balancer {
         match balance {
             Balance::LeastLoad => Self::LeastLoad,
             Balance::PeakEwma => Self::PeakEwma,
+            Balance::Random => Self::Random,
             Balance::RoundRobin => Self::RoundRobin(RoundRobin::new(endpoint_count)),
             Balance::ConsistentHash => Self::ConsistentHash,
         }
@@ -56,14 +60,19 @@ impl Balancer {
         match self {
             Self::LeastLoad => Balance::LeastLoad,
             Self::PeakEwma => Balance::PeakEwma,
+            Self::Random => Balance::Random,
             Self::RoundRobin(_) => Balance::RoundRobin,
             Self::ConsistentHash => Balance::ConsistentHash,
         }
     }
 
-    /// Is it a choice of two drawn at random?
-    pub(super) fn takes_two(&self) -> bool {
-        matches!(self, Self::LeastLoad | Self::PeakEwma)
+    /// How many are drawn at random, of which one is chosen; 0 where nothing is.
+    pub(super) fn draws(&self) -> usize {
+        match self {
+            Self::LeastLoad | Self::PeakEwma => 2,
+            Self::Random => 1,
+            Self::RoundRobin(_) | Self::ConsistentHash => 0,
+        }
     }
 
     /// Which of two that were drawn, for those that take two.
@@ -97,6 +106,7 @@ impl Balancer {
                     (first, None) => Some(first),
                 }
             }
+            Self::Random => two::draw_one(endpoints, candidates, scales, rng),
             Self::RoundRobin(turns) => turns.choose(endpoints, candidates, scales),
             Self::ConsistentHash => {
                 let key = key.unwrap_or_else(|| rng.u64(..));

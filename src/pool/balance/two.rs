@@ -1,4 +1,4 @@
-//! Two drawn at random, in proportion to their weights.
+//! One or two drawn at random, in proportion to their weights.
 //!
 //! Drawn evenly, an endpoint that weighs more than two n-ths of the whole could never get its share.
 
@@ -6,6 +6,18 @@ use std::sync::Arc;
 
 use super::{Candidates, Scales};
 use crate::pool::endpoint::Endpoint;
+
+/// The place of a candidate with a weight; `None` if there is none.
+pub(super) fn draw_one(
+    endpoints: &[Arc<Endpoint>],
+    candidates: &Candidates,
+    scales: Scales,
+    rng: &mut fastrand::Rng,
+) -> Option<usize> {
+    let weight = |at: usize| scales.weight(&endpoints[at]);
+    let total: u64 = candidates.iter().map(weight).sum();
+    draw(candidates.iter().map(|at| (at, weight(at))), total, rng)
+}
 
 /// The places of two different candidates with a weight, the second missing if there is only one.
 /// `None` if there is none.
@@ -48,4 +60,35 @@ fn draw(
         last = Some(at);
     }
     last // Only if a weight was lowered between the sum and the draw.
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{all, endpoints};
+    use super::*;
+
+    #[test]
+    fn one_is_drawn_in_proportion_to_the_weights() {
+        let weights = [1, 0, 4, 3];
+        let endpoints = endpoints(&weights);
+        let candidates = all(&endpoints);
+        let mut rng = fastrand::Rng::with_seed(7);
+        let mut drawn = [0u32; 4];
+        for _ in 0..40_000 {
+            let at = draw_one(&endpoints, &candidates, Scales::default(), &mut rng);
+            drawn[at.expect("some have weights")] += 1;
+        }
+        for (got, weight) in drawn.into_iter().zip(weights) {
+            let want = 5000.0 * f64::from(weight);
+            assert!((f64::from(got) - want).abs() <= want * 0.06, "{drawn:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_drawn_without_a_weight() {
+        let endpoints = endpoints(&[0, 0]);
+        let mut rng = fastrand::Rng::with_seed(1);
+        let drawn = draw_one(&endpoints, &all(&endpoints), Scales::default(), &mut rng);
+        assert_eq!(drawn, None);
+    }
 }

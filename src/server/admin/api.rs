@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::audit::{Audit, Peer};
 use super::look::{self, Missing, PAGE, PAGE_MAX, Wanted};
 use super::process::{self, Deed};
-use super::view;
+use super::{csv, view};
 use crate::config::{self, AdminLevel};
 use crate::server::operator::{Action, DRAIN_MAX, Found, IN_FLIGHT_MAX, Operator, WEIGHT_MAX};
 use crate::server::reload::Reloader;
@@ -31,6 +31,14 @@ pub(super) struct Request<'a> {
     pub(super) body: &'a [u8],
     pub(super) peer: &'a Peer,
     pub(super) level: AdminLevel,
+}
+
+/// What is answered.
+pub(super) enum Body {
+    /// As nearly everything is.
+    Json(Value),
+    /// Rows of text.
+    Csv(String),
 }
 
 /// Status and body.
@@ -119,6 +127,24 @@ impl Resource {
     }
 }
 
+/// What is answered in rows of text, where a request asks for that.
+///
+/// # Errors
+/// A format that there is not.
+pub(super) fn csv(operator: &Operator, request: &Request<'_>) -> Result<Option<String>, Refusal> {
+    let is_read = matches!(request.method, "GET" | "HEAD");
+    if !is_read || !matches!(Resource::of(request.path), Ok(Resource::Pools)) {
+        return Ok(None);
+    }
+    match request.query {
+        None | Some("" | "format=json") => Ok(None),
+        Some("format=csv") => Ok(Some(csv::pools(&look::pools(operator).pools))),
+        Some(other) => Err(Refusal::Bad(format!(
+            "format is json or csv, and there is no other parameter: {other}"
+        ))),
+    }
+}
+
 /// Answers a request.
 pub(super) async fn answer(
     operator: &Arc<Operator>,
@@ -140,7 +166,7 @@ pub(super) async fn answer(
             Resource::Verb(..) | Resource::Process(_) => Err(Refusal::Method("POST")),
             Resource::Sessions => sessions(operator, request.query),
             Resource::Session(id) => one_session(operator, &id),
-            Resource::Streams => shown(&look::streams(operator)),
+            Resource::Streams => streams(operator, request.query),
             Resource::Config => shown(&view::Config {
                 config: operator.shared.snapshot.load().config.effective.clone(),
             }),
@@ -308,6 +334,18 @@ fn details(action: Action) -> String {
 }
 
 fn sessions(operator: &Operator, query: Option<&str>) -> Reply {
+    listed(query, |wanted| shown(&look::sessions(operator, wanted)))
+}
+
+fn streams(operator: &Operator, query: Option<&str>) -> Reply {
+    listed(query, |wanted| match wanted.after {
+        None => shown(&look::streams(operator, wanted)),
+        Some(_) => Err(Refusal::Bad("unknown parameter after".to_owned())),
+    })
+}
+
+/// Lists what a query wants.
+fn listed(query: Option<&str>, list: impl FnOnce(&Wanted<'_>) -> Reply) -> Reply {
     let mut wanted = (None, None, PAGE, None);
     for pair in query
         .unwrap_or_default()
@@ -331,7 +369,7 @@ fn sessions(operator: &Operator, query: Option<&str>) -> Reply {
         max,
         after,
     };
-    shown(&look::sessions(operator, &wanted))
+    list(&wanted)
 }
 
 fn page_size(text: &str) -> Result<usize, Refusal> {

@@ -8,6 +8,7 @@ use crate::config::{AdminLevel, Balance, PoolKind};
 use crate::pool::breaker::State;
 use crate::pool::{Admin, Fact, FactCell, HealthState};
 use crate::proxy::local;
+use crate::proxy::open::Open;
 use crate::proxy::state::{Held, Phase, PoolState};
 use crate::server::operator::{Found, Operator};
 use crate::session::{Key, Live, Table};
@@ -38,23 +39,36 @@ pub(super) fn info(operator: &Operator, level: AdminLevel) -> view::Info {
 
 /// Everything at once.
 pub(super) fn status(operator: &Operator, level: AdminLevel) -> view::Status {
-    let view::Streams { streams, calls } = streams(operator);
+    let flight = &operator.shared.flight;
     view::Status {
         process: info(operator, level),
         totals: view::Totals {
             sessions: operator.shared.sessions.len(),
-            streams,
-            calls,
+            streams: flight.streams(),
+            calls: flight.calls(),
         },
         pools: pools(operator).pools,
     }
 }
 
-/// Streams and calls.
-pub(super) fn streams(operator: &Operator) -> view::Streams {
+/// Streams and calls, and some of what is open.
+pub(super) fn streams(operator: &Operator, wanted: &Wanted<'_>) -> view::Streams {
+    let now = Instant::now();
+    let is = |wanted: Option<&str>, name: &str| wanted.is_none_or(|wanted| wanted == name);
+    let open = operator.shared.open.some(wanted.max, |open| {
+        is(wanted.pool, open.pool.pool.name()) && is(wanted.endpoint, open.endpoint.name())
+    });
+    let shown = |open: &Open| view::Stream {
+        pool: open.pool.pool.name().to_owned(),
+        endpoint: open.endpoint.name().to_owned(),
+        kind: open.kind.to_owned(),
+        age_seconds: now.saturating_duration_since(open.since).as_secs(),
+        session: open.session.map(|tag| format!("{:08x}", tag.bits())),
+    };
     view::Streams {
         streams: operator.shared.flight.streams(),
         calls: operator.shared.flight.calls(),
+        open: open.iter().map(shown).collect(),
     }
 }
 
@@ -87,6 +101,7 @@ pub(super) fn pool(operator: &Operator, state: &Arc<PoolState>) -> view::Pool {
     let balance = match state.config.balance {
         Balance::LeastLoad => "least_load",
         Balance::PeakEwma => "peak_ewma",
+        Balance::Random => "random",
         Balance::RoundRobin => "round_robin",
         Balance::ConsistentHash(_) => "consistent_hash",
     };
@@ -183,7 +198,7 @@ fn ceil(time: Duration) -> u64 {
     u64::try_from(time.as_millis().div_ceil(1000)).unwrap_or(u64::MAX)
 }
 
-/// Which sessions are asked for.
+/// Which sessions or streams are asked for.
 pub(super) struct Wanted<'a> {
     pub(super) pool: Option<&'a str>,
     pub(super) endpoint: Option<&'a str>,

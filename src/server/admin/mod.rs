@@ -21,13 +21,14 @@ use crate::transport::{Downstream, Edits, Length, RequestHead};
 
 mod api;
 mod audit;
+pub mod csv;
 mod look;
 mod process;
 pub(super) mod service;
 pub(super) mod socket;
 pub mod view;
 
-use api::{BODY_MAX, Refusal, Reply, Request};
+use api::{BODY_MAX, Body, Refusal, Request};
 use audit::{Audit, Peer};
 use service::Around;
 
@@ -122,26 +123,29 @@ impl Admin {
         }
     }
 
-    /// Answers a request of the API, in JSON whatever happens.
+    /// Answers a request of the API, in JSON unless something else was asked for and can be had.
     async fn operate<D: Downstream>(&self, down: &mut D, path: &str) {
         let reply = self.reply(down, path).await;
         let allow = match &reply {
             Err(Refusal::Method(allow)) => Some(*allow),
             _ => None,
         };
-        let (status, value) = reply.unwrap_or_else(|refusal| {
+        let (status, body) = reply.unwrap_or_else(|refusal| {
             let (status, code, message) = refusal.parts();
             let error = serde_json::json!({ "error": { "code": code, "message": message } });
-            (status, error)
+            (status, Body::Json(error))
         });
         if !down.body_ended() {
             down.close_after();
         }
-        let text = format!("{value}\n");
-        respond(down, status, "application/json", allow, text.as_bytes()).await;
+        let (content_type, text) = match body {
+            Body::Json(value) => ("application/json", format!("{value}\n")),
+            Body::Csv(text) => ("text/csv; charset=utf-8; header=present", text),
+        };
+        respond(down, status, content_type, allow, text.as_bytes()).await;
     }
 
-    async fn reply<D: Downstream>(&self, down: &mut D, path: &str) -> Reply {
+    async fn reply<D: Downstream>(&self, down: &mut D, path: &str) -> Result<(u16, Body), Refusal> {
         let peer = self.process.unwrap_or(Peer::Address(down.info().client));
         let method = down.head().method().to_owned();
         if self.process.is_none() && intake::check_operator(down.head(), down.info()).is_err() {
@@ -161,7 +165,11 @@ impl Admin {
             peer: &peer,
             level: self.level,
         };
-        api::answer(&self.operator, &self.reloader, &request).await
+        if let Some(text) = api::csv(&self.operator, &request)? {
+            return Ok((200, Body::Csv(text)));
+        }
+        let answered = api::answer(&self.operator, &self.reloader, &request).await;
+        answered.map(|(status, value)| (status, Body::Json(value)))
     }
 }
 

@@ -196,6 +196,25 @@ pub struct Streams {
     pub streams: usize,
     /// Calls in flight.
     pub calls: usize,
+    /// Some of what is open, as many as were asked for; answers to calls that go on as streams are
+    /// among them.
+    #[serde(default)]
+    pub open: Vec<Stream>,
+}
+
+/// Something that is open and lasts.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Stream {
+    /// The name of its pool.
+    pub pool: String,
+    /// The name of the endpoint where it is open now.
+    pub endpoint: String,
+    /// `get`, `listen`, `sse`, `post` or `websocket`; `http` for an event stream on a plain route.
+    pub kind: String,
+    /// How long ago its request came.
+    pub age_seconds: u64,
+    /// What the access log calls `session`; none where there is none.
+    pub session: Option<String>,
 }
 
 /// The configuration in force.

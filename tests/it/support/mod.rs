@@ -27,6 +27,7 @@ pub(crate) mod authority;
 pub(crate) mod client;
 pub(crate) mod crowd;
 pub(crate) mod deaf;
+pub(crate) mod dns;
 pub(crate) mod door;
 pub(crate) mod endpoint;
 pub(crate) mod frames;
