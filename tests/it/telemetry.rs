@@ -176,7 +176,7 @@ async fn streams_sessions_and_connections_are_gauges_that_come_back() {
     }
     assert_eq!(metrics.sum("tidegate_sessions"), 1.0);
     assert!(metrics.sum("mcp_active_connections") >= 4.0);
-    assert_eq!(metrics.sum("tidegate_endpoint_in_flight"), 3.0);
+    assert_eq!(metrics.sum("tidegate_endpoint_in_flight"), 4.0);
 
     for response in [get, listen, post] {
         response.reset();

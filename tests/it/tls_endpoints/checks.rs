@@ -43,8 +43,8 @@ async fn a_check_over_tls_notices_what_is_answered() {
         .start()
         .await;
     place.endpoint.fault(Fault::Status(503, "{}".into()));
-    let down = |line: &str| line.contains("endpoint is down") && line.contains("status 503");
-    let told = || gate.stderr().lines().any(down);
+    let unwell = |line: &str| line.contains("endpoint is unwell") && line.contains("status 503");
+    let told = || gate.stderr().lines().any(unwell);
     assert!(
         eventually(Duration::from_secs(5), told).await,
         "{}",
