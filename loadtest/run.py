@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 
-from harness import calls, report, streams, tools, whole
+from harness import calls, reload, report, streams, tools, whole
 from harness.bench import Bench
 from harness.drivers import Drivers
 from harness.process import Child, Failed, Others, files_allowed, prepare
@@ -38,6 +38,7 @@ SCENARIOS = {
     "tls": calls.tls,
     "mixed": whole.mixed,
     "access-log": calls.access_log,
+    "reload": reload.reload,
     "beside-idle": streams.beside_idle,
     "cycles": streams.cycles,
 }

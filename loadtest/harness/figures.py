@@ -25,6 +25,12 @@ FIGURES = {
     "delay_p99_us": ("event delay p99", "ms", 2),
     "delay_max_us": ("event delay max", "ms", 1),
     "call_p99_us": ("calls beside, p99", "ms", 2),
+    "p99_us_rest": ("latency p99 at rest", "ms", 2),
+    "p99_us_reloads": ("latency p99 with two reloads a second", "ms", 2),
+    "p999_us_rest": ("latency p99.9 at rest", "ms", 2),
+    "p999_us_reloads": ("latency p99.9 with two reloads a second", "ms", 2),
+    "reload_p50_us": ("a reload, half of them within", "ms", 1),
+    "reload_max_us": ("a reload, at most", "ms", 1),
     "missing_events": ("missing events", "", 0),
     "repeated_events": ("repeated events", "", 0),
 }
