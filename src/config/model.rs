@@ -60,6 +60,8 @@ pub struct Config {
     pub state_dir: Option<PathBuf>,
     /// Where the id of the process that serves is written (absolute). `None`: nowhere.
     pub pid_file: Option<PathBuf>,
+    /// How often it is looked whether a file of the configuration has changed; `None`: never (default).
+    pub watch: Option<Duration>,
     /// Worker threads; `None` means one per core.
     pub threads: Option<NonZeroUsize>,
     /// How long a leaving process waits for exchanges and streams to end (default 30s).

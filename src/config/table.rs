@@ -113,6 +113,13 @@ pub(super) static ROOT: Section = Section {
              Unless set: none.",
         ),
         key(
+            "watch",
+            DurationOrOff("1s", "1h"),
+            Default("off"),
+            "How often it is looked whether the configuration's files, or those of certificates, keys and \
+             authorities, have changed. A change is reloaded once two looks have found the same.",
+        ),
+        key(
             "threads",
             Count(1, 1024),
             Optional,

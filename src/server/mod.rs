@@ -11,6 +11,7 @@ mod announce;
 mod apart;
 mod bounds;
 mod calm;
+mod changes;
 mod checks;
 pub mod connection;
 pub mod demo;

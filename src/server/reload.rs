@@ -288,6 +288,16 @@ impl Reloader {
         answered.await.map_err(|_| leaving())
     }
 
+    /// What is in force.
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        self.shared.snapshot.load_full()
+    }
+
+    /// Is this process neither draining nor ending?
+    pub(super) fn is_serving(&self) -> bool {
+        self.shared.phase() == Phase::Running
+    }
+
     /// Follows the names that stand for several endpoints, for as long as it is polled.
     pub(super) async fn follow_names(self: Arc<Self>) {
         loop {

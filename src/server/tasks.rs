@@ -10,6 +10,7 @@ use pingora::services::background::BackgroundService;
 use tokio::sync::{Mutex, Semaphore, mpsc};
 
 use super::acme::{Certificates, Keepers};
+use super::changes;
 use super::notify;
 use super::operator::Operator;
 use super::readiness::Readiness;
@@ -79,6 +80,7 @@ impl Tasks {
         let watchdog = tokio::spawn(notify::watchdog(Arc::clone(&self.vigil)));
         let sweeping = tokio::spawn(sweep(Arc::clone(&self.shared)));
         let following = tokio::spawn(Arc::clone(&self.reloader).follow_names());
+        let watching = tokio::spawn(changes::follow(Arc::clone(&self.reloader)));
         let deleting = delete_orphans(orphans, Arc::clone(&dialer), phases.clone());
         let deleting = tokio::spawn(deleting);
         let (shared, tools) = (Arc::clone(&self.shared), Arc::clone(&self.tools));
@@ -100,6 +102,7 @@ impl Tasks {
         }
         sweeping.abort();
         following.abort();
+        watching.abort();
         watchdog.abort();
         // The checks delete their sessions; deletions that were begun end too.
         let _ = tokio::time::timeout(LEAVE_TIME, async {

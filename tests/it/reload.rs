@@ -113,6 +113,23 @@ async fn a_file_that_fails_late_changes_nothing_either() {
 }
 
 #[tokio::test]
+async fn files_are_watched_where_that_is_wanted() {
+    let (a, b) = (Endpoint::start("a").await, Endpoint::start("b").await);
+    let gate = Tidegate::build(&[&a]).config("watch: 1s").start().await;
+    let client = gate.client();
+    let good = gate.config();
+    gate.write_config(&good.replace("    pool: main", "    pool: mian"));
+    until("the refusal", || told(&gate, "not reloaded") == 1).await;
+    // The one that is wrong is told of once, and does not keep another from being read.
+    let other = good.replace(&a.address().to_string(), &b.address().to_string());
+    gate.write_config(&other);
+    until("the reload", || told(&gate, "reloaded in") == 1).await;
+    assert_eq!(told(&gate, "not reloaded"), 1);
+    let session = client.initialize().await;
+    assert_eq!(client.whoami(&session).await, "b");
+}
+
+#[tokio::test]
 async fn the_command_says_what_was_done_or_what_is_wrong() {
     let (a, b) = (Endpoint::start("a").await, Endpoint::start("b").await);
     let gate = Tidegate::in_front_of(&[&a]).await;

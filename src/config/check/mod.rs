@@ -66,6 +66,7 @@ pub(super) fn config(root: &Node, report: &Report) -> Config {
         log: log::log(&fields.section("log")),
         state_dir: state_dir.and_then(|word| fields.parsed(word, address::file_path)),
         pid_file: pid_file.and_then(|word| fields.parsed(word, address::file_path)),
+        watch: fields.duration_or_off("watch"),
         threads: fields.count("threads").and_then(NonZeroUsize::new),
         drain_timeout,
         drain_jitter: drain_jitter(&fields, drain_timeout),
