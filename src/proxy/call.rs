@@ -176,6 +176,8 @@ impl Call {
     pub fn retry(&self) -> mcp::Retry {
         match self.http {
             HttpMethod::Get => mcp::Retry::Always,
+            // Idempotent (RFC 9110 section 9.2.2); lost, it would leave a session on the server.
+            HttpMethod::Delete => mcp::Retry::SameEndpointOnce,
             _ => self
                 .method
                 .as_deref()

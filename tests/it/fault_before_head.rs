@@ -169,7 +169,7 @@ async fn what_has_no_id_is_answered_too() {
     let body = stream.read_to_end().await;
     assert_eq!((body.bytes.len(), body.end), (0, BodyEnd::Complete));
     a.heal();
-    a.fault_next(1, Fault::CloseBeforeHead);
+    a.fault_when(Fault::CloseBeforeHead, |request| request.method == "DELETE");
     let deleted = client.delete(&session).await;
     assert_fault(&client, deleted, 502, &Value::Null, "DELETE").await;
 }

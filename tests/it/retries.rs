@@ -182,6 +182,20 @@ async fn what_gives_the_same_state_is_sent_once_more() {
 }
 
 #[tokio::test]
+async fn the_end_of_a_session_is_sent_once_more() {
+    let a = Endpoint::named("a").session_only().start().await;
+    let gate = build(&[&a], PLENTY).start().await;
+    a.fault(Fault::ExtraHeader("connection".into(), "close".into()));
+    let client = gate.client();
+    let session = client.initialize().await;
+    a.fault_next_when(1, Fault::CloseBeforeHead, |r| r.method == "DELETE");
+    assert_eq!(client.delete(&session).await.status, 200);
+    assert!(a.sessions().is_empty());
+    let deletes = a.requests().into_iter().filter(|r| r.method == "DELETE");
+    assert_eq!(deletes.count(), 2);
+}
+
+#[tokio::test]
 async fn what_one_server_may_have_done_is_not_said_to_another() {
     let (a, b) = two().await;
     let gate = build(&[&a, &b], PLENTY).start().await;
