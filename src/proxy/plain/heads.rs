@@ -46,17 +46,9 @@ pub(super) fn change_request(head: &mut RequestHeader, more: &More<'_>) -> Resul
     for name in left(&head.headers, more) {
         head.remove_header(&name);
     }
+    bring(more, |name, value| head.append_header(name, value))?;
     let mut wrong = None;
-    more.each(&mut |name, value| {
-        if let Err(error) = head.append_header(name.to_owned(), value) {
-            wrong = Some(error);
-        }
-    });
-    more.host(&mut |host| {
-        if let Err(error) = head.insert_header(http::header::HOST, host) {
-            wrong = Some(error);
-        }
-    });
+    more.host(&mut |host| wrong = head.insert_header(http::header::HOST, host).err());
     wrong.map_or(Ok(()), Err)
 }
 
@@ -65,9 +57,14 @@ pub(super) fn change_response(head: &mut ResponseHeader, more: &More<'_>) -> Res
     for name in left(&head.headers, more) {
         head.remove_header(&name);
     }
+    bring(more, |name, value| head.append_header(name, value))
+}
+
+/// Appends every field that comes in; the last error, if one could not be.
+fn bring(more: &More<'_>, mut append: impl FnMut(String, &[u8]) -> Result<bool>) -> Result<()> {
     let mut wrong = None;
     more.each(&mut |name, value| {
-        if let Err(error) = head.append_header(name.to_owned(), value) {
+        if let Err(error) = append(name.to_owned(), value) {
             wrong = Some(error);
         }
     });
