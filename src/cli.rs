@@ -9,6 +9,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 mod client;
 mod table;
+mod top;
 mod verbs;
 mod version;
 mod whom;

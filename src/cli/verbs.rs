@@ -13,8 +13,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::client::{Client, Error, escape};
-use super::whom::To;
-use super::{complain, print, table};
+use super::whom::{Place, To};
+use super::{complain, print, table, top};
 use crate::server::admin::csv;
 use crate::server::admin::view::{
     Done, Endpoint, Leaving, Reloaded, Reopened, Sessions, Status, Upgraded,
@@ -39,6 +39,15 @@ pub(super) enum Verb {
         #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1",
               value_parser = clap::value_parser!(u64).range(1..=3600))]
         watch: Option<u64>,
+    },
+    /// Show pools, endpoints and sessions live on a terminal; `?` there says what the keys do.
+    Top {
+        #[command(flatten)]
+        place: Place,
+        /// Look anew every so many seconds.
+        #[arg(long, value_name = "SECONDS", default_value_t = 1,
+              value_parser = clap::value_parser!(u64).range(1..=3600))]
+        interval: u64,
     },
     /// Give an endpoint no new sessions, and take it out when those it has are over.
     Drain {
@@ -150,8 +159,7 @@ fn name(text: &str) -> Result<(String, String), String> {
 /// Does what `-s` says, which is what the verb of that name says.
 pub(super) fn signal(signal: Signal, config: Option<PathBuf>, socket: Option<PathBuf>) -> ExitCode {
     let to = To {
-        socket,
-        config,
+        place: Place { socket, config },
         json: false,
     };
     run(&match signal {
@@ -174,6 +182,7 @@ pub(super) fn run(verb: &Verb) -> ExitCode {
             };
             to.with(|client| status(client, show, *watch))
         }
+        Verb::Top { place, interval } => top::run(place, Duration::from_secs(*interval)),
         Verb::Drain { at, timeout, wait } => {
             let body = json!({ "timeout": timeout });
             at.to.with(|client| drain(client, at, &body, *wait))
@@ -279,7 +288,7 @@ fn shown(as_json: bool, answer: &Value, text: impl FnOnce() -> String) -> ExitCo
 }
 
 /// An endpoint in one line.
-fn line(pool: &str, endpoint: &Endpoint) -> String {
+pub(super) fn line(pool: &str, endpoint: &Endpoint) -> String {
     let why = table::why(endpoint);
     let why = if why.is_empty() {
         why
