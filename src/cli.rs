@@ -8,6 +8,8 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 mod client;
+mod errors;
+mod sessions;
 mod table;
 mod top;
 mod verbs;
