@@ -53,9 +53,9 @@ impl Terminal {
         assert!(pressed.status.success(), "{pressed:?}");
     }
 
-    /// What stands on the screen.
+    /// What stands on the screen, and above it: a command that ends moves its last lines up.
     pub(crate) async fn screen(&self) -> String {
-        let captured = self.tmux(&["capture-pane", "-p"]).await;
+        let captured = self.tmux(&["capture-pane", "-p", "-S", "-200"]).await;
         String::from_utf8_lossy(&captured.stdout).into_owned()
     }
 

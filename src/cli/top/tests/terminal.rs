@@ -51,7 +51,7 @@ fn a_panic_puts_the_terminal_back_before_it_is_told() {
     while tmux(&["display-message", "-p", "#{pane_dead}"]) != "1" && Instant::now() < until {
         std::thread::yield_now();
     }
-    let screen = tmux(&["capture-pane", "-p"]);
+    let screen = tmux(&["capture-pane", "-p", "-S", "-200"]);
     let state = tmux(&["display-message", "-p", "#{alternate_on} #{cursor_flag}"]);
     tmux(&["kill-server"]);
     assert!(screen.contains("on purpose"), "{screen}");
