@@ -1,0 +1,2 @@
+def run(work, binary, count):
+    pass
