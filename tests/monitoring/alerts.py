@@ -74,7 +74,7 @@ class Gateway:
             f"admin: {{ bind: '127.0.0.1:{self.admin}' }}\n"
             f"state_dir: {state}\n"
             "drain_timeout: 1s\n"
-            f"log: {{ access: {self.log} }}\n"
+            f"log: {{ access: {self.log}, format: json }}\n"
         )
         self.process = Process([str(binary), "-c", str(self.config)], work.file("tidegate.log"))
         until(self.ready, 20, "Tidegate is not ready")

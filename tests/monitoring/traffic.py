@@ -6,6 +6,8 @@ import threading
 
 from raw import SESSION_REVISION, Hang, Refused, Session, Stateless, Torn, Wire
 
+# An argument, which no log may hold.
+SECRET = "low-water-at-noon"
 UNKNOWN = "a-session-that-nobody-has-opened"
 
 
@@ -38,7 +40,7 @@ class Traffic:
             await session.begin()
             await session.ask("tools/list")
             for _ in range(3):
-                await session.call("echo", seconds=3, text="tide")
+                await session.call("echo", seconds=3, text=SECRET)
             known = {"accept": "text/event-stream", "mcp-session-id": session.id, "mcp-protocol-version": SESSION_REVISION}
             async with asyncio.timeout(3):
                 await stream.begin("GET", known)
