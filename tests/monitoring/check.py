@@ -113,7 +113,7 @@ def main():
             ("prometheus: every alert is tested", every_alert_is_tested),
             ("prometheus: the metrics exist", metrics_of_the_rules_exist),
             ("grafana: the dashboard", dashboard.form),
-            ("kubernetes: the manifests", kubernetes.check),
+            ("kubernetes: the manifests", lambda: kubernetes.check(work, binary)),
         ]
     )
     real = {"dashboard": dashboard, "alerts": alerts, "logs": logs}
