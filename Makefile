@@ -64,7 +64,7 @@ peers: ## Real SDK servers and clients, and the official conformance suite, dire
 monitoring: ## Rules, dashboard and log pipelines of conf/, with a real Prometheus
 	tests/monitoring/setup.sh
 	$(CARGO) build --quiet --bins
-	.cache/monitoring/py/bin/python tests/monitoring/check.py --tidegate target/debug/tidegate
+	.cache/monitoring/py/bin/python tests/monitoring/check.py --tidegate $(or $(CARGO_TARGET_DIR),target)/debug/tidegate
 
 bench: setup ## Times of the parts and of a whole call, in a few minutes (see benches/README.md)
 	$(CARGO) bench --bench parse --bench session --bench pick --bench limit --bench inproc -- --warm-up-time 0.5 --measurement-time 2 --noplot --discard-baseline
