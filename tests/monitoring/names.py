@@ -11,8 +11,10 @@ AWAITED = {
     "tidegate_pool_endpoints",
     "tidegate_pool_endpoints_available",
     "tidegate_queue_wait_seconds",
+    "tidegate_reloads_total",
     "tidegate_retry_budget",
     "tidegate_spans_dropped_total",
+    "tidegate_spans_exported_total",
     "tidegate_worker_lag_seconds",
 }
 # What Prometheus itself makes.
