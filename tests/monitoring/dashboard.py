@@ -16,7 +16,7 @@ DASHBOARD = CONF / "grafana/dashboards/mcp-gateway.json"
 REMOVED = {"graph", "singlestat", "table-old", "heatmap-old"}
 WANTED = {"timeseries", "stat", "table", "heatmap"}
 SCHEMA = 42
-GUIDE = ("Request Rate", "Response Time", "Error Rate", "Active Connections", "Server Health")
+EXPECTED = ("Request Rate", "Response Time", "Error Rate", "Active Connections", "Server Health")
 # What Grafana fills in. `All` is the value of every variable when the dashboard is opened.
 FILLED = {"$__rate_interval": "5s", "$__range": "30s", "$job": ".*", "$instance": ".*", "$pool": ".*"}
 ADMIN = "127.0.0.1:9090"
@@ -66,7 +66,7 @@ def form():
         wrong.append(f"{dashboard['title']!r}, schemaVersion {dashboard['schemaVersion']}")
     if kinds & REMOVED or not kinds >= WANTED:
         wrong.append(f"kinds of panel: {sorted(kinds)}")
-    wrong += [f"no panel {title!r}" for title in GUIDE if title not in {panel["title"] for panel in panels}]
+    wrong += [f"no panel {title!r}" for title in EXPECTED if title not in {panel["title"] for panel in panels}]
     if len(set(ids)) != len(ids):
         wrong.append("an id is there twice")
     places = set()
