@@ -3,10 +3,12 @@
 
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= never
+# Where Cargo builds.
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Where `make install` puts things, below DESTDIR if that is set, and the binary that it takes.
 PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
-BINARY ?= target/release/tidegate
+BINARY ?= $(TARGET)/release/tidegate
 
 .PHONY: help demo test setup setup-tests check unit units it fuzz-smoke fuzz peers monitoring docs man reference bench bench-instructions loadtest loadtest-quick release install deb test-systemd clean
 
@@ -15,7 +17,7 @@ help: ## List the targets
 
 demo: setup ## Build and run Tidegate on 127.0.0.1:8080 in front of three demo MCP servers
 	$(CARGO) build --quiet
-	@exec target/debug/tidegate demo
+	@exec $(TARGET)/debug/tidegate demo
 
 test: setup-tests check units docs unit it fuzz-smoke peers monitoring ## Run all tests
 	@echo "all tests passed"
@@ -59,7 +61,7 @@ reference: ## Write docs/configuration.md anew, from the schema of the configura
 peers: ## Real SDK servers and clients, and the official conformance suite, direct and through Tidegate
 	tests/sdk/setup.sh
 	$(CARGO) build --quiet --bins --examples
-	tests/sdk/run.py all --tidegate target/debug/tidegate
+	tests/sdk/run.py all --tidegate $(TARGET)/debug/tidegate
 
 monitoring: ## Rules, dashboard and log pipelines of conf/, with a real Prometheus
 	tests/monitoring/setup.sh
@@ -82,7 +84,7 @@ loadtest-quick: setup ## The same in five minutes, fewer scenarios
 	loadtest/setup.sh
 	loadtest/run.py --quick
 
-release: setup ## The optimised binary, target/release/tidegate
+release: setup ## The optimised binary, release/tidegate where Cargo builds
 	TIDEGATE_COMMIT=$$(git rev-parse --short=12 HEAD 2>/dev/null) $(CARGO) build --release
 
 install: ## Install what `make release` has built (DESTDIR, PREFIX, SYSCONFDIR, BINARY)
@@ -103,12 +105,12 @@ install: ## Install what `make release` has built (DESTDIR, PREFIX, SYSCONFDIR, 
 	test -e $(DESTDIR)$(SYSCONFDIR)/tidegate/tidegate.yaml || \
 	    install -D -m 644 conf/minimal.yaml $(DESTDIR)$(SYSCONFDIR)/tidegate/tidegate.yaml
 
-deb: release ## The Debian package, in target/debian
+deb: release ## The Debian package, in debian/ where Cargo builds
 	tools/deb.sh --no-build
 
 test-systemd: ## A real systemd in a folder runs, reloads, upgrades and kills the unit (root, Debian)
 	$(CARGO) build --quiet
-	tests/systemd/run.sh target/debug/tidegate
+	tests/systemd/run.sh $(TARGET)/debug/tidegate
 
 clean: ## Remove what was built and installed here
 	$(CARGO) clean

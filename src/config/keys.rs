@@ -8,6 +8,7 @@
 use super::admin::AdminLevel;
 use super::edge::Scheme;
 use super::health::{HttpMethod, McpQuestion, OnDown};
+use super::limit::ToolRetry;
 use super::log::{Level, MessageFormat};
 use super::log_format::Escape;
 use super::model::{Eras, OnEndpointLoss, PoolKind, State};
@@ -218,6 +219,11 @@ pub(super) const CHECK_METHODS: Words<MethodChoice, 8> = [
     ("POST", MethodChoice::Http(HttpMethod::Post)),
 ];
 pub(super) const ON_DOWN: Words<OnDown, 2> = [("keep", OnDown::Keep), ("end", OnDown::End)];
+pub(super) const TOOL_RETRIES: Words<ToolRetry, 3> = [
+    ("never", ToolRetry::Never),
+    ("safe", ToolRetry::Safe),
+    ("always", ToolRetry::Always),
+];
 pub(super) const CLIENT_HEADERS: Words<ClientHeaders, 4> = [
     ("x_forwarded", ClientHeaders::XForwarded),
     ("forwarded", ClientHeaders::Forwarded),

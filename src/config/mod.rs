@@ -71,7 +71,7 @@ pub use edge::{Action, Field, HeaderEdits, Redirect, Return, Scheme};
 pub use health::{Check, Health, HttpCheck, HttpMethod, McpQuestion, OnDown};
 pub use host_port::HostPort;
 pub use identity::Identity;
-pub use limit::{Queue, Rate, RouteRate, ToolLimit};
+pub use limit::{Queue, Rate, RouteRate, ToolLimit, ToolRetry};
 pub use log::{AccessLog, Level, Log, LogTarget, MessageFormat, Share, Syslog, SyslogServer};
 pub use log_format::{Escape, HEADERS_MAX, LogFormat, Piece, TextFormat, Variable};
 pub use model::{

@@ -212,7 +212,7 @@ pub struct Pool {
     pub keep_alive: Duration,
     /// What becomes of calls for which no endpoint has a place.
     pub queue: Queue,
-    /// How often its tools may be called, in file order. Empty on a plain HTTP pool.
+    /// What holds for its tools, in file order. Empty on a plain HTTP pool.
     pub tools: Vec<ToolLimit>,
     /// Which headers tell the endpoints who the client is (default `X-Forwarded-*`).
     pub client_headers: ClientHeaders,

@@ -388,7 +388,7 @@ static POOL: Section = Section {
             "tools",
             Kind::Sections(&limits::TOOL, 100),
             Optional,
-            "How often its tools may be called. Only with `kind: mcp`.",
+            "What holds for calls of its tools; the first entry that takes a tool counts. Only with `kind: mcp`.",
         ),
         key(
             "client_headers",

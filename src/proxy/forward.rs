@@ -19,10 +19,11 @@ use super::retry::{self, Stage, Tries};
 use super::shortage;
 use super::state::PoolState;
 use super::termination::Step;
+use super::tool;
 use super::waiting;
 use super::watch::Watch;
 use crate::config::Config;
-use crate::mcp::{Class, HttpMethod, Retry};
+use crate::mcp::HttpMethod;
 use crate::pool::{CallPermit, Endpoint, Moment};
 use crate::session::IdKind;
 use crate::telemetry::{self, RetryOutcome};
@@ -121,7 +122,7 @@ pub async fn forward<D: Downstream>(
             Err(failed) => failed,
         };
         let whole = whole || failed.stage == Stage::Connect;
-        let safety = safety(pool, call, ctx);
+        let safety = tool::safety(pool, call, ctx);
         // Says more about the connection than about the endpoint, and other idle ones of it may be no
         // better: so it is no attempt where another one can be made, on a new connection.
         let stale = failed.stage == Stage::Sent { reused: true };
@@ -202,16 +203,6 @@ fn again_at(pool: &PoolState, mut over: CallPermit, now: Moment) -> Option<CallP
     Some(permit)
 }
 
-/// Is the call safe to be sent twice? A tool is, if it says so and is believed.
-fn safety(pool: &PoolState, call: &Call, ctx: &Ctx) -> Retry {
-    let known = call.retry();
-    let tool = ctx.tool.as_deref().filter(|_| call.is("tools/call"));
-    match tool.is_some_and(|tool| pool.is_repeatable(tool)) {
-        true => Retry::Always,
-        false => known,
-    }
-}
-
 /// Which connection an attempt may be made on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lane {
@@ -284,6 +275,7 @@ async fn attempt<D: Downstream>(
         // It stood behind the part that was looked at before.
         call.note_id(ctx);
     }
+    call.was_sent();
     let timed = Timed::begin(pool, call);
     let limit = head_timeout(pool, call);
     let waited = match hedge::after(pool, call, aim) {
@@ -330,7 +322,7 @@ pub(super) fn not_reached(pool: &PoolState, endpoint: &Endpoint, error: &Error) 
 }
 
 fn head_timeout(pool: &PoolState, call: &Call) -> Duration {
-    let header = pool.config.timeouts.header.min(call.answer_within);
+    let header = call.answer_limit(pool.config.timeouts.header);
     match call.http {
         // Some servers send no head before the first event, however late that is.
         HttpMethod::Get => Duration::MAX,
@@ -362,24 +354,13 @@ async fn send<D: Downstream>(
         let next = call.body.next(down).await.map_err(Sending::Client)?;
         call.body.ended = next.is_none() || down.body_ended();
         if call.body.ended {
-            check_whole(call).map_err(Sending::Client)?;
+            call.check_whole(down.head()).map_err(Sending::Client)?;
         }
         if let Some(chunk) = next {
             up.send_body(&chunk).await.map_err(|_| Sending::Server)?;
         }
     }
     up.finish().await.map_err(|_| Sending::Server)
-}
-
-/// What streamed past was scanned too: a message that has changed its meaning on the way is cut
-/// off here, before the server has seen its end.
-fn check_whole(call: &Call) -> Result<(), Fault> {
-    let peek = &call.body.peek;
-    peek.finish().map_err(|_| Fault::Parse)?;
-    match peek.message().class() {
-        Class::Invalid => Err(Fault::Invalid("the body is not a JSON-RPC message")),
-        _ => Ok(()),
-    }
 }
 
 /// Not async, so that nothing of what is put together here is held while the request waits.

@@ -309,7 +309,7 @@ async fn post<D: Downstream>(
     call.method.clone_from(&method);
     let pool_id = snapshot.config.routes[route.0].pool();
     let pool_id = pool_id.ok_or(Fault::NoRoute)?;
-    limits::admit_call(&snapshot, route, pool_id, ctx, &call)?;
+    limits::admit_call(&snapshot, route, pool_id, ctx, &mut call)?;
     let bound = decide::open(worker, pool, sealed.as_bytes(), IdKind::Sse, ctx)?;
     decide::alive(&bound)?;
     if worker.shared.sessions.is_ended(bound.key) {
@@ -333,7 +333,8 @@ async fn post<D: Downstream>(
     }
     if accepted && let (Some(link), [id], Ok(reply)) = (&link, owed.as_slice(), &mut reply) {
         // Its answer comes on the stream, and until then it is in flight.
-        link.hold(id, limits::take_call(ctx, reply.permit.take_place()));
+        let holds = limits::take_call(ctx, reply.permit.take_place());
+        link.hold(id, holds, call.due);
     }
     relay(worker, down, ctx, pool, &call, &aim, reply?, flight).await
 }

@@ -12,6 +12,7 @@
 //! | as much of the body as it takes | [`body`] |
 //! | era, method, id | [`call`] |
 //! | rates, and numbers at once | [`limits`] |
+//! | what else holds for a tool | [`tool`] |
 //! | session or any endpoint, or an answer of ours | [`decide`] |
 //! | an endpoint with a place for it | [`waiting`] |
 //! | pick, connect, send, retry | [`forward`], [`retry`] |
@@ -70,6 +71,7 @@ pub mod state;
 pub mod stream;
 pub mod streaming;
 pub mod termination;
+pub mod tool;
 pub mod tunnel;
 pub mod waiting;
 pub mod watch;
@@ -205,7 +207,7 @@ async fn mcp<D: Downstream>(
     let mut call = Call::new(HttpMethod::Post);
     let looked_at = call.understand(down, ctx, &snapshot.config.limits).await;
     // What could not be understood counts as well.
-    let admitted = limits::admit_call(&snapshot, id, pool_id, ctx, &call);
+    let admitted = limits::admit_call(&snapshot, id, pool_id, ctx, &mut call);
     match looked_at {
         Ok(()) => {}
         Err(Fault::ClientGone) => return Err(Fault::ClientGone),

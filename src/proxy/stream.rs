@@ -312,7 +312,7 @@ impl Relay {
                 if wanted.is_some_and(|wanted| wanted.is_ready()) {
                     return Poll::Ready(Next::Ended(End::TakenOver));
                 }
-                if self.leaves(phases, lot) != leaves {
+                if self.leaves(phases, lot) != leaves || self.is_due_before(context, wake) {
                     return Poll::Ready(Next::Wake);
                 }
                 down.alarm().poll(context).map(|()| Next::Wake)
@@ -439,6 +439,7 @@ impl Relay {
             self.limits.idle.map(|idle| self.last_from_server + idle),
             self.limits.total.map(|total| self.opened + total),
             self.answered_at.map(|at| at + GRACE_AFTER_ANSWER),
+            self.next_due(),
         ];
         for deadline in deadlines.into_iter().flatten() {
             wake = wake.min(deadline);
@@ -465,6 +466,7 @@ impl Relay {
         if over(self.last_from_server, self.limits.idle) || over(self.opened, self.limits.total) {
             return Ok(Some(End::Timeout));
         }
+        self.tell_overdue(down, ctx, now).await?;
         // A server that vanished without a reset is not kept alive with comments of ours. One that is
         // lost for certain is waited for by whoever looks for another.
         let silent = now.saturating_duration_since(self.last_from_server);

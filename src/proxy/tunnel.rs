@@ -173,6 +173,7 @@ async fn open(
     (ctx.route, ctx.pool) = (Some(route), Some(id));
     limits::admit(ctx, route, 1)?;
     if is_mcp(pool) {
+        limits::admit_socket(&snapshot, id)?;
         limits::reserve_session(&worker.shared, ctx)?;
     }
     limits::reserve_stream(&worker.shared, ctx)?;

@@ -148,6 +148,8 @@ closed_set! {
         ToolRate = "tool_rate",
         /// Calls of a tool at once.
         ToolConcurrency = "tool_concurrency",
+        /// Tools that are not called, and WebSockets to pools that have some.
+        ToolDenied = "tool_denied",
         /// Clients whose use is remembered: one was forgotten before its time.
         RateClients = "rate_clients",
         /// Calls in flight on an endpoint, with no queue to wait in.

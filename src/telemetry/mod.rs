@@ -24,7 +24,7 @@ pub use labels::{
 pub use metrics::{
     ActiveConnection, CONTENT_TYPE, CertificateView, EndpointView, OpenStream, RequestRecord,
     acme_ordered, check_excused, flush, gather, handshake_failed, id_refused, limit_hit,
-    proxy_header_failed, record_request, render, retried, session_ended, session_opened,
+    proxy_header_failed, record_request, render, requests, retried, session_ended, session_opened,
     session_recovered, set_calls_waiting, set_certificates, set_sessions, stream_reestablished,
     stream_resumed, tick,
 };

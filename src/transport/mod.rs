@@ -11,12 +11,14 @@
 pub mod buffer;
 pub mod dial;
 pub mod dress;
+pub mod excerpt;
 pub mod fields;
 pub mod h1;
 pub mod lack;
 pub mod layer;
 pub mod patience;
 pub mod proxy_protocol;
+pub mod refused;
 pub mod sessions;
 pub mod single;
 pub mod timer;

@@ -47,6 +47,8 @@ mod support_works;
 mod telemetry;
 mod tls;
 mod tls_endpoints;
+mod tools;
+mod top;
 mod trusted_proxies;
 mod unix_sockets;
 mod unknown_sessions;

@@ -12,6 +12,7 @@ use crate::proxy::open::Open;
 use crate::proxy::state::{Held, Phase, PoolState};
 use crate::server::operator::{Found, Operator};
 use crate::session::{Key, Live, Table};
+use crate::telemetry;
 
 /// Sessions on a page, unless asked otherwise.
 pub(super) const PAGE: usize = 100;
@@ -46,6 +47,7 @@ pub(super) fn status(operator: &Operator, level: AdminLevel) -> view::Status {
             sessions: operator.shared.sessions.len(),
             streams: flight.streams(),
             calls: flight.calls(),
+            requests: telemetry::requests(),
         },
         pools: pools(operator).pools,
     }
@@ -156,6 +158,8 @@ pub(super) fn endpoint(operator: &Operator, found: &Found) -> view::Endpoint {
         max_in_flight_configured: config.and_then(|config| config.max_in_flight),
         sessions: one.sessions(),
         in_flight: one.in_flight(),
+        first_byte_p50_seconds: None,
+        first_byte_p99_seconds: None,
         ejected: one.guard.is_ejected(now),
         ejections: one.guard.ejections(),
         failures_in_row: one.guard.streak(),

@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use super::refused::{Errors, Shown};
+
 /// The process.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Info {
@@ -31,6 +33,9 @@ pub struct Totals {
     pub streams: usize,
     /// Calls in flight, without the streams.
     pub calls: usize,
+    /// Requests that were answered since the start, whatever they were.
+    #[serde(default)]
+    pub requests: u64,
 }
 
 /// Everything that `tidegate status` shows.
@@ -104,6 +109,13 @@ pub struct Endpoint {
     pub sessions: u32,
     /// Calls and streams in flight.
     pub in_flight: u32,
+    /// What half of the calls of about the last minute took at most to the first byte of the answer;
+    /// none if there were none.
+    #[serde(default)]
+    pub first_byte_p50_seconds: Option<f64>,
+    /// The same for 99 of 100 calls.
+    #[serde(default)]
+    pub first_byte_p99_seconds: Option<f64>,
     /// Is it ejected for failing calls?
     pub ejected: bool,
     /// How often it was.
@@ -294,6 +306,13 @@ pub struct Leaving {
 pub struct Ended {
     /// Its hashed id.
     pub ended: String,
+}
+
+/// Many sessions were ended.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Cleared {
+    /// How many.
+    pub ended: usize,
 }
 
 /// Why there is no such answer.

@@ -69,6 +69,11 @@ impl Answer {
         Ok(version)
     }
 
+    /// The head as it was read, whether it was good or not; nothing once it was let go.
+    pub fn bytes(&self) -> &[u8] {
+        self.fields.bytes.filled()
+    }
+
     /// May another request follow on the connection, as far as the head says?
     pub fn keeps(&self) -> bool {
         self.keeps
