@@ -32,8 +32,16 @@ pub struct Link {
 #[derive(Default)]
 struct Ledger {
     owed: Vec<Owed>,
-    /// The stream, which waits for longer than an answer may take that is owed since.
+    /// The stream, where it waits.
     stream: Option<Waker>,
+    /// Until when it waits at most, as far as it was told here.
+    told: Option<Instant>,
+}
+
+impl Ledger {
+    fn next_due(&self) -> Option<Instant> {
+        self.owed.iter().filter_map(|owed| owed.due).min()
+    }
 }
 
 /// An answer that is owed, and what its call holds until it has come.
@@ -119,16 +127,19 @@ impl Link {
         !self.lock().owed.is_empty()
     }
 
-    /// When the next answer is due that has its time.
+    /// When the next answer is due that has its time, for a stream that is about to wait.
     pub fn next_due(&self) -> Option<Instant> {
-        self.lock().owed.iter().filter_map(|owed| owed.due).min()
+        let mut ledger = self.lock();
+        ledger.told = ledger.next_due();
+        ledger.told
     }
 
-    /// Is an answer due before `wake`? If none is, the stream is woken once another is owed.
-    pub fn poll_due(&self, context: &mut Context<'_>, wake: Instant) -> Poll<()> {
+    /// Is an answer due before the stream looks, which was owed since it began to wait? If none is, it is
+    /// woken once there is one.
+    pub fn poll_due(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut ledger = self.lock();
-        let mut dues = ledger.owed.iter().filter_map(|owed| owed.due);
-        if dues.any(|due| due < wake) {
+        let is_sooner = |due: Instant| ledger.told.is_none_or(|told| due < told);
+        if ledger.next_due().is_some_and(is_sooner) {
             return Poll::Ready(());
         }
         ledger.stream = Some(context.waker().clone());
@@ -194,17 +205,20 @@ mod tests {
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(Arc::clone(&woken));
         let mut context = Context::from_waker(&waker);
-        assert!(link.poll_due(&mut context, at(9)).is_pending());
+        assert!(link.poll_due(&mut context).is_pending());
         link.hold(&ids[0], CallHolds::default(), None);
         assert_eq!((woken.times(), link.next_due()), (0, None));
         link.hold(&ids[1], CallHolds::default(), Some(at(5)));
-        assert_eq!((woken.times(), link.next_due()), (1, Some(at(5))));
-        assert!(link.poll_due(&mut context, at(9)).is_ready());
-        assert!(link.poll_due(&mut context, at(5)).is_pending());
+        assert_eq!(woken.times(), 1);
+        assert!(link.poll_due(&mut context).is_ready());
+        assert_eq!(link.next_due(), Some(at(5)));
+        assert!(link.poll_due(&mut context).is_pending());
+        link.hold(&ids[2], CallHolds::default(), Some(at(6)));
+        assert!(link.poll_due(&mut context).is_pending(), "it looks before");
 
         assert_eq!(link.take_overdue(at(4)), vec![]);
         assert_eq!(link.take_overdue(at(5)), vec![ids[1].clone()]);
-        assert_eq!(link.next_due(), None);
+        assert_eq!(link.next_due(), Some(at(6)));
         assert_eq!(link.take(), vec![ids[0].clone(), ids[2].clone()]);
     }
 

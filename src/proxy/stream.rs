@@ -312,7 +312,7 @@ impl Relay {
                 if wanted.is_some_and(|wanted| wanted.is_ready()) {
                     return Poll::Ready(Next::Ended(End::TakenOver));
                 }
-                if self.leaves(phases, lot) != leaves || self.is_due_before(context, wake) {
+                if self.leaves(phases, lot) != leaves || self.is_due_sooner(context) {
                     return Poll::Ready(Next::Wake);
                 }
                 down.alarm().poll(context).map(|()| Next::Wake)

@@ -45,10 +45,10 @@ impl Relay {
         link.next_due()
     }
 
-    /// Is one due before `wake`? If not, the stream is woken once it is.
-    pub(super) fn is_due_before(&self, context: &mut Context<'_>, wake: Instant) -> bool {
+    /// Is one due that is owed since the stream began to wait? If not, it is woken once there is one.
+    pub(super) fn is_due_sooner(&self, context: &mut Context<'_>) -> bool {
         let link = self.link.as_ref().filter(|_| self.scan.at_boundary());
-        link.is_some_and(|link| link.poll_due(context, wake).is_ready())
+        link.is_some_and(|link| link.poll_due(context).is_ready())
     }
 
     /// Answers in the server's place what it should have answered by now.
