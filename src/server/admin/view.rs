@@ -104,6 +104,13 @@ pub struct Endpoint {
     pub sessions: u32,
     /// Calls and streams in flight.
     pub in_flight: u32,
+    /// What half of the calls of about the last minute took at most to the first byte of the answer;
+    /// none if there were none.
+    #[serde(default)]
+    pub first_byte_p50_seconds: Option<f64>,
+    /// The same for 99 of 100 calls.
+    #[serde(default)]
+    pub first_byte_p99_seconds: Option<f64>,
     /// Is it ejected for failing calls?
     pub ejected: bool,
     /// How often it was.
