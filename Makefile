@@ -8,7 +8,7 @@ PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 BINARY ?= target/release/tidegate
 
-.PHONY: help demo test setup setup-tests check unit units it fuzz-smoke fuzz peers docs man reference bench bench-instructions loadtest loadtest-quick release install deb test-systemd clean
+.PHONY: help demo test setup setup-tests check unit units it fuzz-smoke fuzz peers monitoring docs man reference bench bench-instructions loadtest loadtest-quick release install deb test-systemd clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -17,7 +17,7 @@ demo: setup ## Build and run Tidegate on 127.0.0.1:8080 in front of three demo M
 	$(CARGO) build --quiet
 	@exec target/debug/tidegate demo
 
-test: setup-tests check units docs unit it fuzz-smoke peers ## Run all tests
+test: setup-tests check units docs unit it fuzz-smoke peers monitoring ## Run all tests
 	@echo "all tests passed"
 
 setup: ## Install what the build lacks
@@ -61,6 +61,11 @@ peers: ## Real SDK servers and clients, and the official conformance suite, dire
 	$(CARGO) build --quiet --bins --examples
 	tests/sdk/run.py all --tidegate target/debug/tidegate
 
+monitoring: ## Rules, dashboard and log pipelines of conf/, with a real Prometheus
+	tests/monitoring/setup.sh
+	$(CARGO) build --quiet --bins
+	.cache/monitoring/py/bin/python tests/monitoring/check.py --tidegate $(or $(CARGO_TARGET_DIR),target)/debug/tidegate
+
 bench: setup ## Times of the parts and of a whole call, in a few minutes (see benches/README.md)
 	$(CARGO) bench --bench parse --bench session --bench pick --bench limit --bench inproc -- --warm-up-time 0.5 --measurement-time 2 --noplot --discard-baseline
 
@@ -93,6 +98,8 @@ install: ## Install what `make release` has built (DESTDIR, PREFIX, SYSCONFDIR, 
 	install -m 644 docs/*.md conf/full.yaml conf/schema.json CHANGELOG.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/tidegate
 	install -d $(DESTDIR)$(PREFIX)/share/doc/tidegate/examples
 	install -m 644 docs/examples/* $(DESTDIR)$(PREFIX)/share/doc/tidegate/examples
+	find conf/prometheus conf/grafana conf/elk conf/kubernetes -type f | while read -r file; do \
+	    install -D -m 644 $$file $(DESTDIR)$(PREFIX)/share/doc/tidegate/examples/$${file#conf/}; done
 	test -e $(DESTDIR)$(SYSCONFDIR)/tidegate/tidegate.yaml || \
 	    install -D -m 644 conf/minimal.yaml $(DESTDIR)$(SYSCONFDIR)/tidegate/tidegate.yaml
 

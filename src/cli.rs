@@ -8,7 +8,10 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 mod client;
+mod errors;
+mod sessions;
 mod table;
+mod top;
 mod verbs;
 mod version;
 mod whom;

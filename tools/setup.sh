@@ -33,6 +33,8 @@ command -v cmake >/dev/null || missing+=(cmake)
 command -v cc >/dev/null || missing+=(gcc libc6-dev)
 # The authority that the tests of ordered certificates order from.
 [ "${1:-}" != --tests ] || command -v pebble >/dev/null || missing+=(pebble)
+# The terminal that the tests of `tidegate top` sit before.
+[ "${1:-}" != --tests ] || command -v tmux >/dev/null || missing+=(tmux)
 if [ ${#missing[@]} -gt 0 ]; then install "${missing[@]}"; fi
 
 for component in rustfmt clippy; do

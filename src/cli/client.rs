@@ -18,6 +18,7 @@ const ANSWER_MAX: u64 = 256 * 1024 * 1024;
 const FIELDS_MAX: usize = 32;
 
 /// A process, by its socket. Each question is a connection of its own.
+#[derive(Debug, Clone)]
 pub(super) struct Client {
     socket: PathBuf,
 }

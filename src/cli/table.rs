@@ -142,7 +142,7 @@ pub(super) fn sessions(sessions: &[Session]) -> String {
 }
 
 /// A time in its two largest units.
-fn time(seconds: u64) -> String {
+pub(super) fn time(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     match seconds {
         0..60 => format!("{seconds}s"),

@@ -13,17 +13,14 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::client::{Client, Error, escape};
-use super::whom::To;
-use super::{complain, print, table};
+use super::sessions::Sessions;
+use super::whom::{Place, To};
+use super::{complain, errors, print, table, top};
 use crate::server::admin::csv;
-use crate::server::admin::view::{
-    Done, Endpoint, Leaving, Reloaded, Reopened, Sessions, Status, Upgraded,
-};
+use crate::server::admin::view::{Done, Endpoint, Leaving, Reloaded, Reopened, Status, Upgraded};
 
 /// How often the end of a drain is looked for.
 const LOOK: Duration = Duration::from_millis(200);
-/// Sessions asked for at once.
-const PAGE: usize = 1000;
 
 /// What can be asked of a running process.
 #[derive(Debug, Subcommand)]
@@ -39,6 +36,15 @@ pub(super) enum Verb {
         #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1",
               value_parser = clap::value_parser!(u64).range(1..=3600))]
         watch: Option<u64>,
+    },
+    /// Show pools, endpoints and sessions live on a terminal; `?` there says what the keys do.
+    Top {
+        #[command(flatten)]
+        place: Place,
+        /// Look anew every so many seconds.
+        #[arg(long, value_name = "SECONDS", default_value_t = 1,
+              value_parser = clap::value_parser!(u64).range(1..=3600))]
+        interval: u64,
     },
     /// Give an endpoint no new sessions, and take it out when those it has are over.
     Drain {
@@ -71,20 +77,10 @@ pub(super) enum Verb {
         #[arg(value_name = "N")]
         max: String,
     },
-    /// List sessions.
-    Sessions {
-        #[command(flatten)]
-        to: To,
-        /// Those of this pool.
-        #[arg(long)]
-        pool: Option<String>,
-        /// Those of endpoints of this name.
-        #[arg(long)]
-        endpoint: Option<String>,
-        /// At most so many.
-        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
-        limit: u32,
-    },
+    /// List sessions, or end many.
+    Sessions(Sessions),
+    /// Show the last messages of clients and servers that were refused because they are no proper HTTP.
+    Errors(To),
     /// Do something to one session.
     #[command(subcommand)]
     Session(SessionVerb),
@@ -150,8 +146,7 @@ fn name(text: &str) -> Result<(String, String), String> {
 /// Does what `-s` says, which is what the verb of that name says.
 pub(super) fn signal(signal: Signal, config: Option<PathBuf>, socket: Option<PathBuf>) -> ExitCode {
     let to = To {
-        socket,
-        config,
+        place: Place { socket, config },
         json: false,
     };
     run(&match signal {
@@ -174,6 +169,7 @@ pub(super) fn run(verb: &Verb) -> ExitCode {
             };
             to.with(|client| status(client, show, *watch))
         }
+        Verb::Top { place, interval } => top::run(place, Duration::from_secs(*interval)),
         Verb::Drain { at, timeout, wait } => {
             let body = json!({ "timeout": timeout });
             at.to.with(|client| drain(client, at, &body, *wait))
@@ -188,15 +184,8 @@ pub(super) fn run(verb: &Verb) -> ExitCode {
             Ok(max) => at.operate("max_in_flight", &json!({ "max_in_flight": max })),
             Err(wrong) => misused(&wrong),
         },
-        Verb::Sessions {
-            to,
-            pool,
-            endpoint,
-            limit,
-        } => {
-            let filter = [("pool", pool), ("endpoint", endpoint)];
-            to.with(|client| sessions(client, to.json, filter, *limit as usize))
-        }
+        Verb::Sessions(sessions) => sessions.run(),
+        Verb::Errors(to) => errors::run(to),
         Verb::Reload(to) => to.with(|client| reload(client, to.json)),
         Verb::Upgrade(to) => to.with(|client| {
             let answer = client.ask("POST", "/v1/upgrade", Some(&json!({})))?;
@@ -236,7 +225,7 @@ fn number(text: &str, has_off: bool) -> Result<Value, String> {
     }
 }
 
-fn misused(wrong: &str) -> ExitCode {
+pub(super) fn misused(wrong: &str) -> ExitCode {
     complain(&format!("error: {wrong}"));
     ExitCode::from(2)
 }
@@ -271,7 +260,7 @@ impl At {
     }
 }
 
-fn shown(as_json: bool, answer: &Value, text: impl FnOnce() -> String) -> ExitCode {
+pub(super) fn shown(as_json: bool, answer: &Value, text: impl FnOnce() -> String) -> ExitCode {
     match as_json {
         true => print(&answer.to_string()),
         false => print(text().trim_end()),
@@ -279,7 +268,7 @@ fn shown(as_json: bool, answer: &Value, text: impl FnOnce() -> String) -> ExitCo
 }
 
 /// An endpoint in one line.
-fn line(pool: &str, endpoint: &Endpoint) -> String {
+pub(super) fn line(pool: &str, endpoint: &Endpoint) -> String {
     let why = table::why(endpoint);
     let why = if why.is_empty() {
         why
@@ -390,51 +379,4 @@ fn drain(client: &Client, at: &At, body: &Value, wait: bool) -> Result<ExitCode,
         shown(at.to.json, &answer, || line(&at.endpoint.0, &endpoint));
         return Ok(exit);
     }
-}
-
-fn sessions(
-    client: &Client,
-    as_json: bool,
-    filter: [(&str, &Option<String>); 2],
-    limit: usize,
-) -> Result<ExitCode, Error> {
-    let mut all: Option<Sessions> = None;
-    let mut after = String::new();
-    loop {
-        let had = all.as_ref().map_or(0, |all| all.sessions.len());
-        let mut path = format!("/v1/sessions?limit={}{after}", (limit - had).clamp(1, PAGE));
-        for (name, value) in filter {
-            if let Some(value) = value {
-                path.push_str(&format!("&{name}={}", escape(value)));
-            }
-        }
-        let page: Sessions = client.get(&path)?;
-        let next = page.next.clone();
-        let so_far = match &mut all {
-            None => all.insert(page),
-            Some(all) => {
-                all.sessions.extend(page.sessions);
-                all.next = page.next;
-                all
-            }
-        };
-        match next.filter(|_| so_far.sessions.len() < limit) {
-            Some(next) => after = format!("&after={next}"),
-            None => break,
-        }
-    }
-    let Some(all) = all else {
-        return Ok(ExitCode::SUCCESS);
-    };
-    Ok(shown(as_json, &json!(all), || {
-        let mut text = table::sessions(&all.sessions);
-        if all.next.is_some() {
-            text.push_str(&format!(
-                "the first {} of those that were asked for, {} in all; --limit shows more\n",
-                all.sessions.len(),
-                all.total
-            ));
-        }
-        text
-    }))
 }

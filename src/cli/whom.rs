@@ -16,18 +16,32 @@ const UNREACHED: u8 = 3;
 /// Which process, and how it is to be shown.
 #[derive(Debug, Args)]
 pub(super) struct To {
-    /// The admin socket of the process.
-    #[arg(long, value_name = "PATH")]
-    pub(super) socket: Option<PathBuf>,
-    /// The configuration of the process, which says where its socket is.
-    #[arg(short, long, value_name = "FILE")]
-    pub(super) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) place: Place,
     /// Print the answer as JSON.
     #[arg(long)]
     pub(super) json: bool,
 }
 
 impl To {
+    /// Talks to the process, and makes an exit status of what came of it.
+    pub(super) fn with(&self, talk: impl FnOnce(&Client) -> Result<ExitCode, Error>) -> ExitCode {
+        self.place.with(talk)
+    }
+}
+
+/// Which process.
+#[derive(Debug, Args)]
+pub(super) struct Place {
+    /// The admin socket of the process.
+    #[arg(long, value_name = "PATH")]
+    pub(super) socket: Option<PathBuf>,
+    /// The configuration of the process, which says where its socket is.
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+}
+
+impl Place {
     /// Talks to the process, and makes an exit status of what came of it.
     pub(super) fn with(&self, talk: impl FnOnce(&Client) -> Result<ExitCode, Error>) -> ExitCode {
         let socket = match self.find() {

@@ -98,7 +98,7 @@ impl Call {
             (HttpMethod::Post, true) => classify(down.head(), self.http, Some(message)),
             _ => first,
         };
-        ctx.requested.clone_from(&message.init_version);
+        ctx.requested = message.init_version.clone().map(Box::new);
         self.rules = rules(verdict)?;
         self.method = message
             .method

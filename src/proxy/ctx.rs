@@ -19,7 +19,7 @@ use crate::session::{PrincipalHash, Pulse};
 use crate::telemetry::{SessionTag, StreamEnd};
 use crate::transport::fields::USER_AGENT;
 use crate::transport::tls::Peer;
-use crate::transport::{ConnInfo, Error, RequestHead};
+use crate::transport::{ConnInfo, Error, Http, RequestHead};
 
 /// Why an exchange ended, for the log and the metrics. A closed set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,7 +148,7 @@ pub struct Ctx {
     /// What the log will say of a request head that is let go before the end.
     pub noted: Option<Box<Noted>>,
     /// HTTP version.
-    pub http: &'static str,
+    pub http: Http,
     /// The route, once it has let the request in.
     pub route: Option<RouteId>,
     /// The pool, once routed.
@@ -160,7 +160,7 @@ pub struct Ctx {
     /// The tool's name for a tool call.
     pub tool: Option<Name>,
     /// The protocol version that an `initialize` asks for, should it be one that is not served.
-    pub requested: Option<Word>,
+    pub requested: Option<Box<Word>>,
     /// The JSON-RPC id, once read: every answer of ours carries it.
     pub id: Option<RawId>,
     /// The ids of a batch's requests: an answer of ours to it answers each of them.
@@ -221,7 +221,7 @@ impl Ctx {
                 .certificate()
                 .map_or(PrincipalHash::ANONYMOUS, principal),
             noted: None,
-            http: head.version().as_str(),
+            http: head.version(),
             route: None,
             pool: None,
             era: None,

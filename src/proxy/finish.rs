@@ -82,7 +82,7 @@ fn log(shared: &Shared, ctx: &Ctx, info: &ConnInfo, head: &dyn RequestHead, dura
         local: Some(canonical(info.local)).filter(is_somewhere),
         tls: info.tls,
         proved: proved(ctx, info),
-        http_version: ctx.http,
+        http_version: ctx.http.as_str(),
         host: noted.map_or_else(|| head.authority(), |noted| noted.host.as_deref()),
         method: noted.map_or_else(|| head.method(), |noted| &noted.method),
         path: noted.map_or_else(|| head.path(), |noted| &noted.path),

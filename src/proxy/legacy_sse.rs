@@ -153,7 +153,7 @@ async fn open<D: Downstream>(
         activity,
         orphan: None,
         is_tool_call: false,
-        sse: Some(sse),
+        sse: Some(Box::new(sse)),
         revival: None,
     })))
 }

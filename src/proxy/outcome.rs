@@ -14,7 +14,10 @@
 //! good as soon as they begin, and their end says nothing. And what the client did, or what we did,
 //! is no word about the server at all.
 
+use std::sync::LazyLock;
 use std::time::Instant;
+
+use memchr::memmem::Finder;
 
 use super::call::Call;
 use super::ctx::{Ctx, End};
@@ -73,7 +76,8 @@ pub fn of_status(status: u16) -> Said {
 pub fn of_answer(pieces: &[Piece]) -> Said {
     let size: usize = pieces.iter().map(|piece| piece.len()).sum();
     // Nearly every answer is told to be good by a search at memory speed.
-    let suspicious = |piece: &Piece| memchr::memmem::find(piece, b"-32603").is_some();
+    static CODE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("-32603"));
+    let suspicious = |piece: &Piece| CODE.find(piece).is_some();
     if size > ERROR_MAX || !pieces.iter().any(suspicious) {
         return Said::Good;
     }
@@ -104,7 +108,7 @@ pub fn tells_failure(pieces: &[Piece]) -> bool {
 /// 64 KiB is none, and of an answer in pieces it may be missed.
 pub fn error_code(pieces: &[Piece]) -> Option<i64> {
     let size: usize = pieces.iter().map(|piece| piece.len()).sum();
-    let suspicious = |piece: &Piece| memchr::memmem::find(piece, b"\"error\"").is_some();
+    let suspicious = |piece: &Piece| answer::may_be_error(piece);
     if size > ERROR_MAX || !pieces.iter().any(suspicious) {
         return None;
     }

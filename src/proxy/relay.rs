@@ -331,7 +331,7 @@ async fn stream<D: Downstream>(
         reply,
         counted,
         activity: None,
-        orphan,
+        orphan: orphan.map(Box::new),
         is_tool_call: call.is("tools/call"),
         sse: None,
         revival: None,
@@ -364,7 +364,7 @@ async fn stream<D: Downstream>(
         (Kind::Get, Aim::Bound(bound)) if begun.activity.is_some() => {
             Some(What::Session(bound.key))
         }
-        (Kind::Listen, _) => listen(down.head(), call).map(What::Listen),
+        (Kind::Listen, _) => listen(down.head(), call).map(Box::new).map(What::Listen),
         _ => None,
     };
     let patience = ctx.snapshot.config.streams.reconnect;

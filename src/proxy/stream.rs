@@ -369,11 +369,8 @@ impl Relay {
         ctx: &mut Ctx,
         phases: &Phases,
     ) -> Result<End, Error> {
-        down.flush().await?;
-        let missed = self.lent.as_mut().map(|lent| lent.take_missed());
-        if let Some(missed) = missed.filter(|missed| !missed.is_empty()) {
-            self.send(down, ctx, &missed).await?;
-        }
+        // Boxed, as in the loop: what is done once would be room held for as long as the stream lasts.
+        Box::pin(self.go(down, ctx)).await?;
         loop {
             let waited = self.hold(down, ctx, phases, |context| up.poll_body(context));
             match waited.await? {
@@ -390,6 +387,15 @@ impl Relay {
                 Ok(Err(_)) => return Ok(End::UpstreamLost),
                 Err(end) => return Ok(end),
             }
+        }
+    }
+
+    /// Sends what is ready when the stream begins: its head, and what its client has missed.
+    async fn go<D: Downstream>(&mut self, down: &mut D, ctx: &mut Ctx) -> Result<(), Error> {
+        down.flush().await?;
+        match self.lent.as_mut().map(|lent| lent.take_missed()) {
+            Some(missed) => self.send(down, ctx, &missed).await,
+            None => Ok(()),
         }
     }
 

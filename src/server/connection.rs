@@ -33,6 +33,7 @@ use crate::transport::h1::conn::Conn;
 use crate::transport::h1::down::{After, H1Down};
 use crate::transport::h1::head::{EndOfHead, Head, Refusal};
 use crate::transport::layer::layered;
+use crate::transport::refused;
 use crate::transport::single::Single;
 use crate::transport::timer::{Alarm, Wheel};
 use crate::transport::tls::Acceptor;
@@ -267,7 +268,11 @@ impl<H: Handler> Line<H> {
                 Read::Head(length) => length,
                 Read::Closed => return,
                 Read::Slow => return self.refuse(Fault::SlowHead).await,
-                Read::TooLarge => return self.refuse(Fault::HeadTooLarge).await,
+                Read::TooLarge => {
+                    let info = Arc::clone(self.down.info());
+                    refused::by_client(&info, "the head is too long", self.down.conn().ahead());
+                    return self.refuse(Fault::HeadTooLarge).await;
+                }
             };
             if turn == Turn::First && self.down.conn().ahead()[..length] == *H2_PREFACE_HEAD {
                 return self.http2(door).await;
@@ -281,6 +286,8 @@ impl<H: Handler> Line<H> {
                 }
             }
             if self.is_early() {
+                let head = self.down.head().bytes();
+                refused::by_client(self.down.info(), "data before the upgrade", head);
                 return self.refuse(Fault::Invalid("data before the upgrade")).await;
             }
             let next = match self.lane() {

@@ -6,6 +6,7 @@
 //! [`Operator::apply`] after a restart or a reload.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -17,8 +18,8 @@ use tokio::sync::oneshot;
 use super::withdraw::{Terms, Withdrawal, delete};
 use crate::config;
 use crate::pool::{Admin, Endpoint};
-use crate::proxy::state::{Orphan, Phase, PoolState, Shared, Snapshot};
-use crate::session::Key;
+use crate::proxy::state::{Held, Orphan, Phase, PoolState, Shared, Snapshot};
+use crate::session::{Key, Live};
 use crate::telemetry::{self, SessionEnd};
 
 mod kept;
@@ -59,6 +60,23 @@ impl Action {
             Self::Weight(_) => "weight",
             Self::MaxInFlight(_) => "max_in_flight",
         }
+    }
+}
+
+/// Which sessions: those of a pool, of endpoints of a name, of both; all, where neither is said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Which {
+    pub(super) pool: Option<String>,
+    pub(super) endpoint: Option<String>,
+}
+
+/// A session that was taken out, to be deleted on its server.
+fn orphan(live: Live<Held>) -> Orphan {
+    Orphan {
+        pool: live.guard.pool,
+        endpoint: live.guard.endpoint,
+        server_id: live.server_id.into_string(),
+        path: live.guard.path,
     }
 }
 
@@ -263,13 +281,52 @@ impl Operator {
             return false;
         };
         telemetry::session_ended(SessionEnd::Operator);
-        self.shared.chores.delete(Orphan {
-            pool: live.guard.pool,
-            endpoint: live.guard.endpoint,
-            server_id: live.server_id.into_string(),
-            path: live.guard.path,
-        });
+        self.shared.chores.delete(orphan(live));
         true
+    }
+
+    /// Ends sessions here and on their servers, where they are deleted one after the other, also after this
+    /// has returned; how many.
+    pub(super) fn end_sessions(&self, which: &Which) -> usize {
+        let sessions = &self.shared.sessions;
+        let is = |wanted: &Option<String>, name: &str| {
+            wanted.as_ref().is_none_or(|wanted| wanted == name)
+        };
+        let keys = sessions.page(None, usize::MAX, |live| {
+            let held = &live.guard;
+            let is_meant =
+                is(&which.pool, held.pool.pool.name()) && is(&which.endpoint, held.endpoint.name());
+            is_meant.then_some(live.key)
+        });
+        let ended = keys.into_iter().filter_map(|key| sessions.end(key));
+        let orphans: Vec<Orphan> = ended.map(orphan).collect();
+        for _ in &orphans {
+            telemetry::session_ended(SessionEnd::Operator);
+        }
+        let count = orphans.len();
+        let shared = Arc::clone(&self.shared);
+        let runtime = self.runtime.get().cloned();
+        let task = async move { delete(&shared, orphans).await };
+        runtime.unwrap_or_else(Handle::current).spawn(task);
+        count
+    }
+
+    /// Pool and endpoint of connections that were dialed with this group and address.
+    pub(super) fn dialed(&self, group: u64, address: SocketAddr) -> Option<(String, String)> {
+        let snapshot = self.shared.snapshot.load();
+        let find = |is_it: &dyn Fn(&PoolState, &Endpoint) -> bool| {
+            snapshot.all_pools().find_map(|pool| {
+                let mut endpoints = pool.pool.endpoints().iter();
+                let found = endpoints.find(|endpoint| is_it(pool, endpoint))?;
+                Some((pool.pool.name().to_owned(), found.name().to_owned()))
+            })
+        };
+        let by_group = |pool: &PoolState, endpoint: &Endpoint| {
+            let facts = pool.dial.get(&endpoint.id());
+            facts.is_some_and(|facts| facts.group == group)
+        };
+        // Connections that are made for one client have a group that is theirs.
+        find(&by_group).or_else(|| find(&|_, endpoint| endpoint.address() == Some(address)))
     }
 
     /// Takes an endpoint out, in a task, from `from` on.

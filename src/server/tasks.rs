@@ -76,11 +76,12 @@ impl Tasks {
         self.operator.begin();
         let dialer = Dialer::new();
         let mut phases = self.shared.phases.clone();
+        let watching = changes::follow(Arc::clone(&self.reloader));
         tokio::spawn(readiness.tell());
         let watchdog = tokio::spawn(notify::watchdog(Arc::clone(&self.vigil)));
         let sweeping = tokio::spawn(sweep(Arc::clone(&self.shared)));
         let following = tokio::spawn(Arc::clone(&self.reloader).follow_names());
-        let watching = tokio::spawn(changes::follow(Arc::clone(&self.reloader)));
+        let watching = tokio::spawn(watching);
         let deleting = delete_orphans(orphans, Arc::clone(&dialer), phases.clone());
         let deleting = tokio::spawn(deleting);
         let (shared, tools) = (Arc::clone(&self.shared), Arc::clone(&self.tools));

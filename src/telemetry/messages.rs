@@ -203,6 +203,13 @@ impl<'kvs> VisitSource<'kvs> for JsonFields<'_> {
     }
 }
 
+/// A moment as logs tell it: `2026-07-28T09:05:03.042Z`.
+pub fn moment(at: SystemTime) -> String {
+    let mut text = Vec::new();
+    timestamp(&mut text, at);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};

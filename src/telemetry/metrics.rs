@@ -464,6 +464,11 @@ pub fn tick(now: Instant) {
     METRICS.sample_rate(now);
 }
 
+/// Requests answered since the start, of all kinds; what a thread has counted in its last tick may be missing.
+pub fn requests() -> u64 {
+    METRICS.answered.load(Ordering::Relaxed)
+}
+
 impl Metrics {
     /// Takes a sample of the number of requests and returns their rate per second.
     fn sample_rate(&self, now: Instant) -> f64 {

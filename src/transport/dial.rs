@@ -105,6 +105,13 @@ pub struct IdleKey {
     idle: Duration,
 }
 
+impl IdleKey {
+    /// Whose connections these are: the group, and the address.
+    pub(super) fn whose(&self) -> (u64, SocketAddr) {
+        (self.group, self.address)
+    }
+}
+
 impl PartialEq for IdleKey {
     fn eq(&self, other: &Self) -> bool {
         self.group == other.group && self.address == other.address

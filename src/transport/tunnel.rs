@@ -15,6 +15,7 @@ use tokio::time::{sleep, timeout};
 
 use super::dial::{self, Target};
 use super::dress::More;
+use super::refused;
 use super::wire::Wire;
 use super::{Error, Outgoing};
 
@@ -115,8 +116,16 @@ pub async fn connect(
     server.flush().await.map_err(|_| Error::Closed)?;
     let answer = timeout(answer_timeout, read_answer(&mut server, changes))
         .await
-        .map_err(|_| Error::ReadTimeout)??;
+        .map_err(|_| Error::ReadTimeout)?
+        .inspect_err(|error| tell(target, error))?;
     Ok((server, Answer { connect, ..answer }))
+}
+
+/// Has an operator see what the server has sent that is refused.
+fn tell(target: &Target<'_>, error: &Error) {
+    if let Error::Malformed(why) = error {
+        refused::by_server(target.group, target.address, why, &[]);
+    }
 }
 
 /// Carries bytes both ways until one side closes, a bound is reached, or `told` resolves. `told` and

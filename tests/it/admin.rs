@@ -2,6 +2,7 @@
 
 mod access;
 mod drain;
+mod errors;
 mod kept;
 mod process;
 mod rows;

@@ -49,6 +49,7 @@ mod support_works;
 mod telemetry;
 mod tls;
 mod tls_endpoints;
+mod top;
 mod trusted_proxies;
 mod unix_sockets;
 mod unknown_sessions;

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::audit::{Audit, Peer};
 use super::look::{self, Missing, PAGE, PAGE_MAX, Wanted};
 use super::process::{self, Deed};
-use super::{csv, view};
+use super::{clear, csv, refused, view};
 use crate::config::{self, AdminLevel};
 use crate::server::operator::{Action, DRAIN_MAX, Found, IN_FLIGHT_MAX, Operator, WEIGHT_MAX};
 use crate::server::reload::Reloader;
@@ -97,6 +97,7 @@ enum Resource {
     Sessions,
     Session(String),
     Streams,
+    Errors,
     Config,
     Process(Deed),
 }
@@ -120,6 +121,7 @@ impl Resource {
             ["sessions"] => Self::Sessions,
             ["sessions", id] => Self::Session(own(id)),
             ["streams"] => Self::Streams,
+            ["errors"] => Self::Errors,
             ["config"] => Self::Config,
             [word] => return Deed::of(word).map(Self::Process).ok_or_else(unknown),
             _ => return Err(unknown()),
@@ -167,6 +169,7 @@ pub(super) async fn answer(
             Resource::Sessions => sessions(operator, request.query),
             Resource::Session(id) => one_session(operator, &id),
             Resource::Streams => streams(operator, request.query),
+            Resource::Errors => shown(&refused::errors(operator)),
             Resource::Config => shown(&view::Config {
                 config: operator.shared.snapshot.load().config.effective.clone(),
             }),
@@ -176,8 +179,9 @@ pub(super) async fn answer(
         }
         ("POST", Resource::Process(deed)) => process::act(reloader, request, deed).await,
         ("DELETE", Resource::Session(id)) => end_session(operator, request, &id),
+        ("DELETE", Resource::Sessions) => clear::sessions(operator, request),
         (_, Resource::Verb(..) | Resource::Process(_)) => Err(Refusal::Method("POST")),
-        (_, Resource::Session(_)) => Err(Refusal::Method("GET, DELETE")),
+        (_, Resource::Sessions | Resource::Session(_)) => Err(Refusal::Method("GET, DELETE")),
         (_, _) => Err(Refusal::Method("GET")),
     }
 }
@@ -420,7 +424,7 @@ fn end_session(operator: &Operator, request: &Request<'_>, id: &str) -> Reply {
 
 /// A segment of a path or a value of a query without its escapes (RFC 3986 section 2.1); `None` if one
 /// is malformed, or it is not UTF-8.
-fn unescape(text: &str) -> Option<String> {
+pub(super) fn unescape(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

@@ -12,6 +12,7 @@ use crate::proxy::open::Open;
 use crate::proxy::state::{Held, Phase, PoolState};
 use crate::server::operator::{Found, Operator};
 use crate::session::{Key, Live, Table};
+use crate::telemetry;
 
 /// Sessions on a page, unless asked otherwise.
 pub(super) const PAGE: usize = 100;
@@ -46,6 +47,7 @@ pub(super) fn status(operator: &Operator, level: AdminLevel) -> view::Status {
             sessions: operator.shared.sessions.len(),
             streams: flight.streams(),
             calls: flight.calls(),
+            requests: telemetry::requests(),
         },
         pools: pools(operator).pools,
     }

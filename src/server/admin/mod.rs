@@ -20,9 +20,11 @@ use crate::transport::{Downstream, Edits, Length, RequestHead};
 
 mod api;
 mod audit;
+mod clear;
 pub mod csv;
 mod look;
 mod process;
+mod refused;
 mod scrape;
 pub(super) mod service;
 pub(super) mod socket;

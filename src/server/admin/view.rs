@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use super::refused::{Errors, Shown};
+
 /// The process.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Info {
@@ -31,6 +33,9 @@ pub struct Totals {
     pub streams: usize,
     /// Calls in flight, without the streams.
     pub calls: usize,
+    /// Requests that were answered since the start, whatever they were.
+    #[serde(default)]
+    pub requests: u64,
 }
 
 /// Everything that `tidegate status` shows.
@@ -301,6 +306,13 @@ pub struct Leaving {
 pub struct Ended {
     /// Its hashed id.
     pub ended: String,
+}
+
+/// Many sessions were ended.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Cleared {
+    /// How many.
+    pub ended: usize,
 }
 
 /// Why there is no such answer.

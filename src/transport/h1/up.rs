@@ -12,6 +12,7 @@ use super::head::EndOfHead;
 use super::write::{self, chunk_size};
 use crate::transport::buffer::Piece;
 use crate::transport::dial::{Dialer, IdleKey};
+use crate::transport::refused;
 use crate::transport::timer::Alarm;
 use crate::transport::{Error, Length, Outgoing, ResponseHead};
 
@@ -43,6 +44,10 @@ pub struct H1Up {
     /// What the head announced.
     length: Length,
 }
+
+// As of a client's connection: the next step up costs every one that is held.
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<H1Up>() <= 384);
 
 impl H1Up {
     /// A connection that was just made.
@@ -170,7 +175,16 @@ impl H1Up {
         if !self.begun {
             return Err(Error::Closed);
         }
-        poll_fn(|context| self.poll_head(context)).await
+        let read = poll_fn(|context| self.poll_head(context)).await;
+        if let Err(Error::Malformed(why)) = read {
+            // A head that is too long was not taken.
+            let head = match self.answer.bytes() {
+                [] => self.conn.ahead(),
+                head => head,
+            };
+            self.tell(why, head);
+        }
+        read
     }
 
     pub(in crate::transport) fn head(&self) -> &dyn ResponseHead {
@@ -185,7 +199,20 @@ impl H1Up {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Result<Option<Piece>, Error>> {
-        self.conn.poll_piece(context, &mut self.body)
+        let piece = self.conn.poll_piece(context, &mut self.body);
+        if let Poll::Ready(Err(Error::Malformed(why))) = piece {
+            self.tell(why, self.answer.bytes());
+        }
+        piece
+    }
+
+    /// Has an operator see what the server has sent that is refused.
+    #[cold]
+    fn tell(&self, why: &str, head: &[u8]) {
+        if let Some((_, key)) = &self.home {
+            let (group, address) = key.whose();
+            refused::by_server(group, address, why, head);
+        }
     }
 
     pub(in crate::transport) fn length(&self) -> Length {

@@ -114,3 +114,82 @@ async fn a_session_stays_ended_whose_server_does_not_delete_it() {
     let fresh = client.initialize().await;
     assert_eq!(client.whoami(&fresh).await, "a");
 }
+
+#[tokio::test]
+async fn many_sessions_are_ended_at_once_and_only_those_that_are_meant() {
+    let (a, b) = pair().await;
+    let gate = Tidegate::in_front_of(&[&a, &b]).await;
+    let client = gate.client();
+    let mut sessions = Vec::new();
+    for _ in 0..20 {
+        sessions.push(client.initialize().await);
+    }
+    let of_a = a.sessions().len();
+    let ended = gate.ask(&["sessions", "clear", "--endpoint", "a"]).await;
+    assert_eq!(ended["ended"], of_a);
+    a.until("they are deleted", |a| a.sessions().is_empty())
+        .await;
+    assert_eq!(gate.ask(&["sessions"]).await["total"], 20 - of_a);
+    assert_eq!(b.sessions().len(), 20 - of_a);
+    let mut gone = 0;
+    for session in &sessions {
+        let answer = client.start_call(session, "whoami", json!({})).await;
+        gone += usize::from(answer.status == 404);
+    }
+    assert_eq!(gone, of_a);
+    let text = said(&gate.verb(&["sessions", "clear", "--pool", "main"]).await);
+    assert_eq!(text.trim(), format!("{} sessions are ended", 20 - of_a));
+    b.until("they are deleted", |b| b.sessions().is_empty())
+        .await;
+    let none = gate.ask(&["sessions", "clear", "--all"]).await;
+    assert_eq!(none["ended"], 0);
+    let ended = [("reason", "operator")];
+    gate.metrics_when(|m| m.with("tidegate_sessions_ended_total", &ended) == 20.0)
+        .await;
+    let audit = gate.stderr();
+    for line in [
+        format!("end_sessions \"*/a\" {of_a} sessions: done"),
+        format!("end_sessions \"main\" {} sessions: done", 20 - of_a),
+        "end_sessions \"all\" 0 sessions: done".to_owned(),
+    ] {
+        assert!(audit.contains(&line), "{line}: {audit}");
+    }
+}
+
+#[tokio::test]
+async fn no_session_is_ended_where_it_is_not_said_which_or_by_who_may_only_read() {
+    let (a, b) = pair().await;
+    let gate = Tidegate::in_front_of(&[&a, &b]).await;
+    gate.client().initialize().await;
+    for (arguments, status, word) in [
+        (&["sessions", "clear"][..], 2, "say which"),
+        (&["sessions", "clear", "--pool", "x"], 1, "no pool x"),
+        (
+            &["sessions", "clear", "--endpoint", "x"],
+            1,
+            "no endpoint */x",
+        ),
+        (
+            &["sessions", "clear", "--all", "--pool", "main"],
+            2,
+            "cannot be used",
+        ),
+    ] {
+        let output = gate.verb(arguments).await;
+        let said = said(&output);
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {said}");
+        assert!(said.contains(word), "{arguments:?}: {said}");
+    }
+    let http = gate.admin();
+    let refused = http
+        .request("DELETE", "/v1/sessions?all=true", &[], b"")
+        .await;
+    assert_eq!(refused.status, 403);
+    let open = Tidegate::build(&[&a]).admin("level: operate").start().await;
+    for query in ["", "?", "?all=false", "?pool=main&all=true", "?poll=main"] {
+        let path = format!("/v1/sessions{query}");
+        let refused = open.admin().request("DELETE", &path, &[], b"").await;
+        assert_eq!(refused.status, 400, "{query}");
+    }
+    assert_eq!(gate.ask(&["sessions"]).await["total"], 1);
+}

@@ -38,6 +38,7 @@ pub(crate) mod sse;
 pub(crate) mod tidegate;
 pub(crate) mod tls;
 pub(crate) mod tls_front;
+pub(crate) mod tmux;
 pub(crate) mod wire;
 pub(crate) mod ws;
 
