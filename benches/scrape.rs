@@ -10,7 +10,7 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group, criterion_main};
 use tidegate::pool::timings::{BOUNDS, RANGES};
 use tidegate::telemetry::{
-    Distribution, EndpointView, Observed, PoolView, RequestRecord, ToolNames, ToolOutcome,
+    self, Distribution, EndpointView, Observed, PoolView, RequestRecord, ToolNames, ToolOutcome,
     record_request, render,
 };
 
@@ -22,6 +22,7 @@ fn call_all(servers: &[String]) {
     let tools: Vec<String> = (0..TOOLS).map(|n| format!("tool_{n}")).collect();
     let names = ToolNames::new();
     names.learn("weather", tools.iter().map(String::as_str));
+    telemetry::gather();
     for server in servers {
         for tool in &tools {
             record_request(&RequestRecord {
@@ -35,6 +36,7 @@ fn call_all(servers: &[String]) {
             });
         }
     }
+    telemetry::flush();
 }
 
 fn times() -> Distribution {

@@ -97,7 +97,7 @@ table! {
     CONTEXT_SIZE = Gauge "mcp_context_size_bytes" ["session_id"]
         "Bytes of request and response bodies that have passed in a session so far, by its hash in the log.";
     CONTEXTS_NOT_SHOWN = Counter "tidegate_context_sizes_overflow_total" []
-        "Sessions that have no series in mcp_context_size_bytes, because as many as may have one do.";
+        "Sessions without a series of their size, because as many as may have one do.";
     SESSIONS_OPENED = Counter "tidegate_sessions_opened_total" []
         "Sessions opened by an initialize that succeeded.";
     SESSIONS_ENDED = Counter "tidegate_sessions_ended_total" ["reason"]

@@ -73,7 +73,7 @@ pub(super) struct Cache {
 /// From now on this thread adds up what it counts, until it calls [`flush`]. It should do so several
 /// times a second: what it has not told yet is missing from a scrape.
 pub fn gather() {
-    let _ = CACHE.try_with(|cache| cache.borrow_mut().gathers = true);
+    let _ = CACHE.try_with(|cache| cache.borrow_mut().gather());
 }
 
 /// Adds what this thread has counted to the families.
@@ -127,6 +127,11 @@ impl Drop for ToolSlot {
 }
 
 impl Cache {
+    /// Adds up from now on, until it is flushed.
+    pub(super) fn gather(&mut self) {
+        self.gathers = true;
+    }
+
     pub(super) fn record(&mut self, metrics: &Metrics, record: &RequestRecord<'_>) {
         if !self.gathers {
             self.renew(metrics);

@@ -31,6 +31,7 @@ fn a_hundred_thousand_tool_names_make_as_many_series_as_may_be() {
     let there = [view("weather", "w1", true)];
     let (idle, before) = (series(&scrape(&metrics, &there)), resident());
     let mut refused = 0;
+    cache.gather();
     for n in 0..NAMES {
         // Half of them are advertised, by servers that are no better than these clients.
         let name = format!("tool-{n}-{}", "x".repeat(n % 64));
@@ -39,6 +40,7 @@ fn a_hundred_thousand_tool_names_make_as_many_series_as_may_be() {
         }
         cache.record(&metrics, &call(names.label(&name), "w1"));
     }
+    cache.flush(&metrics);
     let text = scrape(&metrics, &there);
     let made = series(&text) - idle;
     println!(
@@ -68,11 +70,13 @@ fn three_hundred_endpoints_with_five_hundred_tools_are_shown_within_bounds() {
     let servers: Vec<String> = (0..300).map(|n| format!("server-{n}")).collect();
     let there: Vec<EndpointView<'_>> = servers.iter().map(|s| view("weather", s, true)).collect();
     let before = resident();
+    cache.gather();
     for server in &servers {
         for tool in &tools {
             cache.record(&metrics, &call(names.label(tool), server));
         }
     }
+    cache.flush(&metrics);
     let began = Instant::now();
     let text = scrape(&metrics, &there);
     println!(
