@@ -69,7 +69,7 @@ monitoring: ## Rules, dashboard and log pipelines of conf/, with a real Promethe
 	.cache/monitoring/py/bin/python tests/monitoring/check.py --tidegate $(or $(CARGO_TARGET_DIR),target)/debug/tidegate
 
 bench: setup ## Times of the parts and of a whole call, in a few minutes (see benches/README.md)
-	$(CARGO) bench --bench parse --bench session --bench pick --bench limit --bench inproc -- --warm-up-time 0.5 --measurement-time 2 --noplot --discard-baseline
+	$(CARGO) bench --bench parse --bench session --bench pick --bench limit --bench scrape --bench inproc -- --warm-up-time 0.5 --measurement-time 2 --noplot --discard-baseline
 
 bench-instructions: setup ## Instructions that the parts take, counted by Valgrind
 	benches/instructions.sh

@@ -351,6 +351,8 @@ pub struct Sessions {
     pub max_per_principal: Option<u32>,
     /// Bytes for what it takes to begin lost sessions again, over all pools (default 64MiB).
     pub recovery_memory: usize,
+    /// Sessions that have a series each in `mcp_context_size_bytes`; 0 for none (default 0).
+    pub context_sizes: usize,
 }
 
 /// What one client may send at most, and how slowly.

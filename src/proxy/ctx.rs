@@ -13,8 +13,9 @@ use super::termination::Step;
 use crate::config::{LogFormat, PoolId, Share};
 use crate::mcp::text::{Name, Word};
 use crate::mcp::{Era, RawId};
+use crate::pool::Endpoint;
 use crate::route::RouteId;
-use crate::session::PrincipalHash;
+use crate::session::{PrincipalHash, Pulse};
 use crate::telemetry::{SessionTag, StreamEnd};
 use crate::transport::fields::USER_AGENT;
 use crate::transport::tls::Peer;
@@ -127,6 +128,9 @@ pub struct Timers {
     pub connect: Option<Duration>,
     /// From that connection to the head of the endpoint's answer.
     pub header: Option<Duration>,
+    /// When the request was with the endpoint, from the start of the exchange, if it was not as soon as
+    /// there was a connection: its client had not sent all of it.
+    pub sent: Option<Duration>,
 }
 
 /// One request, from first byte to log line.
@@ -189,6 +193,8 @@ pub struct Ctx {
     pub rpc_code: Option<i64>,
     /// For a tool call that was answered: whether the answer was an error.
     pub tool_failed: Option<bool>,
+    /// Where what has passed is counted for the session, if that is wanted.
+    pub context: Option<Arc<Pulse>>,
     /// What it has of what is limited; given back with it.
     pub held: Option<Box<Holds>>,
 }
@@ -238,6 +244,7 @@ impl Ctx {
             fault: None,
             rpc_code: None,
             tool_failed: None,
+            context: None,
             held: None,
         }
     }
@@ -287,18 +294,22 @@ impl Ctx {
             asked: Some(now.saturating_duration_since(self.started)),
             connect: None,
             header: None,
+            sent: None,
         };
     }
 
-    /// Notes that the attempt has its connection. One that was there before took no time.
-    pub fn connected(&mut self, reused: bool, now: impl FnOnce() -> Instant) {
-        let asked = self.timers.asked.unwrap_or_default();
-        self.timers.connect = Some(match reused {
-            true => Duration::ZERO,
-            false => now()
+    /// Notes that the attempt has its connection, which `endpoint` took its time for unless it was
+    /// there before.
+    pub fn connected(&mut self, endpoint: &Endpoint, reused: bool, now: impl FnOnce() -> Instant) {
+        let mut took = Duration::ZERO;
+        if !reused {
+            let asked = self.timers.asked.unwrap_or_default();
+            took = now()
                 .saturating_duration_since(self.started)
-                .saturating_sub(asked),
-        });
+                .saturating_sub(asked);
+            endpoint.timings.connected(took);
+        }
+        self.timers.connect = Some(took);
     }
 
     /// Notes that the head of the endpoint's answer is there.
@@ -312,6 +323,29 @@ impl Ctx {
         {
             let took = now.saturating_duration_since(self.started);
             self.timers.header = Some(took.saturating_sub(asked + connect));
+        }
+    }
+
+    /// Notes that a request that came in pieces is with the endpoint.
+    pub fn sent(&mut self, now: Instant) {
+        self.timers.sent = Some(now.saturating_duration_since(self.started));
+    }
+
+    /// How long the endpoint took from the request to the first byte of its answer, once it is there.
+    pub fn answer_time(&self) -> Option<Duration> {
+        let Timers {
+            asked: Some(asked),
+            connect: Some(connect),
+            header: Some(header),
+            ..
+        } = self.timers
+        else {
+            return None;
+        };
+        match self.timers.sent {
+            None => Some(header),
+            // None for an answer that came before the request was sent.
+            Some(sent) => Some((asked + connect + header).saturating_sub(sent)),
         }
     }
 

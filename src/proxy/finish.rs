@@ -37,6 +37,9 @@ pub fn finish(shared: &Shared, ctx: &Ctx, info: &ConnInfo, head: &dyn RequestHea
         duration,
         tool_outcome: ctx.tool.as_ref().map(|_| outcome(ctx)),
     });
+    if let Some(pulse) = &ctx.context {
+        pulse.add_bytes(ctx.bytes_in + ctx.bytes_out);
+    }
     match ctx.end {
         End::ClientWrite => limit_hit(Limit::WriteTime),
         End::TooLarge => limit_hit(Limit::EventBytes),

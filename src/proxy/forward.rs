@@ -102,6 +102,9 @@ pub async fn forward<D: Downstream>(
         let failed = match attempted.await {
             Ok((up, instead)) => {
                 ctx.replied(Instant::now());
+                if instead.is_none() {
+                    outcome::answered(ctx, call, &endpoint);
+                }
                 if let Some(Instead {
                     permit: other,
                     broken,
@@ -236,14 +239,15 @@ async fn attempt<D: Downstream>(
     let mut up = dialed.map_err(|error| before(not_reached(pool, endpoint, &error)))?;
     endpoint.note_reached(true);
     let reused = up.reused();
-    ctx.connected(reused, Instant::now);
+    ctx.connected(endpoint, reused, Instant::now);
     // The request is not over before it has been sent.
     ctx.step = Step::Request;
+    let is_here = call.body.ended;
     let sent = |fault| Failed {
         fault,
         stage: Stage::Sent { reused },
     };
-    match send(
+    let sending = send(
         down,
         &ctx.snapshot.config,
         pool,
@@ -251,9 +255,12 @@ async fn attempt<D: Downstream>(
         aim,
         authority,
         &mut up,
-    )
-    .await
-    {
+    );
+    let sending = sending.await;
+    if !is_here {
+        ctx.sent(Instant::now());
+    }
+    match sending {
         Ok(()) => ctx.step = Step::Header,
         Err(Sending::Client(fault)) => {
             return Err(Failed {

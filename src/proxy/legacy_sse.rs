@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::call::{Call, Owed};
+use super::contexts;
 use super::ctx::{Ctx, End};
 use super::decide::{self, Aim};
 use super::fault::Fault;
@@ -115,6 +116,10 @@ async fn open<D: Downstream>(
         Err(refused) => Fault::from(refused).count(),
     }
     flight.becomes_stream();
+    if ctx.snapshot.config.sessions.context_sizes > 0 {
+        let pulse = worker.shared.sessions.pulse(key);
+        contexts::follow(&worker.shared, ctx, key, tag, pulse);
+    }
     let counted = OpenStream::enter(StreamKind::Sse);
     let linked = worker.shared.links.enter(key);
     let activity = worker.shared.sessions.stream(key, Instant::now());
@@ -314,6 +319,10 @@ async fn post<D: Downstream>(
     decide::alive(&bound)?;
     if worker.shared.sessions.is_ended(bound.key) {
         return Err(Fault::SessionUnknown);
+    }
+    if snapshot.config.sessions.context_sizes > 0 {
+        let pulse = worker.shared.sessions.pulse(bound.key);
+        contexts::follow(&worker.shared, ctx, bound.key, bound.tag, pulse);
     }
     let link = worker.shared.links.find(bound.key);
     if let Some(link) = &link

@@ -22,7 +22,7 @@ use super::ctx::Ctx;
 use super::edge;
 use super::fault::Fault;
 use super::finish;
-use super::flight::InFlight;
+use super::flight::{InFlight, own_shard};
 use super::forwarded::{Set, Told, announced};
 use super::hashing::hash_key;
 use super::intake::{self, Admitted};
@@ -297,8 +297,8 @@ impl ProxyHttp for Plain {
             true => plain.expects_head(),
             false => plain.expects_body(),
         }
-        if let Some(ctx) = &mut plain.ctx {
-            ctx.connected(reused, Instant::now);
+        if let (Some(ctx), Some(permit)) = (&mut plain.ctx, &plain.permit) {
+            ctx.connected(permit.endpoint(), reused, Instant::now);
             ctx.step = Step::Header;
         }
         Ok(())
@@ -312,7 +312,12 @@ impl ProxyHttp for Plain {
         plain: &mut PlainCtx,
     ) -> Result<()> {
         match is_end {
-            true => plain.expects_head(),
+            true => {
+                plain.expects_head();
+                if let Some(ctx) = &mut plain.ctx {
+                    ctx.sent(Instant::now());
+                }
+            }
             false => plain.expects_body(),
         }
         Ok(())
@@ -412,6 +417,9 @@ impl ProxyHttp for Plain {
         if let Some(ctx) = &mut plain.ctx {
             let now = Instant::now();
             ctx.replied(now);
+            if let (Some(permit), Some(took)) = (&plain.permit, ctx.answer_time()) {
+                permit.endpoint().timings.answered(own_shard(), took);
+            }
             ctx.answered(response.status.as_u16(), now);
         }
         Ok(())

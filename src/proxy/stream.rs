@@ -17,13 +17,14 @@ use super::call::Owed;
 use super::ctx::{Ctx, End};
 use super::limits;
 use super::links::Link;
+use super::outcome::Said;
 use super::resume::Lent;
 use super::state::{Phase, Phases};
 use super::watch::LAST_HOPE;
 use crate::config::Streams;
 use crate::mcp::SseScan;
 use crate::mcp::sse::{KEEP_ALIVE, Mode};
-use crate::pool::{Endpoint, HealthState, Outcome};
+use crate::pool::{Endpoint, HealthState};
 use crate::telemetry::StreamKind;
 use crate::transport::buffer::Piece;
 use crate::transport::{Downstream, Error, Upstream};
@@ -104,7 +105,7 @@ pub struct Relay {
     /// The code of the last error that was an answer.
     rpc_code: Option<i64>,
     /// What the answers say of the server, the worst of them.
-    said: Option<Outcome>,
+    said: Option<Said>,
     too_large: bool,
     /// There is no server at the moment.
     is_cut_off: bool,
@@ -357,7 +358,7 @@ impl Relay {
     }
 
     /// What the answers, as far as they were seen, say of the server.
-    pub fn said(&self) -> Option<Outcome> {
+    pub fn said(&self) -> Option<Said> {
         self.said
     }
 

@@ -14,6 +14,7 @@ use super::ctx::{Ctx, End};
 use super::edge;
 use super::fault::Fault;
 use super::finish;
+use super::flight::own_shard;
 use super::forwarded::{Set, Told, announced};
 use super::hashing::hash_key;
 use super::intake::{self, Admitted};
@@ -225,6 +226,10 @@ async fn open(
             Ok((server, answer)) => {
                 ctx.timers.connect = Some(answer.connect);
                 ctx.replied(Instant::now());
+                endpoint.timings.connected(answer.connect);
+                if let Some(took) = ctx.answer_time() {
+                    endpoint.timings.answered(own_shard(), took);
+                }
                 let said = Some(outcome::of_status(answer.status));
                 outcome::report(&worker.shared, pool, &mut permit, said);
                 let pool = Arc::clone(pool);

@@ -53,7 +53,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::available_parallelism;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use pingora::server::configuration::ServerConf;
@@ -63,6 +63,7 @@ use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::config::{self, Config, Level, MessageFormat};
 use crate::demo::DemoServer;
+use crate::proxy::contexts::Contexts;
 use crate::proxy::flight::Flight;
 use crate::proxy::limits::Having;
 use crate::proxy::open::OpenList;
@@ -70,7 +71,7 @@ use crate::proxy::origin::Origins;
 use crate::proxy::resume::rings::Rings;
 use crate::proxy::state::{Chores, Phases, Shared, Snapshot, phases};
 use crate::session::{Caps, KeyError, Table, load_or_create};
-use crate::telemetry::{AccessLog, ToolNames, messages};
+use crate::telemetry::{self, AccessLog, ToolNames, messages};
 pub use state::CompileError;
 
 use acme::Certificates;
@@ -179,6 +180,7 @@ fn run_with(
         &mut inherited,
     )?;
     inherited.tell_unused();
+    telemetry::configured(SystemTime::now());
     // In the state directory, which the keys have made.
     let socket = admin::socket::bind(&snapshot.config)
         .map_err(|(path, error)| StartError::Socket { path, error })?;
@@ -192,8 +194,9 @@ fn run_with(
     server.bootstrap();
     let readiness = Readiness::new(Arc::clone(&shared), started.subscribe(), threads);
     let hands = (Arc::clone(&operator), Arc::clone(&reloader));
-    let vigil = Vigil::new(threads);
+    let vigil = Vigil::new(threads, Instant::now());
     let signs = vigil.signs();
+    let watched = Arc::clone(&vigil);
     let tasks = Tasks::new(hands, certificates, tools, vigil, waiting, readiness);
     server.add_service(GenBackgroundService::new(
         "tasks".to_owned(),
@@ -203,7 +206,7 @@ fn run_with(
     let admin_socket = admin_socket.transpose().map_err(StartError::Sockets)?;
     let ends = (shutdown.clone(), replaced.clone());
     let address = admin.map(|bound| (bound, snapshot.config.admin.level));
-    let hands = (operator, Arc::clone(&reloader));
+    let hands = (operator, Arc::clone(&reloader), watched);
     if let Some(admin) = AdminService::new(address, socket, hands, bounds, ends) {
         server.add_service(admin);
     }
@@ -329,11 +332,13 @@ fn shared(
     for warning in &keys.warnings {
         log::warn!("{warning}");
     }
+    state::learn_tools(&tools, &config);
     let log = AccessLog::start(&config.log.access.to).map_err(StartError::Log)?;
     Ok(Shared {
         keyring: ArcSwap::from_pointee(keys.keyring),
         sessions: Arc::new(Table::new(caps(&config), Instant::now())),
         origins: Origins::new(config.sessions.recovery_memory),
+        contexts: Contexts::default(),
         links: Arc::default(),
         rings: Rings::new(resume_memory(&config)),
         log,

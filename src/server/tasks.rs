@@ -133,6 +133,7 @@ async fn sweep(shared: Arc<Shared>) {
         telemetry::tick(now);
         telemetry::set_sessions(shared.sessions.len());
         tell_returns(&shared, now);
+        turn_timings(&shared, now);
         shared.rings.sweep(now);
         let idle = shared.snapshot.load().config.sessions.idle_ttl;
         for live in shared.sessions.reap(now, idle, REAP_MAX) {
@@ -143,6 +144,16 @@ async fn sweep(shared: Arc<Shared>) {
                 server_id: live.server_id.into_string(),
                 path: live.guard.path,
             });
+        }
+    }
+}
+
+/// Has every endpoint know what its last minute was like.
+fn turn_timings(shared: &Shared, now: Instant) {
+    let now = shared.moment(now);
+    for pool in shared.snapshot.load().all_pools() {
+        for endpoint in pool.pool.endpoints() {
+            endpoint.timings.turn(now);
         }
     }
 }

@@ -364,14 +364,16 @@ pub(super) async fn turn(wheel: Arc<Wheel>, mut phases: Phases, own: Option<Own>
                     return;
                 }
             }
-            _ = ticks.tick() => {
+            due = ticks.tick() => {
                 let now = Instant::now();
                 wheel.turn(now);
                 telemetry::flush();
                 if let Some(own) = &own {
                     own.dialer.tick(now);
                     own.memo.sweep();
-                    own.sign.iter().for_each(Sign::leave);
+                    if let Some(sign) = &own.sign {
+                        sign.leave(due.into_std(), now);
+                    }
                 }
                 if now >= trimmed + TRIM_EVERY {
                     trimmed = now;

@@ -37,9 +37,11 @@ macro_rules! closed_set {
 
 mod acme;
 mod doors;
+mod reload;
 
 pub use acme::AcmeResult;
 pub use doors::{HandshakeFailure, HeaderFailure};
+pub use reload::ReloadResult;
 
 closed_set! {
     /// How a tool call ended, in the two words that dashboards know.

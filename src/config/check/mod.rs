@@ -102,6 +102,7 @@ fn sessions(fields: &Fields<'_>) -> Sessions {
         max_per_client: fields.count("max_per_client"),
         max_per_principal: fields.count("max_per_principal"),
         recovery_memory: fields.size("recovery_memory"),
+        context_sizes: fields.count("context_sizes").unwrap_or_default(),
     }
 }
 

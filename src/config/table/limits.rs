@@ -151,6 +151,13 @@ pub(super) static SESSIONS: Section = Section {
             "Memory for what it takes to begin lost sessions again, over all pools with \
              `on_endpoint_loss: reinitialize`; a session for which there is none is lost.",
         ),
+        key(
+            "context_sizes",
+            Count(0, 10_000),
+            Default("0"),
+            "Sessions that have a series each in the metric `mcp_context_size_bytes`, those that come \
+             first; 0 for none. Monitoring keeps every series that it has seen.",
+        ),
     ],
 };
 

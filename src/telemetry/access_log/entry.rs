@@ -101,7 +101,7 @@ pub struct Times {
 }
 
 /// Eight hex digits that tell sessions apart in the log without giving an id away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionTag(u32);
 
 impl SessionTag {
