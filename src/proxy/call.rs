@@ -10,6 +10,7 @@ use super::body::Body;
 use super::ctx::Ctx;
 use super::fault::Fault;
 use super::intake::check_repeated;
+use super::trace::Tells;
 use crate::config::Limits;
 use crate::mcp::headers::decode_value;
 use crate::mcp::text::{Name, Word};
@@ -41,6 +42,8 @@ pub struct Call {
     pub afresh: bool,
     /// Bounds the server's answer, its head and a body that is held, beside what is configured.
     pub answer_within: Duration,
+    /// What the server is told of its trace.
+    pub tells: Option<Box<Tells>>,
 }
 
 /// Whose rules a request follows, once nothing is open any more.
@@ -66,6 +69,7 @@ impl Call {
             body: Body::empty(),
             afresh: false,
             answer_within: Duration::MAX,
+            tells: None,
         }
     }
 
@@ -90,7 +94,11 @@ impl Call {
         if self.http == HttpMethod::Post {
             check_content_type(down.head())?;
         }
-        self.read_body(down, ctx, limits, first).await?;
+        let read = self.read_body(down, ctx, limits, first).await;
+        if let Some(trace) = &mut ctx.trace {
+            trace.learn(self.body.peek.message());
+        }
+        read?;
         check_repeated(down.head())?;
         let message = self.body.peek.message();
         let known = self.body.ended || self.body.peek.settled();

@@ -37,9 +37,11 @@ macro_rules! closed_set {
 
 mod acme;
 mod doors;
+mod traces;
 
 pub use acme::AcmeResult;
 pub use doors::{HandshakeFailure, HeaderFailure};
+pub use traces::SpanLoss;
 
 closed_set! {
     /// How a tool call ended, in the two words that dashboards know.

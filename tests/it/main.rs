@@ -48,6 +48,7 @@ mod telemetry;
 mod tls;
 mod tls_endpoints;
 mod top;
+mod tracing;
 mod trusted_proxies;
 mod unix_sockets;
 mod unknown_sessions;
