@@ -206,7 +206,7 @@ fn count_call(served: Served) -> Served {
     served
 }
 
-/// The difference is what ten calls cost a worker, without what the kernel does for them.
+// The difference is what ten calls cost a worker, without what the kernel does for them.
 #[library_benchmark]
 #[bench::ten(Box::new(worker::Worker::warm()), 10)]
 #[bench::twenty(Box::new(worker::Worker::warm()), 20)]

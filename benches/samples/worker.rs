@@ -20,7 +20,7 @@ const OPEN: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"p
 const SESSION: &str = "mcp-session-id: ";
 
 /// The worker, and its client's wishes.
-pub struct Worker {
+pub(crate) struct Worker {
     runtime: Runtime,
     go: SyncSender<usize>,
     done: mpsc::Receiver<()>,
@@ -28,7 +28,7 @@ pub struct Worker {
 
 impl Worker {
     /// One that has served some calls already.
-    pub fn warm() -> Self {
+    pub(crate) fn warm() -> Self {
         let state = tempfile::tempdir().expect("a folder");
         let server = listen(answer);
         let text = format!(
@@ -49,7 +49,7 @@ impl Worker {
     }
 
     /// Serves so many calls, one after the other.
-    pub fn calls(&mut self, count: usize) {
+    pub(crate) fn calls(&mut self, count: usize) {
         self.go.send(count).expect("the client waits");
         let done = self.runtime.block_on(self.done.recv());
         done.expect("the client goes on");

@@ -14,6 +14,7 @@ use super::log_format::Escape;
 use super::model::{Eras, OnEndpointLoss, PoolKind, State};
 use super::proxies::{ClientHeaders, ProxyHeader, SendProxy};
 use super::resolve::Resolve;
+use super::tracing::TraceProtocol;
 
 /// A map with fixed keys.
 #[derive(Debug)]
@@ -74,6 +75,8 @@ pub(super) enum Kind {
     Rate,
     /// A part of all, above 0 and up to 1.
     Share,
+    /// The same, or none: from 0 up to 1.
+    ShareOrNone,
     /// A size within bounds, both included.
     Size(&'static str, &'static str),
     /// One of these words.
@@ -115,6 +118,7 @@ impl Kind {
             | Self::Percent(..)
             | Self::Rate
             | Self::Share
+            | Self::ShareOrNone
             | Self::Size(..)
             | Self::Choice(_)
             | Self::Texts(_)
@@ -257,6 +261,8 @@ pub(super) const LEVELS: Words<Level, 5> = [
 
 pub(super) const MESSAGE_FORMATS: Words<MessageFormat, 2> =
     [("text", MessageFormat::Text), ("json", MessageFormat::Json)];
+pub(super) const TRACE_PROTOCOLS: Words<TraceProtocol, 2> =
+    [("http", TraceProtocol::Http), ("grpc", TraceProtocol::Grpc)];
 pub(super) const ESCAPES: Words<Escape, 2> = [("default", Escape::Default), ("json", Escape::Json)];
 /// Facilities of syslog with their numbers (RFC 5424, section 6.2.1).
 pub(super) const FACILITIES: Words<u8, 20> = [

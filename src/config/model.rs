@@ -29,6 +29,7 @@ use super::resolve::Resolve;
 use super::rewrite::Rewrite;
 use super::secure::{EndpointTls, Tls};
 use super::streams::Streams;
+use super::tracing::Tracing;
 
 pub use super::matching::{HostRule, Origins, PathRule, is_below};
 
@@ -55,6 +56,8 @@ pub struct Config {
     pub admin: Admin,
     /// Where the access log goes and how much else is logged.
     pub log: Log,
+    /// Whether requests are traced, and where spans are sent (default: not).
+    pub tracing: Option<Tracing>,
     /// Directory for what must outlive a restart (absolute). `None`: the caller picks the place the
     /// platform has for it.
     pub state_dir: Option<PathBuf>,

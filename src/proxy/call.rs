@@ -11,6 +11,7 @@ use super::ctx::Ctx;
 use super::fault::Fault;
 use super::intake::check_repeated;
 use super::tool::Policy;
+use super::trace::Tells;
 use crate::config::Limits;
 use crate::mcp::headers::decode_value;
 use crate::mcp::text::{Name, Word};
@@ -46,6 +47,8 @@ pub struct Call {
     pub policy: Policy,
     /// When its answer is due at the latest, where its tool has a time of its own and it was sent.
     pub due: Option<Instant>,
+    /// What the server is told of its trace.
+    pub tells: Option<Box<Tells>>,
 }
 
 /// Whose rules a request follows, once nothing is open any more.
@@ -73,6 +76,7 @@ impl Call {
             answer_within: Duration::MAX,
             policy: Policy::default(),
             due: None,
+            tells: None,
         }
     }
 
@@ -97,7 +101,11 @@ impl Call {
         if self.http == HttpMethod::Post {
             check_content_type(down.head())?;
         }
-        self.read_body(down, ctx, limits, first).await?;
+        let read = self.read_body(down, ctx, limits, first).await;
+        if let Some(trace) = &mut ctx.trace {
+            trace.learn(self.body.peek.message());
+        }
+        read?;
         check_repeated(down.head())?;
         let message = self.body.peek.message();
         let known = self.body.ended || self.body.peek.settled();

@@ -10,6 +10,7 @@ use super::limits::Holds;
 use super::sampling;
 use super::state::Snapshot;
 use super::termination::Step;
+use super::trace::{self, Trace};
 use crate::config::{LogFormat, PoolId, Share};
 use crate::mcp::text::{Name, Word};
 use crate::mcp::{Era, RawId};
@@ -111,6 +112,8 @@ pub struct Noted {
     pub user_agent: Option<Box<[u8]>>,
     /// The authority that was asked for.
     pub host: Option<Box<str>>,
+    /// The trace that it has told.
+    pub trace: Option<[u8; 16]>,
     /// Its lot, by which a part of a route's requests is logged.
     pub lot: u64,
     /// Further fields that the format of the log asks for, in its order, each cut to what is logged.
@@ -145,6 +148,8 @@ pub struct Ctx {
     pub request_id: u64,
     /// The caller, as far as authenticated; bound into session ids.
     pub principal: PrincipalHash,
+    /// Its place in its trace, where requests are traced.
+    pub trace: Option<Box<Trace>>,
     /// What the log will say of a request head that is let go before the end.
     pub noted: Option<Box<Noted>>,
     /// HTTP version.
@@ -214,6 +219,7 @@ impl Ctx {
     ) -> Self {
         Self {
             started: now,
+            trace: Trace::begin(snapshot.config.tracing.as_ref(), head),
             client: forwarded::client(&snapshot.config.proxies, head, info),
             snapshot,
             request_id: fastrand::u64(..),
@@ -263,7 +269,7 @@ impl Ctx {
     /// Keeps what the log says of a request head that is about to be let go.
     pub fn note(&mut self, head: &(impl RequestHead + ?Sized)) {
         let share = self.share();
-        if share == Share::NONE {
+        if share == Share::NONE && !self.is_traced() {
             return;
         }
         let headers = match &self.snapshot.config.log.access.format {
@@ -277,8 +283,9 @@ impl Ctx {
             path: head.path().into(),
             user_agent: head.known(USER_AGENT).map(kept),
             host: head.authority().map(Into::into),
+            trace: trace::told(head).map(|told| told.trace),
             lot: match share {
-                Share::ALL => 0,
+                Share::ALL | Share::NONE => 0,
                 _ => sampling::lot(head, self.request_id),
             },
             headers: headers.iter().map(noted).collect(),

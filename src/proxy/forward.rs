@@ -28,7 +28,9 @@ use crate::pool::{CallPermit, Endpoint, Moment};
 use crate::session::IdKind;
 use crate::telemetry::{self, RetryOutcome};
 use crate::transport::dial::Up;
-use crate::transport::fields::{ACCEPT_ENCODING, LAST_EVENT_ID, MCP_SESSION_ID, Names, ORIGIN};
+use crate::transport::fields::{
+    ACCEPT_ENCODING, LAST_EVENT_ID, MCP_SESSION_ID, Names, ORIGIN, TRACEPARENT,
+};
 use crate::transport::{Downstream, Edits, Error, Outgoing, RequestHead, Upstream};
 
 /// A reply whose head has been read.
@@ -96,6 +98,7 @@ pub async fn forward<D: Downstream>(
             pool.count_call(now);
         }
         ctx.endpoint = Some(endpoint.id());
+        call.tells = ctx.tells();
         let whole = call.body.ended;
         let to = (&endpoint, lane);
         let attempted = attempt(worker, down, ctx, pool, call, aim, to, &mut tried);
@@ -124,6 +127,7 @@ pub async fn forward<D: Downstream>(
             }
             Err(failed) => failed,
         };
+        ctx.gives_up(failed.fault.row().label);
         let whole = whole || failed.stage == Stage::Connect;
         let safety = tool::safety(pool, call, ctx);
         // Says more about the connection than about the endpoint, and other idle ones of it may be no
@@ -413,6 +417,11 @@ pub(super) fn put_head<D: Downstream>(
     let mut set = Set::new();
     set.extend(id.map(|id| (MCP_SESSION_ID.as_str(), id)));
     told.set(&mut set);
+    let mut left = left.and(told.drop());
+    if let Some(tells) = &call.tells {
+        set.push((TRACEPARENT.as_str(), &tells.parent));
+        left = left.and(tells.left);
+    }
     let out = Outgoing {
         head,
         method: head.method(),
@@ -420,7 +429,7 @@ pub(super) fn put_head<D: Downstream>(
         authority,
         edits: Edits {
             set: &set,
-            drop: left.and(told.drop()),
+            drop: left,
             more: down.dress().request(head, down.info()),
         },
         length: call.body.outgoing_length(),

@@ -21,7 +21,7 @@
 //! | the sessions it opens and ends | [`settle`] |
 //! | a session begun again, a stream asked for again | [`recovery`], [`revival`] |
 //! | a client that comes back to a stream | [`resume`] |
-//! | log, metrics | [`finish`], [`termination`], [`sampling`] |
+//! | log, metrics, traces | [`finish`], [`termination`], [`sampling`], [`trace`] |
 //!
 //! A reply that is an event stream may last for hours, and then most of what its request needed is
 //! in the way: the exchange ends as a [`streaming::Streaming`] that holds what the stream needs and
@@ -73,6 +73,7 @@ pub mod stream;
 pub mod streaming;
 pub mod termination;
 pub mod tool;
+pub mod trace;
 pub mod tunnel;
 pub mod waiting;
 pub mod watch;

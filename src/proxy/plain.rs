@@ -235,8 +235,8 @@ impl ProxyHttp for Plain {
             .target(endpoint.id(), address, on_behalf)
             .ok_or_else(unavailable)?;
         if let Some(ctx) = &mut plain.ctx {
-            ctx.endpoint = Some(endpoint.id());
             ctx.asks(Instant::now());
+            ctx.endpoint = Some(endpoint.id());
         }
         let mut peer = peer(&target, session.is_upgrade_req());
         if target.http2 {
@@ -267,6 +267,9 @@ impl ProxyHttp for Plain {
         match lack {
             Some(lack) => shortage::note(lack),
             None => plain.report(&self.shared, outcome::of_fault(Fault::Connect)),
+        }
+        if let Some(ctx) = &mut plain.ctx {
+            ctx.gives_up(Fault::Connect.row().label);
         }
         // Nothing was sent, so any request may go elsewhere.
         if let Some(permit) = plain.permit.take() {
@@ -336,6 +339,9 @@ impl ProxyHttp for Plain {
             && retry::may(session, &error, reused)
             && plain.may_retry(&self.shared, reused);
         if again {
+            if let Some(ctx) = &mut plain.ctx {
+                ctx.gives_up(Fault::UpstreamClosed.row().label);
+            }
             if !reused {
                 plain.report(&self.shared, outcome::of_fault(Fault::UpstreamClosed));
             }
@@ -359,6 +365,9 @@ impl ProxyHttp for Plain {
             request.set_raw_path(target.as_bytes())?;
         }
         heads::tell(request, &plain.told)?;
+        if let Some(tells) = plain.ctx.as_ref().and_then(Ctx::tells) {
+            heads::trace(request, &tells)?;
+        }
         if let Some(others) = &plain.cookie.others {
             heads::leave_cookies(request, others)?;
         }

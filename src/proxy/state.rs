@@ -17,7 +17,7 @@ use crate::config::{Balance, Config, Eras, HashOn, PoolId};
 use crate::limit;
 use crate::pool::{self, Admin, Allowance, Budget, Endpoint, Fact, HealthState, Moment};
 use crate::session::{Keyring, NameHash, Table};
-use crate::telemetry::{AccessLog, Limit, SessionTag, ToolNames};
+use crate::telemetry::{AccessLog, Limit, SessionTag, ToolNames, Traces};
 use crate::transport::dial::Target;
 use crate::transport::proxy_protocol::{Header, Version};
 use crate::transport::tls;
@@ -406,6 +406,8 @@ pub struct Shared {
     pub rings: Arc<Rings>,
     /// The access log.
     pub log: AccessLog,
+    /// Spans on their way to a collector.
+    pub traces: Traces,
     /// Tool names that may be metric labels.
     pub tools: Arc<ToolNames>,
     /// Whether the process is on its way out.

@@ -97,7 +97,7 @@ impl<D: Downstream> Streaming<D> {
     /// Goes on with what `serve` has begun.
     pub fn new(shared: Arc<Shared>, down: D, ctx: Ctx, flight: InFlight, begun: Begun) -> Self {
         let (mut down, mut ctx) = (down, ctx);
-        if shared.log.is_on() {
+        if shared.log.is_on() || ctx.is_traced() {
             ctx.note(down.head());
         }
         down.release_head();

@@ -77,6 +77,10 @@ fn files(config: &Config) -> Vec<PathBuf> {
             files.extend([proof.cert.clone(), proof.key.clone()]);
         }
     }
+    let collector = config.tracing.as_ref().map(|tracing| &tracing.endpoint);
+    if let Some(Some(Trust::File(path, _))) = collector.map(|collector| &collector.trust) {
+        files.push(path.clone());
+    }
     files.sort_unstable();
     files.dedup();
     files

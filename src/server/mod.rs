@@ -39,6 +39,7 @@ mod share;
 mod socket;
 mod state;
 mod tasks;
+mod traces;
 mod unix;
 pub mod upgrade;
 mod vigil;
@@ -71,7 +72,7 @@ use crate::proxy::origin::Origins;
 use crate::proxy::resume::rings::Rings;
 use crate::proxy::state::{Chores, Phases, Shared, Snapshot, phases};
 use crate::session::{Caps, KeyError, Table, load_or_create};
-use crate::telemetry::{self, AccessLog, ToolNames, messages};
+use crate::telemetry::{self, AccessLog, ToolNames, Traces, messages};
 pub use state::CompileError;
 
 use acme::Certificates;
@@ -247,6 +248,7 @@ fn run_with(
     server.run(RunArgs {
         shutdown_signal: Box::new(signals),
     });
+    traces::flush(&shared);
     shared.log.flush(Duration::from_secs(1));
     if let Some(path) = &snapshot.config.pid_file {
         pid_file::remove(path);
@@ -342,6 +344,7 @@ fn shared(
         links: Arc::default(),
         rings: Rings::new(resume_memory(&config)),
         log,
+        traces: Traces::default(),
         tools,
         phases,
         chores,

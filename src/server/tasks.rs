@@ -1,5 +1,5 @@
 //! What runs beside the requests, on a thread of its own: health checks, name resolution, the
-//! sweep over idle sessions, deletions that requests leave behind, certificates that are ordered.
+//! sweep over idle sessions, deletions that requests leave behind, certificates that are ordered, spans that are sent.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use super::notify;
 use super::operator::Operator;
 use super::readiness::Readiness;
 use super::reload::Reloader;
+use super::traces::Exporter;
 use super::vigil::Vigil;
 use super::watchers::Watchers;
 use crate::proxy::ask::delete_session;
@@ -82,6 +83,7 @@ impl Tasks {
         let sweeping = tokio::spawn(sweep(Arc::clone(&self.shared)));
         let following = tokio::spawn(Arc::clone(&self.reloader).follow_names());
         let watching = tokio::spawn(watching);
+        let exporting = tokio::spawn(Exporter::new(&self.shared).run());
         let deleting = delete_orphans(orphans, Arc::clone(&dialer), phases.clone());
         let deleting = tokio::spawn(deleting);
         let (shared, tools) = (Arc::clone(&self.shared), Arc::clone(&self.tools));
@@ -107,6 +109,7 @@ impl Tasks {
         watchdog.abort();
         // The checks delete their sessions; deletions that were begun end too.
         let _ = tokio::time::timeout(LEAVE_TIME, async {
+            let _ = exporting.await;
             watchers.end().await;
             if let Ok(room) = deleting.await {
                 let _ = room.acquire_many(DELETIONS_MAX as u32).await;

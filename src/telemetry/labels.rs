@@ -38,10 +38,12 @@ macro_rules! closed_set {
 mod acme;
 mod doors;
 mod reload;
+mod traces;
 
 pub use acme::AcmeResult;
 pub use doors::{HandshakeFailure, HeaderFailure};
 pub use reload::ReloadResult;
+pub use traces::SpanLoss;
 
 closed_set! {
     /// How a tool call ended, in the two words that dashboards know.

@@ -35,6 +35,7 @@ mod reload;
 mod scrape;
 #[cfg(test)]
 mod tests;
+mod traces;
 mod views;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -55,10 +56,11 @@ use self::rate::RateWindow;
 pub use self::record::{RequestRecord, flush, gather, record_request};
 pub use self::reload::{configured, reload_failed, reloaded};
 pub use self::scrape::{CONTENT_TYPE, render};
+pub use self::traces::{spans_dropped, spans_exported};
 pub use self::views::{Distribution, EndpointView, Observed, PoolView};
 use super::labels::{
     AcmeResult, HandshakeFailure, HeaderFailure, Limit, RecoveryOutcome, RefusedId, ReloadResult,
-    Resumed, RetryOutcome, SessionEnd, StreamEnd, StreamKind, ToolOutcome,
+    Resumed, RetryOutcome, SessionEnd, SpanLoss, StreamEnd, StreamKind, ToolOutcome,
 };
 
 /// Writes the table once, and from it both the named rows and the list of all of them.
@@ -128,6 +130,10 @@ table! {
         "TLS handshakes with clients that came to nothing.";
     ACME_ORDERS = Counter "tidegate_acme_orders_total" ["result"]
         "Orders of certificates from authorities, by what came of them.";
+    SPANS_EXPORTED = Counter "tidegate_spans_exported_total" []
+        "Spans that the collector of traces has taken.";
+    SPANS_DROPPED = Counter "tidegate_spans_dropped_total" ["reason"]
+        "Spans that were recorded and not sent, by why.";
     CERTIFICATE_EXPIRY = Gauge "tidegate_certificate_expiry_seconds" ["listener", "certificate"]
         "When a listener's certificate expires, in seconds since the epoch.";
     PROXY_HEADERS_FAILED = Counter "tidegate_proxy_headers_failed_total" ["reason"]
@@ -232,6 +238,8 @@ pub(crate) struct Metrics {
     handshakes_failed: Vec<IntCounter>,
     proxy_headers_failed: Vec<IntCounter>,
     acme_orders: Vec<IntCounter>,
+    spans_exported: IntCounter,
+    spans_dropped: Vec<IntCounter>,
     /// Locked when a configuration or a certificate changes, and by a scrape.
     certificates: Mutex<Vec<CertificateView>>,
     retries: IntCounterVec,
@@ -343,6 +351,12 @@ impl Metrics {
                 &registry,
                 &ACME_ORDERS,
                 AcmeResult::ALL.iter().map(|result| result.as_str()),
+            ),
+            spans_exported: counter(&registry, &SPANS_EXPORTED),
+            spans_dropped: one_each(
+                &registry,
+                &SPANS_DROPPED,
+                SpanLoss::ALL.iter().map(|why| why.as_str()),
             ),
             certificates: Mutex::default(),
             retries,

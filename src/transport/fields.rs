@@ -11,7 +11,7 @@ use super::{Edits, Headers};
 pub struct Known(u8);
 
 /// The names, in lower case, grouped by length and in order of it.
-const NAMES: [&str; 36] = [
+const NAMES: [&str; 38] = [
     "te",
     "etag",
     "host",
@@ -27,7 +27,9 @@ const NAMES: [&str; 36] = [
     "connection",
     "keep-alive",
     "mcp-method",
+    "tracestate",
     "user-agent",
+    "traceparent",
     "content-type",
     "authorization",
     "last-event-id",
@@ -82,13 +84,16 @@ pub const MCP_PROTOCOL_VERSION: Known = Known::of("mcp-protocol-version");
 pub const MCP_SESSION_ID: Known = Known::of("mcp-session-id");
 /// `Origin`.
 pub const ORIGIN: Known = Known::of("origin");
+/// `traceparent` (W3C Trace Context).
+pub const TRACEPARENT: Known = Known::of("traceparent");
+/// `tracestate` (W3C Trace Context).
+pub const TRACESTATE: Known = Known::of("tracestate");
 /// `Transfer-Encoding`.
 pub const TRANSFER_ENCODING: Known = Known::of("transfer-encoding");
 /// `Upgrade`.
 pub const UPGRADE: Known = Known::of("upgrade");
 /// `User-Agent`.
 pub const USER_AGENT: Known = Known::of("user-agent");
-
 /// `X-Forwarded-For`.
 pub const X_FORWARDED_FOR: Known = Known::of("x-forwarded-for");
 /// `X-Forwarded-Host`.

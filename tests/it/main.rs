@@ -51,6 +51,7 @@ mod tls;
 mod tls_endpoints;
 mod tools;
 mod top;
+mod tracing;
 mod trusted_proxies;
 mod unix_sockets;
 mod unknown_sessions;

@@ -75,9 +75,9 @@ impl Pairs {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let Known { servers: all, told } = &mut *known;
         for (tool, of_tool) in all.iter_mut() {
-            let is_gone = |server: &Box<str>| !servers.contains(&**server);
             let from = gone.len();
-            gone.extend(of_tool.extract_if(is_gone).map(|server| (*tool, server)));
+            let left = of_tool.extract_if(|server| !servers.contains(&**server));
+            gone.extend(left.map(|server| (*tool, server)));
             if *tool != ToolLabel::OTHER {
                 *told -= gone.len() - from;
             }
