@@ -3,21 +3,23 @@
 
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= never
+# Where Cargo builds.
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Where `make install` puts things, below DESTDIR if that is set, and the binary that it takes.
 PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
-BINARY ?= target/release/tidegate
+BINARY ?= $(TARGET)/release/tidegate
 
-.PHONY: help demo test setup setup-tests check unit units it fuzz-smoke fuzz peers docs man reference bench bench-instructions loadtest loadtest-quick release install deb test-systemd clean
+.PHONY: help demo test setup setup-tests check unit units it fuzz-smoke fuzz peers monitoring docs man reference bench bench-instructions loadtest loadtest-quick release install deb test-systemd clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 demo: setup ## Build and run Tidegate on 127.0.0.1:8080 in front of three demo MCP servers
 	$(CARGO) build --quiet
-	@exec target/debug/tidegate demo
+	@exec $(TARGET)/debug/tidegate demo
 
-test: setup-tests check units docs unit it fuzz-smoke peers ## Run all tests
+test: setup-tests check units docs unit it fuzz-smoke peers monitoring ## Run all tests
 	@echo "all tests passed"
 
 setup: ## Install what the build lacks
@@ -59,10 +61,15 @@ reference: ## Write docs/configuration.md anew, from the schema of the configura
 peers: ## Real SDK servers and clients, and the official conformance suite, direct and through Tidegate
 	tests/sdk/setup.sh
 	$(CARGO) build --quiet --bins --examples
-	tests/sdk/run.py all --tidegate target/debug/tidegate
+	tests/sdk/run.py all --tidegate $(TARGET)/debug/tidegate
+
+monitoring: ## Rules, dashboard and log pipelines of conf/, with a real Prometheus
+	tests/monitoring/setup.sh
+	$(CARGO) build --quiet --bins
+	.cache/monitoring/py/bin/python tests/monitoring/check.py --tidegate $(or $(CARGO_TARGET_DIR),target)/debug/tidegate
 
 bench: setup ## Times of the parts and of a whole call, in a few minutes (see benches/README.md)
-	$(CARGO) bench --bench parse --bench session --bench pick --bench limit --bench inproc -- --warm-up-time 0.5 --measurement-time 2 --noplot --discard-baseline
+	$(CARGO) bench --bench parse --bench session --bench pick --bench limit --bench scrape --bench inproc -- --warm-up-time 0.5 --measurement-time 2 --noplot --discard-baseline
 
 bench-instructions: setup ## Instructions that the parts take, counted by Valgrind
 	benches/instructions.sh
@@ -77,7 +84,7 @@ loadtest-quick: setup ## The same in five minutes, fewer scenarios
 	loadtest/setup.sh
 	loadtest/run.py --quick
 
-release: setup ## The optimised binary, target/release/tidegate
+release: setup ## The optimised binary, release/tidegate where Cargo builds
 	TIDEGATE_COMMIT=$$(git rev-parse --short=12 HEAD 2>/dev/null) $(CARGO) build --release
 
 install: ## Install what `make release` has built (DESTDIR, PREFIX, SYSCONFDIR, BINARY)
@@ -93,15 +100,17 @@ install: ## Install what `make release` has built (DESTDIR, PREFIX, SYSCONFDIR, 
 	install -m 644 docs/*.md conf/full.yaml conf/schema.json CHANGELOG.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/tidegate
 	install -d $(DESTDIR)$(PREFIX)/share/doc/tidegate/examples
 	install -m 644 docs/examples/* $(DESTDIR)$(PREFIX)/share/doc/tidegate/examples
+	find conf/prometheus conf/grafana conf/elk conf/kubernetes -type f | while read -r file; do \
+	    install -D -m 644 $$file $(DESTDIR)$(PREFIX)/share/doc/tidegate/examples/$${file#conf/}; done
 	test -e $(DESTDIR)$(SYSCONFDIR)/tidegate/tidegate.yaml || \
 	    install -D -m 644 conf/minimal.yaml $(DESTDIR)$(SYSCONFDIR)/tidegate/tidegate.yaml
 
-deb: release ## The Debian package, in target/debian
+deb: release ## The Debian package, in debian/ where Cargo builds
 	tools/deb.sh --no-build
 
 test-systemd: ## A real systemd in a folder runs, reloads, upgrades and kills the unit (root, Debian)
 	$(CARGO) build --quiet
-	tests/systemd/run.sh target/debug/tidegate
+	tests/systemd/run.sh $(TARGET)/debug/tidegate
 
 clean: ## Remove what was built and installed here
 	$(CARGO) clean

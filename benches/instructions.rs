@@ -10,12 +10,15 @@
 )]
 
 use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
 
 use gungraun::prelude::*;
 use tidegate::mcp::sse::Mode;
 use tidegate::mcp::{Peek, SseScan, classify};
-use tidegate::pool::{Balance, PickContext, Pool};
+use tidegate::pool::{Balance, Endpoint, PickContext, Pool};
 use tidegate::session::{Claims, IdKind, Keyring};
+use tidegate::telemetry::{self, RequestRecord, ToolNames, ToolOutcome};
 use tidegate::transport::buffer::Buffer;
 use tidegate::transport::h1::answer::Answer;
 use tidegate::transport::h1::head::Head;
@@ -23,6 +26,8 @@ use tidegate::transport::h1::head::Head;
 use samples::{ANSWER, CALL, EVENT, HEAD};
 
 mod samples;
+#[path = "samples/worker.rs"]
+mod worker;
 
 /// What is used again and again lies behind a pointer, so that handing it over costs nothing here.
 fn request_head() -> Box<Head> {
@@ -165,6 +170,51 @@ fn pick(mut picking: Picking) -> Picking {
     picking
 }
 
+/// The tools that are told apart, and the endpoint that has served a call.
+type Served = Box<(ToolNames, Arc<Endpoint>)>;
+
+/// On a thread that tells what it has counted a few times a second, as workers do.
+fn served() -> Served {
+    telemetry::gather();
+    let names = ToolNames::new();
+    names.learn("a", ["add"]);
+    let endpoint = Arc::clone(&samples::pool(Balance::LeastLoad, 1).endpoints()[0]);
+    let served = Box::new((names, endpoint));
+    count(&served);
+    served
+}
+
+/// Everything that is counted of a tool call that went well, on a connection that was there.
+fn count((names, endpoint): &(ToolNames, Arc<Endpoint>)) {
+    let took = Duration::from_micros(black_box(730));
+    endpoint.timings.answered(black_box(1), took);
+    telemetry::record_request(&RequestRecord {
+        method: "tools/call",
+        tool: names.label(black_box("add")),
+        status: black_box(200),
+        server: endpoint.name(),
+        first_byte: None,
+        duration: took,
+        tool_outcome: Some(ToolOutcome::Success),
+    });
+}
+
+#[library_benchmark]
+#[bench::tool_call(served())]
+fn count_call(served: Served) -> Served {
+    count(&served);
+    served
+}
+
+// The difference is what ten calls cost a worker, without what the kernel does for them.
+#[library_benchmark]
+#[bench::ten(Box::new(worker::Worker::warm()), 10)]
+#[bench::twenty(Box::new(worker::Worker::warm()), 20)]
+fn serve_calls(mut worker: Box<worker::Worker>, calls: usize) -> Box<worker::Worker> {
+    worker.calls(black_box(calls));
+    worker
+}
+
 library_benchmark_group!(
     name = heads,
     benchmarks = [parse_request_head, parse_response_head]
@@ -176,4 +226,6 @@ library_benchmark_group!(
 library_benchmark_group!(name = sealed_ids, benchmarks = [open_id, seal_id]);
 library_benchmark_group!(name = pools, benchmarks = [pick]);
 
-main!(library_benchmark_groups = [heads, bodies, sealed_ids, pools]);
+library_benchmark_group!(name = metrics, benchmarks = [count_call, serve_calls]);
+
+main!(library_benchmark_groups = [heads, bodies, sealed_ids, pools, metrics]);

@@ -43,6 +43,7 @@ fn entry<'a>(headers: &'a [Option<&'static [u8]>]) -> Entry<'a> {
         request_bytes: 120,
         response_bytes: 4096,
         request_id: "11134ec3f46a80bd",
+        trace_id: None,
         termination: *b"--",
         end_reason: "complete",
         user_agent: Some(b"client/1.0"),

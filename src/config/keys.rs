@@ -8,11 +8,13 @@
 use super::admin::AdminLevel;
 use super::edge::Scheme;
 use super::health::{HttpMethod, McpQuestion, OnDown};
+use super::limit::ToolRetry;
 use super::log::{Level, MessageFormat};
 use super::log_format::Escape;
 use super::model::{Eras, OnEndpointLoss, PoolKind, State};
 use super::proxies::{ClientHeaders, ProxyHeader, SendProxy};
 use super::resolve::Resolve;
+use super::tracing::TraceProtocol;
 
 /// A map with fixed keys.
 #[derive(Debug)]
@@ -73,6 +75,8 @@ pub(super) enum Kind {
     Rate,
     /// A part of all, above 0 and up to 1.
     Share,
+    /// The same, or none: from 0 up to 1.
+    ShareOrNone,
     /// A size within bounds, both included.
     Size(&'static str, &'static str),
     /// One of these words.
@@ -114,6 +118,7 @@ impl Kind {
             | Self::Percent(..)
             | Self::Rate
             | Self::Share
+            | Self::ShareOrNone
             | Self::Size(..)
             | Self::Choice(_)
             | Self::Texts(_)
@@ -218,6 +223,11 @@ pub(super) const CHECK_METHODS: Words<MethodChoice, 8> = [
     ("POST", MethodChoice::Http(HttpMethod::Post)),
 ];
 pub(super) const ON_DOWN: Words<OnDown, 2> = [("keep", OnDown::Keep), ("end", OnDown::End)];
+pub(super) const TOOL_RETRIES: Words<ToolRetry, 3> = [
+    ("never", ToolRetry::Never),
+    ("safe", ToolRetry::Safe),
+    ("always", ToolRetry::Always),
+];
 pub(super) const CLIENT_HEADERS: Words<ClientHeaders, 4> = [
     ("x_forwarded", ClientHeaders::XForwarded),
     ("forwarded", ClientHeaders::Forwarded),
@@ -251,6 +261,8 @@ pub(super) const LEVELS: Words<Level, 5> = [
 
 pub(super) const MESSAGE_FORMATS: Words<MessageFormat, 2> =
     [("text", MessageFormat::Text), ("json", MessageFormat::Json)];
+pub(super) const TRACE_PROTOCOLS: Words<TraceProtocol, 2> =
+    [("http", TraceProtocol::Http), ("grpc", TraceProtocol::Grpc)];
 pub(super) const ESCAPES: Words<Escape, 2> = [("default", Escape::Default), ("json", Escape::Json)];
 /// Facilities of syslog with their numbers (RFC 5424, section 6.2.1).
 pub(super) const FACILITIES: Words<u8, 20> = [

@@ -36,7 +36,7 @@ pub struct RouteRate {
     pub total: Option<Rate>,
 }
 
-/// How often the tools of a pool may be called. At least one of its limits is set.
+/// What holds for some tools of a pool, on whatever route they are called. Something of it is set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ToolLimit {
     /// Which tools: a name in which `*` stands for any characters. The first that takes a tool counts.
@@ -49,6 +49,25 @@ pub struct ToolLimit {
     pub total: Option<Rate>,
     /// Calls in flight at once, over all endpoints.
     pub concurrent: Option<u32>,
+    /// They are not called at all (default false). Then nothing else is set.
+    pub deny: bool,
+    /// From the end of a call to the end of its answer, in place of what the pool's timeouts say of
+    /// header and total.
+    pub timeout: Option<Duration>,
+    /// Whether a call may be sent again that has reached a server.
+    pub retry: ToolRetry,
+}
+
+/// Whether a call of a tool may be sent again that has reached a server, as a read is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ToolRetry {
+    /// Not even if its server calls that harmless.
+    Never,
+    /// If its server calls that harmless and is believed.
+    #[default]
+    Safe,
+    /// Whatever its server says.
+    Always,
 }
 
 /// What becomes of calls for which no endpoint has a place.

@@ -102,6 +102,7 @@ variables! {
     BodyBytesSent "body_bytes_sent" "Bytes of the reply's body."
     RequestTime "request_time" "Seconds to the end of the reply."
     RequestId "request_id" "A random id, 16 hex digits."
+    TraceId "trace_id" "The trace that the request belongs to, 32 hex digits, or nothing."
     UpstreamAddr "upstream_addr" "Address of the endpoint."
     UpstreamConnectTime "upstream_connect_time" "Seconds until the connection to the endpoint stood."
     UpstreamHeaderTime "upstream_header_time" "Seconds from the attempt to the head of the answer."

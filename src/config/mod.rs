@@ -57,6 +57,7 @@ mod streams;
 mod suggest;
 mod table;
 mod template;
+mod tracing;
 mod units;
 mod wording;
 mod x509;
@@ -71,7 +72,7 @@ pub use edge::{Action, Field, HeaderEdits, Redirect, Return, Scheme};
 pub use health::{Check, Health, HttpCheck, HttpMethod, McpQuestion, OnDown};
 pub use host_port::HostPort;
 pub use identity::Identity;
-pub use limit::{Queue, Rate, RouteRate, ToolLimit};
+pub use limit::{Queue, Rate, RouteRate, ToolLimit, ToolRetry};
 pub use log::{AccessLog, Level, Log, LogTarget, MessageFormat, Share, Syslog, SyslogServer};
 pub use log_format::{Escape, HEADERS_MAX, LogFormat, Piece, TextFormat, Variable};
 pub use model::{
@@ -87,6 +88,7 @@ pub use schema::schema;
 pub use secure::{Acme, Authorities, Certificate, ClientProof, EndpointTls, Proof, Tls, Trust};
 pub use streams::{Resume, Streams};
 pub use template::{Part, Template, Variable as TemplateVariable};
+pub use tracing::{Collector, TraceHeaders, TraceProtocol, Tracing};
 pub use units::duration;
 
 use env::Lookup;
@@ -137,10 +139,14 @@ fn parse_in(name: &str, text: &str, lookup: Lookup<'_>) -> Result<Config, Proble
 }
 
 fn checked(name: &str, joined: Option<Joined>, report: Report) -> Result<Config, Problems> {
-    let config = joined.map(|Joined { root, files }| Config {
-        effective: effective::effective(&root, &report.concealed()),
-        files,
-        ..check::config(&root, &report)
+    let config = joined.map(|Joined { root, files }| {
+        // First, for it knows more of what is not to be shown.
+        let config = check::config(&root, &report);
+        Config {
+            effective: effective::effective(&root, &report.concealed()),
+            files,
+            ..config
+        }
     });
     let warnings = report.finish()?;
     let nothing = || Problem::with_file(name, "this file could not be understood".to_owned());

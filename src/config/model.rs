@@ -29,6 +29,7 @@ use super::resolve::Resolve;
 use super::rewrite::Rewrite;
 use super::secure::{EndpointTls, Tls};
 use super::streams::Streams;
+use super::tracing::Tracing;
 
 pub use super::matching::{HostRule, Origins, PathRule, is_below};
 
@@ -55,6 +56,8 @@ pub struct Config {
     pub admin: Admin,
     /// Where the access log goes and how much else is logged.
     pub log: Log,
+    /// Whether requests are traced, and where spans are sent (default: not).
+    pub tracing: Option<Tracing>,
     /// Directory for what must outlive a restart (absolute). `None`: the caller picks the place the
     /// platform has for it.
     pub state_dir: Option<PathBuf>,
@@ -212,7 +215,7 @@ pub struct Pool {
     pub keep_alive: Duration,
     /// What becomes of calls for which no endpoint has a place.
     pub queue: Queue,
-    /// How often its tools may be called, in file order. Empty on a plain HTTP pool.
+    /// What holds for its tools, in file order. Empty on a plain HTTP pool.
     pub tools: Vec<ToolLimit>,
     /// Which headers tell the endpoints who the client is (default `X-Forwarded-*`).
     pub client_headers: ClientHeaders,
@@ -351,6 +354,8 @@ pub struct Sessions {
     pub max_per_principal: Option<u32>,
     /// Bytes for what it takes to begin lost sessions again, over all pools (default 64MiB).
     pub recovery_memory: usize,
+    /// Sessions that have a series each in `mcp_context_size_bytes`; 0 for none (default 0).
+    pub context_sizes: usize,
 }
 
 /// What one client may send at most, and how slowly.

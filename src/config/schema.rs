@@ -56,7 +56,7 @@ fn property(key: &Key) -> Value {
         value["default"] = match key.kind {
             Kind::Count(..) => json!(text.parse::<u64>().unwrap_or_default()),
             Kind::Flag => json!(text == "true"),
-            Kind::Share => json!(text.parse::<f64>().unwrap_or_default()),
+            Kind::Share | Kind::ShareOrNone => json!(text.parse::<f64>().unwrap_or_default()),
             _ => json!(text),
         };
     }
@@ -98,6 +98,7 @@ fn kind(kind: &Kind) -> Value {
         Kind::Share => {
             or_variable(json!({ "type": "number", "exclusiveMinimum": 0, "maximum": 1 }))
         }
+        Kind::ShareOrNone => or_variable(json!({ "type": "number", "minimum": 0, "maximum": 1 })),
         Kind::Choice(words) => or_variable(json!({ "enum": words })),
         Kind::Texts(max) => json!({
             "type": "array", "items": { "type": "string" }, "minItems": 1, "maxItems": max,

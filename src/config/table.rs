@@ -11,6 +11,7 @@ mod listeners;
 mod log;
 mod streams;
 mod tls;
+mod tracing;
 
 use super::keys::Kind::{self, Choice, Count, Duration, DurationOrOff, Text, Texts};
 use super::keys::Need::{Default, Optional, Required};
@@ -96,6 +97,12 @@ pub(super) static ROOT: Section = Section {
             Kind::Section(&log::LOG),
             Optional,
             "Where logs go and how much is logged.",
+        ),
+        key(
+            "tracing",
+            Kind::SectionOrOff(&tracing::TRACING),
+            Optional,
+            "Spans for requests, sent to a collector over OTLP. Unless set: off.",
         ),
         key(
             "state_dir",
@@ -388,7 +395,7 @@ static POOL: Section = Section {
             "tools",
             Kind::Sections(&limits::TOOL, 100),
             Optional,
-            "How often its tools may be called. Only with `kind: mcp`.",
+            "What holds for calls of its tools; the first entry that takes a tool counts. Only with `kind: mcp`.",
         ),
         key(
             "client_headers",

@@ -91,6 +91,18 @@ pub(super) fn share(text: &str) -> Result<Share, String> {
     }
 }
 
+/// The same, where it may be none at all.
+///
+/// # Errors
+/// A sentence that says how it is written.
+pub(super) fn share_or_none(text: &str) -> Result<Share, String> {
+    let is_none = text.parse() == Ok(0.0) && !text.starts_with(['-', '+']);
+    match is_none {
+        true => Ok(Share::NONE),
+        false => share(text).map_err(|wrong| wrong.replace("above 0 and up to 1", "from 0 to 1")),
+    }
+}
+
 /// Reads percent such as `50%`.
 ///
 /// # Errors

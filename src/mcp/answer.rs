@@ -3,6 +3,10 @@
 //! A client waits for the answer to *its* id. So each answer repeats the id exactly as it was sent,
 //! and has `null` there only when none could be read.
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
 use super::message::RawId;
 use super::version::Revision;
 
@@ -121,7 +125,15 @@ pub fn is_plainly_good(answer: &[u8]) -> bool {
             let value = behind.strip_prefix(b":").map(<[u8]>::trim_ascii_start);
             value.is_some_and(|value| value.starts_with(b"false"))
         })
-        && memchr::memmem::find(answer, b"\"error\"").is_none()
+        && !may_be_error(answer)
+}
+
+/// Does the key of an error stand somewhere in this answer? Where it does not, the answer is none,
+/// unless a backslash spells it otherwise.
+pub fn may_be_error(answer: &[u8]) -> bool {
+    // Made once: making a search ready costs more than searching a small answer.
+    static KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"error\""));
+    KEY.find(answer).is_some()
 }
 
 #[cfg(test)]

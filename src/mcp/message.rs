@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::hash::{Hash, Hasher};
 
 use super::text::{Name, Word};
+use super::trace::TraceContext;
 
 /// The kind of JSON value that a body is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,6 +59,8 @@ pub struct Message {
     pub meta_version: Option<Word>,
     /// `params.protocolVersion` as `initialize` has it, decoded and cut off likewise.
     pub init_version: Option<Word>,
+    /// `params._meta.traceparent`, if it is one. Nothing is decided by it, so of several the last counts.
+    pub trace: Option<TraceContext>,
     /// There is a `result`, of whatever value.
     pub has_result: bool,
     /// There is an `error`, of whatever value.

@@ -18,6 +18,7 @@
 //! | [`message`] | what was found in one JSON-RPC message? |
 //! | [`peek`] | how to find it in one pass, in any split of the bytes, without keeping the body? |
 //! | [`sse`] | where do events begin and end, and what do they carry? |
+//! | [`trace`] | which trace does a request belong to? |
 //! | [`answer`] | how is a JSON-RPC answer of ours written? |
 //! | [`mod@classify`] | which rules does this request follow? |
 
@@ -29,6 +30,7 @@ pub mod method;
 pub mod peek;
 pub mod sse;
 pub mod text;
+pub mod trace;
 pub mod version;
 
 pub use classify::{HttpMethod, Refusal, Seen, Verdict, classify};
@@ -37,4 +39,5 @@ pub use method::{Facts, Retry, Sender, facts, label};
 pub use peek::{Peek, PeekError, Progress};
 pub use sse::{EventNote, Note, SseScan};
 pub use text::Text;
+pub use trace::TraceContext;
 pub use version::{Era, Revision};

@@ -69,14 +69,19 @@ impl Budget {
     /// May a call be tried again? If so, it is counted. Threads that ask at the same moment may each
     /// get the last one there is.
     pub fn retry(&self, shard: usize, allowance: Allowance, now: Moment) -> bool {
-        let (calls, retries) = self.totals(now);
-        let share = calls * u64::from(allowance.ratio) / 100;
-        let floor = WINDOW * u64::from(allowance.floor);
-        if retries >= share + floor {
+        if self.left(allowance, now) == 0 {
             return false;
         }
         self.slot(shard, now).retries.fetch_add(1, Relaxed);
         true
+    }
+
+    /// How many calls may be tried again at this moment.
+    pub fn left(&self, allowance: Allowance, now: Moment) -> u64 {
+        let (calls, retries) = self.totals(now);
+        let share = calls * u64::from(allowance.ratio) / 100;
+        let floor = WINDOW * u64::from(allowance.floor);
+        (share + floor).saturating_sub(retries)
     }
 
     /// Calls and second attempts in the window.
@@ -121,7 +126,9 @@ mod tests {
     #[test]
     fn a_quiet_pool_has_its_floor_and_a_busy_one_its_share() {
         let budget = Budget::default();
+        assert_eq!(budget.left(ALLOWANCE, at(0)), 10);
         assert_eq!(retries(&budget, at(0)), 10, "one per second of the window");
+        assert_eq!(budget.left(ALLOWANCE, at(0)), 0);
         assert_eq!(retries(&budget, at(500)), 0);
         for n in 0..100 {
             budget.call(n, at(600));

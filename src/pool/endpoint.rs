@@ -13,11 +13,13 @@ use arc_swap::ArcSwapOption;
 
 use super::breaker::TrialId;
 use super::facts::Facts;
+use super::failures::Failures;
 use super::guard::Guard;
 use super::health::HealthState;
 use super::parting::Parting;
 use super::places::Places;
 use super::queue::Place;
+use super::timings::Timings;
 use super::verdict::Verdict;
 
 /// Greatest weight; a greater one is taken for this.
@@ -95,6 +97,10 @@ pub struct Endpoint {
     pub guard: Guard,
     /// How many calls it may have in flight.
     pub places: Places,
+    /// How long it takes to be connected to, and to answer.
+    pub timings: Timings,
+    /// How often its calls have failed.
+    pub failures: Failures,
     /// What the checks say in words.
     pub verdict: Verdict,
     counters: Counters,
@@ -144,6 +150,8 @@ impl Endpoint {
             facts: Facts::default(),
             guard: Guard::default(),
             places: Places::default(),
+            timings: Timings::default(),
+            failures: Failures::default(),
             verdict: Verdict::default(),
             counters: Counters::default(),
         })

@@ -19,6 +19,7 @@ pub mod budget;
 pub mod ejection;
 pub mod endpoint;
 pub mod facts;
+pub mod failures;
 pub mod guard;
 pub mod health;
 pub mod latency;
@@ -31,6 +32,7 @@ pub mod placing;
 pub mod protect;
 pub mod queue;
 pub mod ramp;
+pub mod timings;
 pub mod verdict;
 pub mod window;
 
@@ -42,6 +44,7 @@ pub use breaker::Outcome;
 pub use budget::{Allowance, Budget};
 pub use endpoint::{Admin, CallPermit, Endpoint, EndpointSpec, SessionGuard, Unreachable};
 pub use facts::{Fact, FactCell, Facts};
+pub use failures::{FailureKind, Failures};
 pub use guard::Guard;
 pub use health::{Finding, Health, HealthState, Intervals, Transition};
 pub use line::Priority;
@@ -50,6 +53,7 @@ pub use places::Places;
 pub use placing::NoPlace;
 pub use protect::{Changes, Ejection, Protection, Switched, Tripped};
 pub use queue::{Full, Place, Queue, Waiting};
+pub use timings::Timings;
 pub use verdict::{Told, Verdict};
 
 /// Endpoints from which on two of them are drawn instead of looking at all.

@@ -1,7 +1,7 @@
 //! Understanding a request: which era's rules it follows, what it asks for, and which answers it
 //! is owed.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 use tokio::time::timeout;
@@ -10,6 +10,8 @@ use super::body::Body;
 use super::ctx::Ctx;
 use super::fault::Fault;
 use super::intake::check_repeated;
+use super::tool::Policy;
+use super::trace::Tells;
 use crate::config::Limits;
 use crate::mcp::headers::decode_value;
 use crate::mcp::text::{Name, Word};
@@ -41,6 +43,12 @@ pub struct Call {
     pub afresh: bool,
     /// Bounds the server's answer, its head and a body that is held, beside what is configured.
     pub answer_within: Duration,
+    /// What the operator says of the tool that it calls.
+    pub policy: Policy,
+    /// When its answer is due at the latest, where its tool has a time of its own and it was sent.
+    pub due: Option<Instant>,
+    /// What the server is told of its trace.
+    pub tells: Option<Box<Tells>>,
 }
 
 /// Whose rules a request follows, once nothing is open any more.
@@ -66,6 +74,9 @@ impl Call {
             body: Body::empty(),
             afresh: false,
             answer_within: Duration::MAX,
+            policy: Policy::default(),
+            due: None,
+            tells: None,
         }
     }
 
@@ -90,7 +101,11 @@ impl Call {
         if self.http == HttpMethod::Post {
             check_content_type(down.head())?;
         }
-        self.read_body(down, ctx, limits, first).await?;
+        let read = self.read_body(down, ctx, limits, first).await;
+        if let Some(trace) = &mut ctx.trace {
+            trace.learn(self.body.peek.message());
+        }
+        read?;
         check_repeated(down.head())?;
         let message = self.body.peek.message();
         let known = self.body.ended || self.body.peek.settled();
@@ -98,7 +113,7 @@ impl Call {
             (HttpMethod::Post, true) => classify(down.head(), self.http, Some(message)),
             _ => first,
         };
-        ctx.requested.clone_from(&message.init_version);
+        ctx.requested = message.init_version.clone().map(Box::new);
         self.rules = rules(verdict)?;
         self.method = message
             .method
@@ -110,7 +125,8 @@ impl Call {
         });
         ctx.mcp_method = self.method.as_deref().map_or("", mcp::label);
         if self.method.as_deref() == Some("tools/call") {
-            let header = || name_header(down.head());
+            // Of a body that is known the header says nothing more.
+            let header = || name_header(down.head()).filter(|_| !known);
             ctx.tool = message.name.clone().or_else(header);
         }
         if known && self.http == HttpMethod::Post && message.class() == Class::Invalid {
@@ -170,6 +186,31 @@ impl Call {
         // Whoever takes longer to send it is answered without.
         let _ = timeout(LEARN_ID_TIME, reading).await;
         ctx.bytes_in = self.body.read;
+    }
+
+    /// Looks at all of it, of which a part has streamed past: a message that has changed its meaning on the
+    /// way, or is another than its head said, is cut off here, before the server has seen its end.
+    ///
+    /// # Errors
+    /// [`Fault::Parse`], [`Fault::Invalid`], [`Fault::HeaderMismatch`].
+    pub fn check_whole(&self, head: &impl RequestHead) -> Result<(), Fault> {
+        let peek = &self.body.peek;
+        peek.finish().map_err(|_| Fault::Parse)?;
+        let message = peek.message();
+        if message.class() == Class::Invalid {
+            return Err(Fault::Invalid("the body is not a JSON-RPC message"));
+        }
+        if self.rules != Rules::Stateless {
+            return Ok(());
+        }
+        rules(classify(head, self.http, Some(message)))?;
+        // A notification need not say in its head what it names; but what we went by is to be true.
+        match (name_header(head), &message.name) {
+            (Some(header), Some(name)) if header != *name => Err(Fault::HeaderMismatch(
+                "Mcp-Name and the name in the body differ",
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// What is known about the method's safety to be sent twice.

@@ -10,15 +10,17 @@ use super::limits::Holds;
 use super::sampling;
 use super::state::Snapshot;
 use super::termination::Step;
+use super::trace::{self, Trace};
 use crate::config::{LogFormat, PoolId, Share};
 use crate::mcp::text::{Name, Word};
 use crate::mcp::{Era, RawId};
+use crate::pool::Endpoint;
 use crate::route::RouteId;
-use crate::session::PrincipalHash;
+use crate::session::{PrincipalHash, Pulse};
 use crate::telemetry::{SessionTag, StreamEnd};
 use crate::transport::fields::USER_AGENT;
 use crate::transport::tls::Peer;
-use crate::transport::{ConnInfo, Error, RequestHead};
+use crate::transport::{ConnInfo, Error, Http, RequestHead};
 
 /// Why an exchange ended, for the log and the metrics. A closed set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +112,8 @@ pub struct Noted {
     pub user_agent: Option<Box<[u8]>>,
     /// The authority that was asked for.
     pub host: Option<Box<str>>,
+    /// The trace that it has told.
+    pub trace: Option<[u8; 16]>,
     /// Its lot, by which a part of a route's requests is logged.
     pub lot: u64,
     /// Further fields that the format of the log asks for, in its order, each cut to what is logged.
@@ -127,6 +131,9 @@ pub struct Timers {
     pub connect: Option<Duration>,
     /// From that connection to the head of the endpoint's answer.
     pub header: Option<Duration>,
+    /// When the request was with the endpoint, from the start of the exchange, if it was not as soon as
+    /// there was a connection: its client had not sent all of it.
+    pub sent: Option<Duration>,
 }
 
 /// One request, from first byte to log line.
@@ -141,10 +148,12 @@ pub struct Ctx {
     pub request_id: u64,
     /// The caller, as far as authenticated; bound into session ids.
     pub principal: PrincipalHash,
+    /// Its place in its trace, where requests are traced.
+    pub trace: Option<Box<Trace>>,
     /// What the log will say of a request head that is let go before the end.
     pub noted: Option<Box<Noted>>,
     /// HTTP version.
-    pub http: &'static str,
+    pub http: Http,
     /// The route, once it has let the request in.
     pub route: Option<RouteId>,
     /// The pool, once routed.
@@ -156,7 +165,7 @@ pub struct Ctx {
     /// The tool's name for a tool call.
     pub tool: Option<Name>,
     /// The protocol version that an `initialize` asks for, should it be one that is not served.
-    pub requested: Option<Word>,
+    pub requested: Option<Box<Word>>,
     /// The JSON-RPC id, once read: every answer of ours carries it.
     pub id: Option<RawId>,
     /// The ids of a batch's requests: an answer of ours to it answers each of them.
@@ -189,6 +198,8 @@ pub struct Ctx {
     pub rpc_code: Option<i64>,
     /// For a tool call that was answered: whether the answer was an error.
     pub tool_failed: Option<bool>,
+    /// Where what has passed is counted for the session, if that is wanted.
+    pub context: Option<Arc<Pulse>>,
     /// What it has of what is limited; given back with it.
     pub held: Option<Box<Holds>>,
 }
@@ -208,6 +219,7 @@ impl Ctx {
     ) -> Self {
         Self {
             started: now,
+            trace: Trace::begin(snapshot.config.tracing.as_ref(), head),
             client: forwarded::client(&snapshot.config.proxies, head, info),
             snapshot,
             request_id: fastrand::u64(..),
@@ -215,7 +227,7 @@ impl Ctx {
                 .certificate()
                 .map_or(PrincipalHash::ANONYMOUS, principal),
             noted: None,
-            http: head.version().as_str(),
+            http: head.version(),
             route: None,
             pool: None,
             era: None,
@@ -238,6 +250,7 @@ impl Ctx {
             fault: None,
             rpc_code: None,
             tool_failed: None,
+            context: None,
             held: None,
         }
     }
@@ -256,7 +269,7 @@ impl Ctx {
     /// Keeps what the log says of a request head that is about to be let go.
     pub fn note(&mut self, head: &(impl RequestHead + ?Sized)) {
         let share = self.share();
-        if share == Share::NONE {
+        if share == Share::NONE && !self.is_traced() {
             return;
         }
         let headers = match &self.snapshot.config.log.access.format {
@@ -270,8 +283,9 @@ impl Ctx {
             path: head.path().into(),
             user_agent: head.known(USER_AGENT).map(kept),
             host: head.authority().map(Into::into),
+            trace: trace::told(head).map(|told| told.trace),
             lot: match share {
-                Share::ALL => 0,
+                Share::ALL | Share::NONE => 0,
                 _ => sampling::lot(head, self.request_id),
             },
             headers: headers.iter().map(noted).collect(),
@@ -287,18 +301,22 @@ impl Ctx {
             asked: Some(now.saturating_duration_since(self.started)),
             connect: None,
             header: None,
+            sent: None,
         };
     }
 
-    /// Notes that the attempt has its connection. One that was there before took no time.
-    pub fn connected(&mut self, reused: bool, now: impl FnOnce() -> Instant) {
-        let asked = self.timers.asked.unwrap_or_default();
-        self.timers.connect = Some(match reused {
-            true => Duration::ZERO,
-            false => now()
+    /// Notes that the attempt has its connection, which `endpoint` took its time for unless it was
+    /// there before.
+    pub fn connected(&mut self, endpoint: &Endpoint, reused: bool, now: impl FnOnce() -> Instant) {
+        let mut took = Duration::ZERO;
+        if !reused {
+            let asked = self.timers.asked.unwrap_or_default();
+            took = now()
                 .saturating_duration_since(self.started)
-                .saturating_sub(asked),
-        });
+                .saturating_sub(asked);
+            endpoint.timings.connected(took);
+        }
+        self.timers.connect = Some(took);
     }
 
     /// Notes that the head of the endpoint's answer is there.
@@ -312,6 +330,29 @@ impl Ctx {
         {
             let took = now.saturating_duration_since(self.started);
             self.timers.header = Some(took.saturating_sub(asked + connect));
+        }
+    }
+
+    /// Notes that a request that came in pieces is with the endpoint.
+    pub fn sent(&mut self, now: Instant) {
+        self.timers.sent = Some(now.saturating_duration_since(self.started));
+    }
+
+    /// How long the endpoint took from the request to the first byte of its answer, once it is there.
+    pub fn answer_time(&self) -> Option<Duration> {
+        let Timers {
+            asked: Some(asked),
+            connect: Some(connect),
+            header: Some(header),
+            ..
+        } = self.timers
+        else {
+            return None;
+        };
+        match self.timers.sent {
+            None => Some(header),
+            // None for an answer that came before the request was sent.
+            Some(sent) => Some((asked + connect + header).saturating_sub(sent)),
         }
     }
 

@@ -14,6 +14,7 @@ use arc_swap::ArcSwapOption;
 
 use super::Worker;
 use super::call::{Call, Rules};
+use super::contexts;
 use super::ctx::Ctx;
 use super::fault::Fault;
 use super::hashing::hash_key;
@@ -114,6 +115,10 @@ fn within_session(
             return Ok(Aim::Bound(bound));
         }
         touch(&worker.shared, pool, &mut bound, head, now)?;
+        if ctx.snapshot.config.sessions.context_sizes > 0 {
+            let pulse = bound.pulse.load_full();
+            contexts::follow(&worker.shared, ctx, bound.key, bound.tag, pulse);
+        }
         return Ok(Aim::Bound(bound));
     }
     if call.http != HttpMethod::Post && !pool.speaks_session_era() {

@@ -61,6 +61,11 @@ pub enum Fault {
     /// The client, or all of them, have as much of something as they may. Holds the seconds after
     /// which there will be some, or 0 where nobody knows.
     Limited(Capped, u32),
+    /// The tool is one that is not called. Holds the status, by which clients of some transports alone
+    /// know that there is no answer to come.
+    ToolDenied(u16),
+    /// A WebSocket to a pool of which some tools are not called: what is said in it is not looked at.
+    UnwatchedCalls,
     /// There are as many sessions as there may be, of all clients together.
     SessionsFull(Cap),
     /// The breaker of the endpoint, or of every one that could take the request, is open. The
@@ -206,6 +211,7 @@ impl Fault {
             Self::QueueFull => Limit::QueueFull,
             Self::QueueTimeout => Limit::QueueTimeout,
             Self::Limited(capped, _) => capped.limit(),
+            Self::ToolDenied(_) | Self::UnwatchedCalls => Limit::ToolDenied,
             Self::SessionsFull(cap) => limit_of(cap),
             _ => return,
         };
@@ -340,6 +346,18 @@ impl Fault {
                 code::INTERNAL,
                 capped.message(),
                 capped.limit().as_str(),
+            ),
+            Self::ToolDenied(status) => row(
+                status,
+                code::INVALID_PARAMS,
+                "this tool may not be called here",
+                "tool_denied",
+            ),
+            Self::UnwatchedCalls => row(
+                403,
+                code::INVALID_REQUEST,
+                "WebSockets are not served here",
+                "websocket_denied",
             ),
             // Sessions end when clients delete them or leave them idle, which is no matter of seconds.
             Self::SessionsFull(cap) => Row {

@@ -10,11 +10,14 @@ use super::forwarded;
 use super::sampling;
 use super::state::Shared;
 use super::termination;
+use super::trace;
 use crate::config::{HEADERS_MAX, LogFormat};
 use crate::mcp::Era;
+use crate::mcp::trace::digits;
 use crate::pool::Endpoint;
 use crate::telemetry::{
-    Entry, Limit, Proved, RequestRecord, Times, ToolLabel, ToolOutcome, limit_hit, record_request,
+    Entry, Limit, Proved, Record, RequestRecord, Times, ToolLabel, ToolOutcome, limit_hit,
+    record_request,
 };
 use crate::transport::fields::USER_AGENT;
 use crate::transport::h1::head::Head;
@@ -37,13 +40,17 @@ pub fn finish(shared: &Shared, ctx: &Ctx, info: &ConnInfo, head: &dyn RequestHea
         duration,
         tool_outcome: ctx.tool.as_ref().map(|_| outcome(ctx)),
     });
+    if let Some(pulse) = &ctx.context {
+        pulse.add_bytes(ctx.bytes_in + ctx.bytes_out);
+    }
     match ctx.end {
         End::ClientWrite => limit_hit(Limit::WriteTime),
         End::TooLarge => limit_hit(Limit::EventBytes),
         _ => {}
     }
-    if shared.log.is_on() && sampling::is_logged(ctx, head) {
-        log(shared, ctx, info, head, duration);
+    let is_logged = shared.log.is_on() && sampling::is_logged(ctx, head);
+    if is_logged || ctx.is_traced() {
+        tell(shared, ctx, info, head, duration, is_logged);
     }
 }
 
@@ -57,8 +64,10 @@ pub fn refused(shared: &Shared, info: &ConnInfo, fault: Fault) {
     let row = fault.row();
     ctx.fault = Some(fault);
     ctx.rpc_code = Some(row.code);
+    // It has no head that could say where in a trace it belongs.
+    ctx.trace = None;
     ctx.answered(row.status, now);
-    log(shared, &ctx, info, &head, Duration::ZERO);
+    tell(shared, &ctx, info, &head, Duration::ZERO, true);
 }
 
 fn endpoint(ctx: &Ctx) -> Option<&Arc<Endpoint>> {
@@ -66,11 +75,19 @@ fn endpoint(ctx: &Ctx) -> Option<&Arc<Endpoint>> {
     pool.find(ctx.endpoint?)
 }
 
-fn log(shared: &Shared, ctx: &Ctx, info: &ConnInfo, head: &dyn RequestHead, duration: Duration) {
+/// Tells the log of a request, if it `is_logged`, and the collector of traces, if it is traced.
+fn tell(
+    shared: &Shared,
+    ctx: &Ctx,
+    info: &ConnInfo,
+    head: &dyn RequestHead,
+    duration: Duration,
+    is_logged: bool,
+) {
     let endpoint = endpoint(ctx);
     let noted = ctx.noted.as_deref();
     let format = &ctx.snapshot.config.log.access.format;
-    let (mut values, mut digits) = ([None; HEADERS_MAX], [0; 16]);
+    let (mut values, mut id, mut trace) = ([None; HEADERS_MAX], [0; 16], [0; 32]);
     let headers = headers(format, noted, head, &mut values);
     let entry = Entry {
         at: SystemTime::now(),
@@ -79,7 +96,7 @@ fn log(shared: &Shared, ctx: &Ctx, info: &ConnInfo, head: &dyn RequestHead, dura
         local: Some(canonical(info.local)).filter(is_somewhere),
         tls: info.tls,
         proved: proved(ctx, info),
-        http_version: ctx.http,
+        http_version: ctx.http.as_str(),
         host: noted.map_or_else(|| head.authority(), |noted| noted.host.as_deref()),
         method: noted.map_or_else(|| head.method(), |noted| &noted.method),
         path: noted.map_or_else(|| head.path(), |noted| &noted.path),
@@ -108,7 +125,8 @@ fn log(shared: &Shared, ctx: &Ctx, info: &ConnInfo, head: &dyn RequestHead, dura
         retries: ctx.retries,
         request_bytes: ctx.bytes_in,
         response_bytes: ctx.bytes_out,
-        request_id: hex(ctx.request_id, &mut digits),
+        request_id: hex(&ctx.request_id.to_be_bytes(), &mut id),
+        trace_id: trace_id(ctx, head).map(|id| hex(&id, &mut trace)),
         termination: termination::flags(ctx),
         end_reason: match ctx.fault {
             Some(fault) => fault.row().label,
@@ -120,7 +138,23 @@ fn log(shared: &Shared, ctx: &Ctx, info: &ConnInfo, head: &dyn RequestHead, dura
         ),
         headers,
     };
-    shared.log.log(format, &entry);
+    if is_logged {
+        shared.log.log(format, &entry);
+    }
+    let tracing = ctx.snapshot.config.tracing.as_ref();
+    if let Some((tracing, traced)) = tracing.zip(ctx.traced(duration)) {
+        let record = Box::new(Record::new(&entry, traced));
+        shared.traces.push(record, tracing.queue);
+    }
+}
+
+/// The trace that a request belongs to: the one that goes on here, or else the one that it tells.
+fn trace_id(ctx: &Ctx, head: &dyn RequestHead) -> Option<[u8; 16]> {
+    match (&ctx.trace, &ctx.noted) {
+        (Some(trace), _) => Some(trace.id()),
+        (None, Some(noted)) => noted.trace,
+        (None, None) => trace::told(head).map(|told| told.trace),
+    }
 }
 
 fn proved<'a>(ctx: &Ctx, info: &'a ConnInfo) -> Option<Proved<'a>> {
@@ -164,11 +198,9 @@ fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// The 16 hex digits of a request's id.
-fn hex(id: u64, room: &mut [u8; 16]) -> &str {
-    for (at, digit) in room.iter_mut().enumerate() {
-        *digit = b"0123456789abcdef"[(id >> (60 - 4 * at)) as usize & 15];
-    }
+/// An id as hex digits.
+fn hex<'a>(id: &[u8], room: &'a mut [u8]) -> &'a str {
+    digits(room, id);
     std::str::from_utf8(room).unwrap_or_default()
 }
 

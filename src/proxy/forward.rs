@@ -19,15 +19,18 @@ use super::retry::{self, Stage, Tries};
 use super::shortage;
 use super::state::PoolState;
 use super::termination::Step;
+use super::tool;
 use super::waiting;
 use super::watch::Watch;
 use crate::config::Config;
-use crate::mcp::{Class, HttpMethod, Retry};
+use crate::mcp::HttpMethod;
 use crate::pool::{CallPermit, Endpoint, Moment};
 use crate::session::IdKind;
 use crate::telemetry::{self, RetryOutcome};
 use crate::transport::dial::Up;
-use crate::transport::fields::{ACCEPT_ENCODING, LAST_EVENT_ID, MCP_SESSION_ID, Names, ORIGIN};
+use crate::transport::fields::{
+    ACCEPT_ENCODING, LAST_EVENT_ID, MCP_SESSION_ID, Names, ORIGIN, TRACEPARENT,
+};
 use crate::transport::{Downstream, Edits, Error, Outgoing, RequestHead, Upstream};
 
 /// A reply whose head has been read.
@@ -95,12 +98,16 @@ pub async fn forward<D: Downstream>(
             pool.count_call(now);
         }
         ctx.endpoint = Some(endpoint.id());
+        call.tells = ctx.tells();
         let whole = call.body.ended;
         let to = (&endpoint, lane);
         let attempted = attempt(worker, down, ctx, pool, call, aim, to, &mut tried);
         let failed = match attempted.await {
             Ok((up, instead)) => {
                 ctx.replied(Instant::now());
+                if instead.is_none() {
+                    outcome::answered(ctx, call, &endpoint);
+                }
                 if let Some(Instead {
                     permit: other,
                     broken,
@@ -120,8 +127,9 @@ pub async fn forward<D: Downstream>(
             }
             Err(failed) => failed,
         };
+        ctx.gives_up(failed.fault.row().label);
         let whole = whole || failed.stage == Stage::Connect;
-        let safety = safety(pool, call, ctx);
+        let safety = tool::safety(pool, call, ctx);
         // Says more about the connection than about the endpoint, and other idle ones of it may be no
         // better: so it is no attempt where another one can be made, on a new connection.
         let stale = failed.stage == Stage::Sent { reused: true };
@@ -202,16 +210,6 @@ fn again_at(pool: &PoolState, mut over: CallPermit, now: Moment) -> Option<CallP
     Some(permit)
 }
 
-/// Is the call safe to be sent twice? A tool is, if it says so and is believed.
-fn safety(pool: &PoolState, call: &Call, ctx: &Ctx) -> Retry {
-    let known = call.retry();
-    let tool = ctx.tool.as_deref().filter(|_| call.is("tools/call"));
-    match tool.is_some_and(|tool| pool.is_repeatable(tool)) {
-        true => Retry::Always,
-        false => known,
-    }
-}
-
 /// Which connection an attempt may be made on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lane {
@@ -245,14 +243,15 @@ async fn attempt<D: Downstream>(
     let mut up = dialed.map_err(|error| before(not_reached(pool, endpoint, &error)))?;
     endpoint.note_reached(true);
     let reused = up.reused();
-    ctx.connected(reused, Instant::now);
+    ctx.connected(endpoint, reused, Instant::now);
     // The request is not over before it has been sent.
     ctx.step = Step::Request;
+    let is_here = call.body.ended;
     let sent = |fault| Failed {
         fault,
         stage: Stage::Sent { reused },
     };
-    match send(
+    let sending = send(
         down,
         &ctx.snapshot.config,
         pool,
@@ -260,9 +259,12 @@ async fn attempt<D: Downstream>(
         aim,
         authority,
         &mut up,
-    )
-    .await
-    {
+    );
+    let sending = sending.await;
+    if !is_here {
+        ctx.sent(Instant::now());
+    }
+    match sending {
         Ok(()) => ctx.step = Step::Header,
         Err(Sending::Client(fault)) => {
             return Err(Failed {
@@ -284,6 +286,7 @@ async fn attempt<D: Downstream>(
         // It stood behind the part that was looked at before.
         call.note_id(ctx);
     }
+    call.was_sent();
     let timed = Timed::begin(pool, call);
     let limit = head_timeout(pool, call);
     let waited = match hedge::after(pool, call, aim) {
@@ -330,7 +333,7 @@ pub(super) fn not_reached(pool: &PoolState, endpoint: &Endpoint, error: &Error) 
 }
 
 fn head_timeout(pool: &PoolState, call: &Call) -> Duration {
-    let header = pool.config.timeouts.header.min(call.answer_within);
+    let header = call.answer_limit(pool.config.timeouts.header);
     match call.http {
         // Some servers send no head before the first event, however late that is.
         HttpMethod::Get => Duration::MAX,
@@ -362,24 +365,13 @@ async fn send<D: Downstream>(
         let next = call.body.next(down).await.map_err(Sending::Client)?;
         call.body.ended = next.is_none() || down.body_ended();
         if call.body.ended {
-            check_whole(call).map_err(Sending::Client)?;
+            call.check_whole(down.head()).map_err(Sending::Client)?;
         }
         if let Some(chunk) = next {
             up.send_body(&chunk).await.map_err(|_| Sending::Server)?;
         }
     }
     up.finish().await.map_err(|_| Sending::Server)
-}
-
-/// What streamed past was scanned too: a message that has changed its meaning on the way is cut
-/// off here, before the server has seen its end.
-fn check_whole(call: &Call) -> Result<(), Fault> {
-    let peek = &call.body.peek;
-    peek.finish().map_err(|_| Fault::Parse)?;
-    match peek.message().class() {
-        Class::Invalid => Err(Fault::Invalid("the body is not a JSON-RPC message")),
-        _ => Ok(()),
-    }
 }
 
 /// Not async, so that nothing of what is put together here is held while the request waits.
@@ -425,6 +417,11 @@ pub(super) fn put_head<D: Downstream>(
     let mut set = Set::new();
     set.extend(id.map(|id| (MCP_SESSION_ID.as_str(), id)));
     told.set(&mut set);
+    let mut left = left.and(told.drop());
+    if let Some(tells) = &call.tells {
+        set.push((TRACEPARENT.as_str(), &tells.parent));
+        left = left.and(tells.left);
+    }
     let out = Outgoing {
         head,
         method: head.method(),
@@ -432,7 +429,7 @@ pub(super) fn put_head<D: Downstream>(
         authority,
         edits: Edits {
             set: &set,
-            drop: left.and(told.drop()),
+            drop: left,
             more: down.dress().request(head, down.info()),
         },
         length: call.body.outgoing_length(),

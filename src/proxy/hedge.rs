@@ -17,6 +17,7 @@ use super::body::Body;
 use super::call::Call;
 use super::decide::Aim;
 use super::fault::Fault;
+use super::flight::own_shard;
 use super::forward::{not_reached, of_read, put_head};
 use super::forwarded;
 use super::outcome;
@@ -198,6 +199,7 @@ impl Hedge<'_> {
             return Ok(Some(Err((Fault::Connect, false))));
         };
         // Without the alarm of the exchange, which the wait for both hangs on and which bounds them.
+        let asked = Instant::now();
         let dialing = self.worker.dialer.open(target, None);
         let Some(dialed) = first.or(down, left(), dialing).await? else {
             return Ok(None);
@@ -213,6 +215,11 @@ impl Hedge<'_> {
             }
         };
         endpoint.note_reached(true);
+        let connected = Instant::now();
+        if !other.reused() {
+            let took = connected.saturating_duration_since(asked);
+            endpoint.timings.connected(took);
+        }
         let put = put_head(
             down,
             self.config,
@@ -230,7 +237,10 @@ impl Hedge<'_> {
             return Ok(None);
         };
         Ok(Some(match of_read(asked) {
-            Ok(()) => Ok(other),
+            Ok(()) => {
+                endpoint.timings.answered(own_shard(), connected.elapsed());
+                Ok(other)
+            }
             Err(fault) => Err((fault, is_stale(fault, other.reused()))),
         }))
     }

@@ -9,7 +9,7 @@ use super::forwarded::{Set, Told, announced, client};
 use super::state::PoolState;
 use crate::config::Config;
 use crate::transport::dress::{Dress, More};
-use crate::transport::fields::{Name, Names};
+use crate::transport::fields::{Known, Name, Names};
 use crate::transport::proxy_protocol::Header;
 use crate::transport::{ConnInfo, Headers, Http, RequestHead};
 
@@ -32,22 +32,17 @@ const LEFT: &[&str] = &[
     "user-agent",
 ];
 
-/// Fields of a head, as lines.
-#[derive(Debug, Clone)]
+/// Fields of a head, each as its name, a colon, its value and a line end. A known name is one byte, its
+/// number with [`IS_KNOWN`], and has no colon.
+#[derive(Debug, Clone, Default)]
 pub struct Kept {
     lines: Box<[u8]>,
-    client: Header,
+    /// Who the client is, where endpoints are told by the PROXY protocol.
+    client: Option<Box<Header>>,
 }
 
-impl Default for Kept {
-    /// Nobody's.
-    fn default() -> Self {
-        Self {
-            lines: Box::default(),
-            client: Header::Itself,
-        }
-    }
-}
+/// No name begins with a byte that has this bit.
+const IS_KNOWN: u8 = 0x80;
 
 impl Kept {
     /// What has to be kept of `head` for the endpoints of a pool, with what its route wants changed,
@@ -63,16 +58,19 @@ impl Kept {
         let told = Told::of(&config.proxies, how, head, info);
         let mut set = Set::new();
         told.set(&mut set);
-        let client = client(&config.proxies, head, info);
+        let client = pool.config.send_proxy.map(|_| {
+            let client = client(&config.proxies, head, info);
+            Box::new(announced(client, info))
+        });
         Self {
-            client: announced(client, info),
+            client,
             ..Self::fields_of(head, told.drop(), &set, dress.request(head, info))
         }
     }
 
     /// For whom an endpoint is asked with these fields.
     pub fn client(&self) -> Header {
-        self.client
+        self.client.as_deref().copied().unwrap_or(Header::Itself)
     }
 
     fn fields_of(
@@ -90,8 +88,17 @@ impl Kept {
         };
         let mut lines = Vec::new();
         let mut keep = |name: &[u8], value: &[u8]| {
-            lines.extend_from_slice(name);
-            lines.push(b':');
+            // As where heads are written: nothing of ours splits a line.
+            if memchr::memchr2(b'\r', b'\n', value).is_some() {
+                return;
+            }
+            match Known::find(name) {
+                Some(known) => lines.push(IS_KNOWN | known.index() as u8),
+                None => {
+                    lines.extend_from_slice(name);
+                    lines.push(b':');
+                }
+            }
             lines.extend_from_slice(value);
             lines.push(b'\n');
         };
@@ -125,6 +132,11 @@ impl Kept {
 
     fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.lines.split(|byte| *byte == b'\n').filter_map(|line| {
+            let (first, value) = line.split_first()?;
+            if first & IS_KNOWN != 0 {
+                let known = Known::at(usize::from(first & !IS_KNOWN))?;
+                return Some((known.as_str().as_bytes(), value));
+            }
             let colon = line.iter().position(|byte| *byte == b':')?;
             Some((&line[..colon], &line[colon + 1..]))
         })

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::call::{Call, Owed};
+use super::contexts;
 use super::ctx::{Ctx, End};
 use super::decide::{self, Aim};
 use super::fault::Fault;
@@ -115,6 +116,10 @@ async fn open<D: Downstream>(
         Err(refused) => Fault::from(refused).count(),
     }
     flight.becomes_stream();
+    if ctx.snapshot.config.sessions.context_sizes > 0 {
+        let pulse = worker.shared.sessions.pulse(key);
+        contexts::follow(&worker.shared, ctx, key, tag, pulse);
+    }
     let counted = OpenStream::enter(StreamKind::Sse);
     let linked = worker.shared.links.enter(key);
     let activity = worker.shared.sessions.stream(key, Instant::now());
@@ -148,7 +153,7 @@ async fn open<D: Downstream>(
         activity,
         orphan: None,
         is_tool_call: false,
-        sse: Some(sse),
+        sse: Some(Box::new(sse)),
         revival: None,
     })))
 }
@@ -309,11 +314,15 @@ async fn post<D: Downstream>(
     call.method.clone_from(&method);
     let pool_id = snapshot.config.routes[route.0].pool();
     let pool_id = pool_id.ok_or(Fault::NoRoute)?;
-    limits::admit_call(&snapshot, route, pool_id, ctx, &call)?;
+    limits::admit_call(&snapshot, route, pool_id, ctx, &mut call)?;
     let bound = decide::open(worker, pool, sealed.as_bytes(), IdKind::Sse, ctx)?;
     decide::alive(&bound)?;
     if worker.shared.sessions.is_ended(bound.key) {
         return Err(Fault::SessionUnknown);
+    }
+    if snapshot.config.sessions.context_sizes > 0 {
+        let pulse = worker.shared.sessions.pulse(bound.key);
+        contexts::follow(&worker.shared, ctx, bound.key, bound.tag, pulse);
     }
     let link = worker.shared.links.find(bound.key);
     if let Some(link) = &link
@@ -333,7 +342,8 @@ async fn post<D: Downstream>(
     }
     if accepted && let (Some(link), [id], Ok(reply)) = (&link, owed.as_slice(), &mut reply) {
         // Its answer comes on the stream, and until then it is in flight.
-        link.hold(id, limits::take_call(ctx, reply.permit.take_place()));
+        let holds = limits::take_call(ctx, reply.permit.take_place());
+        link.hold(id, holds, call.due);
     }
     relay(worker, down, ctx, pool, &call, &aim, reply?, flight).await
 }

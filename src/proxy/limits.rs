@@ -20,6 +20,7 @@ use super::call::Call;
 use super::ctx::Ctx;
 use super::fault::{Capped, Fault};
 use super::state::{Shared, Snapshot};
+use super::tool::{self, Policy};
 use crate::config::PoolId;
 use crate::limit::{CapGuard, Counted, Counts};
 use crate::mcp::{Class, HttpMethod};
@@ -81,13 +82,13 @@ pub fn admit(ctx: &Ctx, route: RouteId, requests: u32) -> Result<(), Fault> {
 /// The same for a call that was understood, or at least looked at, and the tools that it calls.
 ///
 /// # Errors
-/// [`Fault::Limited`].
+/// [`Fault::Limited`], [`Fault::ToolDenied`].
 pub fn admit_call(
     snapshot: &Snapshot,
     route: RouteId,
     pool: PoolId,
     ctx: &mut Ctx,
-    call: &Call,
+    call: &mut Call,
 ) -> Result<(), Fault> {
     let limits = &snapshot.limits;
     let tools = &limits.tools[pool.0];
@@ -101,30 +102,50 @@ pub fn admit_call(
     if tools.is_empty() {
         return Ok(());
     }
+    let denied = Fault::ToolDenied(tool::status_of_denial(snapshot, route, call));
     if message.class() == Class::Batch {
-        let calls = message.batch.iter().filter(|item| {
-            let method = item.method.as_deref();
-            method == Some("tools/call")
-        });
-        for name in calls.filter_map(|item| item.name.as_deref()) {
-            admit_tool(limits, tools, ctx, name)?;
+        let mut policies = tool::OfBatch::default();
+        for item in &message.batch {
+            let is_call = item.method.as_deref() == Some("tools/call");
+            let policy = match is_call {
+                true => admit_tool(limits, tools, ctx, item.name.as_deref(), denied)?,
+                false => Policy::default(),
+            };
+            if item.method.is_some() && item.id.is_some() {
+                policies.add(policy);
+            }
         }
-        return Ok(());
+        call.policy = policies.together();
+    } else if call.is("tools/call") {
+        let name = ctx.tool.clone();
+        call.policy = admit_tool(limits, tools, ctx, name.as_deref(), denied)?;
     }
-    match ctx.tool.clone() {
-        Some(name) => admit_tool(limits, tools, ctx, &name),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 fn always_passes(call: &Call) -> bool {
     call.http == HttpMethod::Delete || call.is("server/discover") || call.is("ping")
 }
 
-fn admit_tool(limits: &Limits, tools: &[Tool], ctx: &mut Ctx, name: &str) -> Result<(), Fault> {
-    let Some(tool) = tools.iter().find(|tool| tool.name.matches(name)) else {
-        return Ok(());
+/// What holds for a call of the tool of this name that is let through.
+fn admit_tool(
+    limits: &Limits,
+    tools: &[Tool],
+    ctx: &mut Ctx,
+    name: Option<&str>,
+    denied: Fault,
+) -> Result<Policy, Fault> {
+    let found = match name {
+        Some(name) => tools.iter().find(|tool| tool.name.matches(name)),
+        // A server might make out a name that we could not.
+        None => tools.iter().find(|tool| tool.deny),
     };
+    let Some(tool) = found else {
+        return Ok(Policy::default());
+    };
+    if tool.deny {
+        return Err(denied);
+    }
     // A place first: a call that finds none has used no token.
     let place = match &tool.concurrent {
         Some(cap) => {
@@ -139,7 +160,18 @@ fn admit_tool(limits: &Limits, tools: &[Tool], ctx: &mut Ctx, name: &str) -> Res
     if let Some(place) = place {
         ctx.holds().tools.push(place);
     }
-    Ok(())
+    Ok(tool.policy)
+}
+
+/// Whether a WebSocket may be opened to a pool: what is called in it is not looked at.
+///
+/// # Errors
+/// [`Fault::UnwatchedCalls`].
+pub fn admit_socket(snapshot: &Snapshot, pool: PoolId) -> Result<(), Fault> {
+    match snapshot.limits.tools[pool.0].iter().any(|tool| tool.deny) {
+        true => Err(Fault::UnwatchedCalls),
+        false => Ok(()),
+    }
 }
 
 impl Having {

@@ -6,7 +6,9 @@
 //! A stream carried by another process is unknown here: its POSTs are forwarded all the same.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use super::limits::CallHolds;
 use crate::mcp::RawId;
@@ -24,13 +26,30 @@ pub struct Links {
 /// The answers owed on one stream.
 #[derive(Default)]
 pub struct Link {
-    owed: Mutex<Vec<Owed>>,
+    ledger: Mutex<Ledger>,
+}
+
+#[derive(Default)]
+struct Ledger {
+    owed: Vec<Owed>,
+    /// The stream, where it waits.
+    stream: Option<Waker>,
+    /// Until when it waits at most, as far as it was told here.
+    told: Option<Instant>,
+}
+
+impl Ledger {
+    fn next_due(&self) -> Option<Instant> {
+        self.owed.iter().filter_map(|owed| owed.due).min()
+    }
 }
 
 /// An answer that is owed, and what its call holds until it has come.
 struct Owed {
     id: RawId,
     holds: CallHolds,
+    /// When it is due at the latest, if that was said.
+    due: Option<Instant>,
 }
 
 /// Keeps a stream findable until dropped.
@@ -58,7 +77,7 @@ impl Links {
         self.lock().get(&key).cloned()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Arc<Link>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Link>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -66,49 +85,82 @@ impl Links {
 impl Link {
     /// Notes answers that will come on the stream. False if there is no room for them.
     pub fn owe(&self, ids: &[RawId]) -> bool {
-        let mut owed = self.lock();
+        let owed = &mut self.lock().owed;
         if owed.len() + ids.len() > OWED_MAX {
             return false;
         }
         owed.extend(ids.iter().map(|id| Owed {
             id: id.clone(),
             holds: CallHolds::default(),
+            due: None,
         }));
         true
     }
 
-    /// Leaves with a call that was accepted what it holds, until its answer has come. If it has come
-    /// already, that is given back at once.
-    pub fn hold(&self, id: &RawId, holds: CallHolds) {
-        let mut owed = self.lock();
-        if let Some(owed) = owed.iter_mut().find(|owed| owed.id == *id) {
-            owed.holds = holds;
+    /// Leaves with a call that was accepted what it holds, until its answer has come or is overdue. If it
+    /// has come already, that is given back at once.
+    pub fn hold(&self, id: &RawId, holds: CallHolds, due: Option<Instant>) {
+        let mut ledger = self.lock();
+        let Some(owed) = ledger.owed.iter_mut().find(|owed| owed.id == *id) else {
+            return;
+        };
+        (owed.holds, owed.due) = (holds, due);
+        if due.is_some()
+            && let Some(stream) = ledger.stream.take()
+        {
+            stream.wake();
         }
     }
 
     /// Strikes off an answer that came, or a request that was refused.
     pub fn settle(&self, id: &RawId) {
-        let mut owed = self.lock();
-        let at = owed.iter().position(|owed| owed.id == *id);
-        let settled = at.map(|at| owed.swap_remove(at));
+        let mut ledger = self.lock();
+        let at = ledger.owed.iter().position(|owed| owed.id == *id);
+        let settled = at.map(|at| ledger.owed.swap_remove(at));
         // Giving back what it held may wake another call.
-        drop(owed);
+        drop(ledger);
         drop(settled);
     }
 
     /// Is any answer still to come?
     pub fn is_owing(&self) -> bool {
-        !self.lock().is_empty()
+        !self.lock().owed.is_empty()
+    }
+
+    /// When the next answer is due that has its time, for a stream that is about to wait.
+    pub fn next_due(&self) -> Option<Instant> {
+        let mut ledger = self.lock();
+        ledger.told = ledger.next_due();
+        ledger.told
+    }
+
+    /// Is an answer due before the stream looks, which was owed since it began to wait? If none is, it is
+    /// woken once there is one.
+    pub fn poll_due(&self, context: &mut Context<'_>) -> Poll<()> {
+        let mut ledger = self.lock();
+        let is_sooner = |due: Instant| ledger.told.is_none_or(|told| due < told);
+        if ledger.next_due().is_some_and(is_sooner) {
+            return Poll::Ready(());
+        }
+        ledger.stream = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    /// Takes what is overdue.
+    pub fn take_overdue(&self, now: Instant) -> Vec<RawId> {
+        let over = |owed: &mut Owed| owed.due.is_some_and(|due| due <= now);
+        let overdue: Vec<Owed> = self.lock().owed.extract_if(.., over).collect();
+        overdue.into_iter().map(|owed| owed.id).collect()
     }
 
     /// Takes all that is still owed.
     pub fn take(&self) -> Vec<RawId> {
-        let all = std::mem::take(&mut *self.lock());
+        let all = std::mem::take(&mut self.lock().owed);
         all.into_iter().map(|owed| owed.id).collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Owed>> {
-        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -120,6 +172,10 @@ impl Drop for LinkGuard {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+    use std::time::Duration;
+
     use super::*;
     use crate::session::NameHash;
 
@@ -137,6 +193,48 @@ mod tests {
         assert!(!guard.link.is_owing());
         drop(guard);
         assert!(links.find(key).is_none());
+    }
+
+    #[test]
+    fn a_stream_is_woken_for_an_answer_that_is_due_before_it_looks() {
+        let link = Link::default();
+        let ids: Vec<RawId> = (0..3).map(RawId::number).collect();
+        assert!(link.owe(&ids));
+        let now = Instant::now();
+        let at = |seconds| now + Duration::from_secs(seconds);
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut context = Context::from_waker(&waker);
+        assert!(link.poll_due(&mut context).is_pending());
+        link.hold(&ids[0], CallHolds::default(), None);
+        assert_eq!((woken.times(), link.next_due()), (0, None));
+        link.hold(&ids[1], CallHolds::default(), Some(at(5)));
+        assert_eq!(woken.times(), 1);
+        assert!(link.poll_due(&mut context).is_ready());
+        assert_eq!(link.next_due(), Some(at(5)));
+        assert!(link.poll_due(&mut context).is_pending());
+        link.hold(&ids[2], CallHolds::default(), Some(at(6)));
+        assert!(link.poll_due(&mut context).is_pending(), "it looks before");
+
+        assert_eq!(link.take_overdue(at(4)), vec![]);
+        assert_eq!(link.take_overdue(at(5)), vec![ids[1].clone()]);
+        assert_eq!(link.next_due(), Some(at(6)));
+        assert_eq!(link.take(), vec![ids[0].clone(), ids[2].clone()]);
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Woken {
+        fn times(&self) -> usize {
+            self.0.load(Ordering::SeqCst)
+        }
+    }
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
     }
 
     #[test]

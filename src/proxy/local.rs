@@ -65,7 +65,7 @@ fn requested(head: &impl RequestHead, ctx: &Ctx) -> String {
     let header = head
         .known(MCP_PROTOCOL_VERSION)
         .map(String::from_utf8_lossy)
-        .or_else(|| ctx.requested.as_deref().map(Into::into));
+        .or_else(|| ctx.requested.as_deref().map(|word| word.as_str().into()));
     header.unwrap_or_default().chars().take(64).collect()
 }
 

@@ -12,6 +12,7 @@
 //! | as much of the body as it takes | [`body`] |
 //! | era, method, id | [`call`] |
 //! | rates, and numbers at once | [`limits`] |
+//! | what else holds for a tool | [`tool`] |
 //! | session or any endpoint, or an answer of ours | [`decide`] |
 //! | an endpoint with a place for it | [`waiting`] |
 //! | pick, connect, send, retry | [`forward`], [`retry`] |
@@ -20,7 +21,7 @@
 //! | the sessions it opens and ends | [`settle`] |
 //! | a session begun again, a stream asked for again | [`recovery`], [`revival`] |
 //! | a client that comes back to a stream | [`resume`] |
-//! | log, metrics | [`finish`], [`termination`], [`sampling`] |
+//! | log, metrics, traces | [`finish`], [`termination`], [`sampling`], [`trace`] |
 //!
 //! A reply that is an event stream may last for hours, and then most of what its request needed is
 //! in the way: the exchange ends as a [`streaming::Streaming`] that holds what the stream needs and
@@ -33,6 +34,7 @@ mod affinity;
 pub mod ask;
 pub mod body;
 pub mod call;
+pub mod contexts;
 pub mod cors;
 pub mod ctx;
 pub mod decide;
@@ -70,6 +72,8 @@ pub mod state;
 pub mod stream;
 pub mod streaming;
 pub mod termination;
+pub mod tool;
+pub mod trace;
 pub mod tunnel;
 pub mod waiting;
 pub mod watch;
@@ -205,7 +209,7 @@ async fn mcp<D: Downstream>(
     let mut call = Call::new(HttpMethod::Post);
     let looked_at = call.understand(down, ctx, &snapshot.config.limits).await;
     // What could not be understood counts as well.
-    let admitted = limits::admit_call(&snapshot, id, pool_id, ctx, &call);
+    let admitted = limits::admit_call(&snapshot, id, pool_id, ctx, &mut call);
     match looked_at {
         Ok(()) => {}
         Err(Fault::ClientGone) => return Err(Fault::ClientGone),

@@ -14,64 +14,79 @@
 //! good as soon as they begin, and their end says nothing. And what the client did, or what we did,
 //! is no word about the server at all.
 
+use std::sync::LazyLock;
 use std::time::Instant;
 
+use memchr::memmem::Finder;
+
 use super::call::Call;
-use super::ctx::End;
+use super::ctx::{Ctx, End};
 use super::fault::Fault;
+use super::flight::own_shard;
 use super::state::{PoolState, Shared};
 use crate::mcp::{HttpMethod, Peek, answer};
-use crate::pool::{Balance, CallPermit, Ejection, Endpoint, Outcome, Switched};
+use crate::pool::{Balance, CallPermit, Ejection, Endpoint, FailureKind, Outcome, Switched};
 use crate::telemetry::{self, Limit};
 use crate::transport::buffer::Piece;
 
 /// No error of a server is longer, in bytes; what is longer is not searched for one.
 const ERROR_MAX: usize = 64 * 1024;
 
+/// What a call says of its endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Said {
+    /// That it answers.
+    Good,
+    /// That it failed, and how.
+    Bad(FailureKind),
+}
+
 /// What the failure of an attempt says, if anything.
-pub fn of_fault(fault: Fault) -> Option<Outcome> {
-    match fault {
-        Fault::Connect
-        | Fault::UpstreamClosed
-        | Fault::UpstreamMalformed
-        | Fault::UpstreamTimeout => Some(Outcome::Bad),
-        _ => None,
-    }
+pub fn of_fault(fault: Fault) -> Option<Said> {
+    let kind = match fault {
+        Fault::Connect => FailureKind::Connect,
+        Fault::UpstreamClosed => FailureKind::Closed,
+        Fault::UpstreamMalformed => FailureKind::Malformed,
+        Fault::UpstreamTimeout => FailureKind::Timeout,
+        _ => return None,
+    };
+    Some(Said::Bad(kind))
 }
 
 /// What the head of a reply says, if that is enough. An answer to a POST is yet to come.
-pub fn of_head(call: &Call, status: u16) -> Option<Outcome> {
+pub fn of_head(call: &Call, status: u16) -> Option<Said> {
     let is_answer = call.http == HttpMethod::Post && !call.is("subscriptions/listen");
     match of_status(status) {
-        Outcome::Good if is_answer && status == 200 => None,
+        Said::Good if is_answer && status == 200 => None,
         said => Some(said),
     }
 }
 
 /// What a status alone says.
-pub fn of_status(status: u16) -> Outcome {
+pub fn of_status(status: u16) -> Said {
     match status {
-        501 | 505 => Outcome::Good,
-        500..=599 => Outcome::Bad,
-        _ => Outcome::Good,
+        501 | 505 => Said::Good,
+        500..=599 => Said::Bad(FailureKind::Status),
+        _ => Said::Good,
     }
 }
 
 /// What an answer that is not a stream says. One that is longer than 64 KiB is no error, and of
 /// one in several pieces the code may be missed where it is cut.
-pub fn of_answer(pieces: &[Piece]) -> Outcome {
+pub fn of_answer(pieces: &[Piece]) -> Said {
     let size: usize = pieces.iter().map(|piece| piece.len()).sum();
     // Nearly every answer is told to be good by a search at memory speed.
-    let suspicious = |piece: &Piece| memchr::memmem::find(piece, b"-32603").is_some();
+    static CODE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("-32603"));
+    let suspicious = |piece: &Piece| CODE.find(piece).is_some();
     if size > ERROR_MAX || !pieces.iter().any(suspicious) {
-        return Outcome::Good;
+        return Said::Good;
     }
     let mut peek = Peek::lenient();
     let readable = pieces.iter().all(|piece| peek.feed(piece).is_ok());
     let code = peek.message().error_code;
     match code.is_some_and(answer::is_server_fault) && readable {
-        true => Outcome::Bad,
-        false => Outcome::Good,
+        true => Said::Bad(FailureKind::Error),
+        false => Said::Good,
     }
 }
 
@@ -93,7 +108,7 @@ pub fn tells_failure(pieces: &[Piece]) -> bool {
 /// 64 KiB is none, and of an answer in pieces it may be missed.
 pub fn error_code(pieces: &[Piece]) -> Option<i64> {
     let size: usize = pieces.iter().map(|piece| piece.len()).sum();
-    let suspicious = |piece: &Piece| memchr::memmem::find(piece, b"\"error\"").is_some();
+    let suspicious = |piece: &Piece| answer::may_be_error(piece);
     if size > ERROR_MAX || !pieces.iter().any(suspicious) {
         return None;
     }
@@ -104,10 +119,11 @@ pub fn error_code(pieces: &[Piece]) -> Option<i64> {
 }
 
 /// What the end of a reply stream says; `answered` is what its answer said, if it had one.
-pub fn of_stream(end: End, answered: Option<Outcome>) -> Option<Outcome> {
+pub fn of_stream(end: End, answered: Option<Said>) -> Option<Said> {
     answered.or(match end {
-        End::Complete | End::Resumable => Some(Outcome::Good),
-        End::UpstreamLost | End::Truncated | End::Timeout => Some(Outcome::Bad),
+        End::Complete | End::Resumable => Some(Said::Good),
+        End::UpstreamLost | End::Truncated => Some(Said::Bad(FailureKind::Stream)),
+        End::Timeout => Some(Said::Bad(FailureKind::Timeout)),
         End::Local
         | End::ClientGone
         | End::ClientWrite
@@ -119,13 +135,15 @@ pub fn of_stream(end: End, answered: Option<Outcome>) -> Option<Outcome> {
 }
 
 /// Tells the pool what came of a call, and the operator what became of the endpoint.
-pub fn report(
-    shared: &Shared,
-    pool: &PoolState,
-    permit: &mut CallPermit,
-    outcome: Option<Outcome>,
-) {
-    let Some(outcome) = outcome else { return };
+pub fn report(shared: &Shared, pool: &PoolState, permit: &mut CallPermit, said: Option<Said>) {
+    let outcome = match said {
+        None => return,
+        Some(Said::Good) => Outcome::Good,
+        Some(Said::Bad(kind)) => {
+            permit.endpoint().failures.count(kind);
+            Outcome::Bad
+        }
+    };
     let changes = pool
         .pool
         .record(permit, outcome, || shared.moment(Instant::now()));
@@ -170,6 +188,15 @@ fn log_breaker(pool: &PoolState, endpoint: &Endpoint, switched: Switched) {
     }
 }
 
+/// Notes how long the endpoint took from the request to the first byte of its answer. Not for standing
+/// streams: some servers send nothing of those before the first event, however late that is.
+pub fn answered(ctx: &Ctx, call: &Call, endpoint: &Endpoint) {
+    let stands = call.http == HttpMethod::Get || call.is("subscriptions/listen");
+    if let Some(took) = ctx.answer_time().filter(|_| !stands) {
+        endpoint.timings.answered(own_shard(), took);
+    }
+}
+
 /// Measures the time from a request that was sent to the head of its answer, where the pool balances
 /// by it. Streams wait for their first event, which is no measure of anything.
 pub struct Timed(Option<Instant>);
@@ -196,6 +223,9 @@ impl Timed {
 mod tests {
     use super::*;
 
+    const INTERNAL: Said = Said::Bad(FailureKind::Error);
+    const STATUS: Said = Said::Bad(FailureKind::Status);
+
     fn piece(text: &str) -> Piece {
         Piece::from(text.as_bytes().to_vec())
     }
@@ -205,11 +235,11 @@ mod tests {
         let error = |code: i64| {
             format!(r#"{{"jsonrpc":"2.0","id":1,"error":{{"code":{code},"message":"x"}}}}"#)
         };
-        assert_eq!(of_answer(&[piece(&error(-32603))]), Outcome::Bad);
+        assert_eq!(of_answer(&[piece(&error(-32603))]), INTERNAL);
         for code in [
             -32700, -32600, -32601, -32602, -32000, -32001, -32002, -32020, -32022, 0, 1, -326030,
         ] {
-            assert_eq!(of_answer(&[piece(&error(code))]), Outcome::Good, "{code}");
+            assert_eq!(of_answer(&[piece(&error(code))]), Said::Good, "{code}");
         }
         for text in [
             r#"{"jsonrpc":"2.0","id":1,"result":{"isError":true,"content":[{"type":"text","text":"-32603"}]}}"#,
@@ -218,13 +248,13 @@ mod tests {
             "-32603",
             "",
         ] {
-            assert_eq!(of_answer(&[piece(text)]), Outcome::Good, "{text}");
+            assert_eq!(of_answer(&[piece(text)]), Said::Good, "{text}");
         }
         let cut = [
             piece(r#"{"id":1,"error":{"code":-32603"#),
             piece(r#","message":"x"}}"#),
         ];
-        assert_eq!(of_answer(&cut), Outcome::Bad, "in two pieces");
+        assert_eq!(of_answer(&cut), INTERNAL, "in two pieces");
     }
 
     #[test]
@@ -240,7 +270,7 @@ mod tests {
             (505, false),
             (599, true),
         ] {
-            assert_eq!(of_status(status) == Outcome::Bad, fails, "{status}");
+            assert_eq!(of_status(status) != Said::Good, fails, "{status}");
         }
     }
 
@@ -248,13 +278,13 @@ mod tests {
     fn only_an_answer_to_a_post_is_waited_for() {
         let call = Call::new(HttpMethod::Post);
         assert_eq!(of_head(&call, 200), None);
-        assert_eq!(of_head(&call, 202), Some(Outcome::Good));
-        assert_eq!(of_head(&call, 400), Some(Outcome::Good));
-        assert_eq!(of_head(&call, 500), Some(Outcome::Bad));
+        assert_eq!(of_head(&call, 202), Some(Said::Good));
+        assert_eq!(of_head(&call, 400), Some(Said::Good));
+        assert_eq!(of_head(&call, 500), Some(STATUS));
         let call = Call::new(HttpMethod::Get);
-        assert_eq!(of_head(&call, 200), Some(Outcome::Good));
-        assert_eq!(of_head(&call, 405), Some(Outcome::Good));
-        assert_eq!(of_head(&call, 502), Some(Outcome::Bad));
+        assert_eq!(of_head(&call, 200), Some(Said::Good));
+        assert_eq!(of_head(&call, 405), Some(Said::Good));
+        assert_eq!(of_head(&call, 502), Some(STATUS));
     }
 
     #[test]
@@ -272,13 +302,16 @@ mod tests {
         }
         assert_eq!(of_stream(End::ClientGone, None), None);
         assert_eq!(of_stream(End::Drain, None), None);
-        assert_eq!(of_stream(End::UpstreamLost, None), Some(Outcome::Bad));
+        assert_eq!(
+            of_stream(End::UpstreamLost, None),
+            Some(Said::Bad(FailureKind::Stream))
+        );
         assert_eq!(
             of_stream(End::Resumable, None),
-            Some(Outcome::Good),
+            Some(Said::Good),
             "on purpose"
         );
-        let answered = Some(Outcome::Bad);
+        let answered = Some(INTERNAL);
         assert_eq!(of_stream(End::Complete, answered), answered);
         assert_eq!(of_stream(End::ClientGone, answered), answered);
     }

@@ -22,7 +22,7 @@ use super::ctx::Ctx;
 use super::edge;
 use super::fault::Fault;
 use super::finish;
-use super::flight::InFlight;
+use super::flight::{InFlight, own_shard};
 use super::forwarded::{Set, Told, announced};
 use super::hashing::hash_key;
 use super::intake::{self, Admitted};
@@ -235,8 +235,8 @@ impl ProxyHttp for Plain {
             .target(endpoint.id(), address, on_behalf)
             .ok_or_else(unavailable)?;
         if let Some(ctx) = &mut plain.ctx {
-            ctx.endpoint = Some(endpoint.id());
             ctx.asks(Instant::now());
+            ctx.endpoint = Some(endpoint.id());
         }
         let mut peer = peer(&target, session.is_upgrade_req());
         if target.http2 {
@@ -268,6 +268,9 @@ impl ProxyHttp for Plain {
             Some(lack) => shortage::note(lack),
             None => plain.report(&self.shared, outcome::of_fault(Fault::Connect)),
         }
+        if let Some(ctx) = &mut plain.ctx {
+            ctx.gives_up(Fault::Connect.row().label);
+        }
         // Nothing was sent, so any request may go elsewhere.
         if let Some(permit) = plain.permit.take() {
             let endpoint = permit.endpoint();
@@ -297,8 +300,8 @@ impl ProxyHttp for Plain {
             true => plain.expects_head(),
             false => plain.expects_body(),
         }
-        if let Some(ctx) = &mut plain.ctx {
-            ctx.connected(reused, Instant::now);
+        if let (Some(ctx), Some(permit)) = (&mut plain.ctx, &plain.permit) {
+            ctx.connected(permit.endpoint(), reused, Instant::now);
             ctx.step = Step::Header;
         }
         Ok(())
@@ -312,7 +315,12 @@ impl ProxyHttp for Plain {
         plain: &mut PlainCtx,
     ) -> Result<()> {
         match is_end {
-            true => plain.expects_head(),
+            true => {
+                plain.expects_head();
+                if let Some(ctx) = &mut plain.ctx {
+                    ctx.sent(Instant::now());
+                }
+            }
             false => plain.expects_body(),
         }
         Ok(())
@@ -331,6 +339,9 @@ impl ProxyHttp for Plain {
             && retry::may(session, &error, reused)
             && plain.may_retry(&self.shared, reused);
         if again {
+            if let Some(ctx) = &mut plain.ctx {
+                ctx.gives_up(Fault::UpstreamClosed.row().label);
+            }
             if !reused {
                 plain.report(&self.shared, outcome::of_fault(Fault::UpstreamClosed));
             }
@@ -354,6 +365,9 @@ impl ProxyHttp for Plain {
             request.set_raw_path(target.as_bytes())?;
         }
         heads::tell(request, &plain.told)?;
+        if let Some(tells) = plain.ctx.as_ref().and_then(Ctx::tells) {
+            heads::trace(request, &tells)?;
+        }
         if let Some(others) = &plain.cookie.others {
             heads::leave_cookies(request, others)?;
         }
@@ -412,6 +426,9 @@ impl ProxyHttp for Plain {
         if let Some(ctx) = &mut plain.ctx {
             let now = Instant::now();
             ctx.replied(now);
+            if let (Some(permit), Some(took)) = (&plain.permit, ctx.answer_time()) {
+                permit.endpoint().timings.answered(own_shard(), took);
+            }
             ctx.answered(response.status.as_u16(), now);
         }
         Ok(())

@@ -22,13 +22,13 @@ use super::fault::Fault;
 use super::kept::Kept;
 use super::memo::Known;
 use super::origin::Origin;
-use super::outcome;
+use super::outcome::{self, Said};
 use super::state::{Held, Orphan, PoolState, Shared};
 use super::waiting;
 use crate::config::OnEndpointLoss;
 use crate::mcp::headers::{MCP_PROTOCOL_VERSION, MCP_SESSION_ID};
 use crate::pool::lateness::Failure;
-use crate::pool::{Endpoint, Need, Outcome, PickContext};
+use crate::pool::{Endpoint, FailureKind, Need, PickContext};
 use crate::session::{Key, Live, NameHash};
 use crate::telemetry;
 use crate::transport::Headers;
@@ -236,8 +236,8 @@ async fn begin_again(
         permit.hold(held);
         let opened = place.open(origin).await;
         let said = match &opened {
-            Ok(_) => Some(Outcome::Good),
-            Err(Refused::Unreachable(_)) => Some(Outcome::Bad),
+            Ok(_) => Some(Said::Good),
+            Err(Refused::Unreachable(_)) => Some(Said::Bad(FailureKind::Connect)),
             Err(Refused::NotAsked(_) | Refused::Answered(..)) => None,
         };
         outcome::report(shared, pool, &mut permit, said);

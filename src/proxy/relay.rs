@@ -60,7 +60,7 @@ pub async fn relay<D: Downstream>(
         let begun = stream(worker, down, ctx, pool, call, aim, reply, session, flight);
         return begun.await;
     }
-    let total = pool.config.timeouts.header.min(call.answer_within);
+    let total = call.answer_limit(pool.config.timeouts.header);
     let held = match hold(worker, down, &mut reply, total).await {
         Ok(held) => held,
         Err(fault) => {
@@ -308,7 +308,8 @@ async fn stream<D: Downstream>(
     }
     let config = &ctx.snapshot.config.streams;
     let timeouts = &pool.config.timeouts;
-    let limits = Limits::new(kind, config, timeouts.stream_idle, timeouts.total);
+    let total = call.time_left().or(timeouts.total);
+    let limits = Limits::new(kind, config, timeouts.stream_idle, total);
     let opens_session = call.rules == Rules::Handshake && session.is_some();
     let orphan = if opens_session {
         shown_session(down.head(), pool, &reply)
@@ -331,7 +332,7 @@ async fn stream<D: Downstream>(
         reply,
         counted,
         activity: None,
-        orphan,
+        orphan: orphan.map(Box::new),
         is_tool_call: call.is("tools/call"),
         sse: None,
         revival: None,
@@ -364,7 +365,7 @@ async fn stream<D: Downstream>(
         (Kind::Get, Aim::Bound(bound)) if begun.activity.is_some() => {
             Some(What::Session(bound.key))
         }
-        (Kind::Listen, _) => listen(down.head(), call).map(What::Listen),
+        (Kind::Listen, _) => listen(down.head(), call).map(Box::new).map(What::Listen),
         _ => None,
     };
     let patience = ctx.snapshot.config.streams.reconnect;

@@ -57,7 +57,7 @@ pub enum What {
     /// The standing stream of a session.
     Session(Key),
     /// A `subscriptions/listen`.
-    Listen(Listen),
+    Listen(Box<Listen>),
 }
 
 /// What an attempt came to.

@@ -44,7 +44,16 @@ pub fn is_logged(ctx: &Ctx, head: &(impl Headers + ?Sized)) -> bool {
 
 /// Has something gone wrong that somebody might look for? A client that leaves its stream has not.
 fn is_failure(ctx: &Ctx) -> bool {
-    let is_broken = match ctx.end {
+    is_broken(ctx.end)
+        || ctx.status >= 400
+        || ctx.fault.is_some()
+        || ctx.rpc_code.is_some()
+        || ctx.tool_failed == Some(true)
+}
+
+/// Did an exchange that ended so not come to what was to come of it?
+pub fn is_broken(end: End) -> bool {
+    match end {
         End::UpstreamLost | End::Truncated | End::Timeout | End::TooLarge | End::ClientWrite => {
             true
         }
@@ -55,12 +64,7 @@ fn is_failure(ctx: &Ctx) -> bool {
         | End::Drain
         | End::Withdrawn
         | End::TakenOver => false,
-    };
-    is_broken
-        || ctx.status >= 400
-        || ctx.fault.is_some()
-        || ctx.rpc_code.is_some()
-        || ctx.tool_failed == Some(true)
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::Worker;
 use super::call::{Call, Rules};
+use super::contexts;
 use super::ctx::Ctx;
 use super::decide::{Aim, Bound, claims, new_session};
 use super::fault::Fault;
@@ -140,6 +141,10 @@ fn bind(
         Err(refused) => Fault::from(refused).count(),
     }
     ctx.session = Some(tag);
+    if ctx.snapshot.config.sessions.context_sizes > 0 {
+        let pulse = worker.shared.sessions.pulse(key);
+        contexts::follow(&worker.shared, ctx, key, tag, pulse);
+    }
     Ok(sealed)
 }
 

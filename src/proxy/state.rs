@@ -17,13 +17,14 @@ use crate::config::{Balance, Config, Eras, HashOn, PoolId};
 use crate::limit;
 use crate::pool::{self, Admin, Allowance, Budget, Endpoint, Fact, HealthState, Moment};
 use crate::session::{Keyring, NameHash, Table};
-use crate::telemetry::{AccessLog, Limit, SessionTag, ToolNames};
+use crate::telemetry::{AccessLog, Limit, SessionTag, ToolNames, Traces};
 use crate::transport::dial::Target;
 use crate::transport::proxy_protocol::{Header, Version};
 use crate::transport::tls;
 
 pub use super::phases::{Phase, PhaseSender, Phases, phases};
 
+use super::contexts::Contexts;
 use super::flight::{Flight, own_shard};
 use super::limits::{Having, Limits};
 use super::links::Links;
@@ -243,14 +244,37 @@ impl PoolState {
 
     /// May one more call be tried again? Counted, if so.
     pub fn may_retry(&self, now: Moment) -> bool {
-        let Some(retries) = &self.config.retries else {
-            return false;
-        };
-        let allowance = Allowance {
+        let allowance = self.allowance();
+        allowance.is_some_and(|allowance| self.budget.retry(own_shard(), allowance, now))
+    }
+
+    /// How many calls may be tried again at this moment.
+    pub fn retries_left(&self, now: Moment) -> u64 {
+        let allowance = self.allowance();
+        allowance.map_or(0, |allowance| self.budget.left(allowance, now))
+    }
+
+    fn allowance(&self) -> Option<Allowance> {
+        self.config.retries.as_ref().map(|retries| Allowance {
             ratio: retries.ratio,
             floor: retries.floor,
+        })
+    }
+
+    /// The endpoints of its configuration, and how many of them get new calls at this moment: neither
+    /// down nor unwell, wanted, found, with a weight, not ejected, and with a breaker that is not open.
+    pub fn available(&self, now: Moment) -> (usize, usize) {
+        let count = self.config.endpoints.len();
+        let is_available = |one: &&Arc<Endpoint>| {
+            matches!(one.health(), HealthState::Up | HealthState::Unchecked)
+                && one.admin() == Admin::Up
+                && one.weight() > 0
+                && one.is_resolved()
+                && !one.guard.is_ejected(now)
+                && one.guard.breaker(now) != pool::breaker::State::Open
         };
-        self.budget.retry(own_shard(), allowance, now)
+        let configured = self.pool.endpoints().iter().take(count);
+        (count, configured.filter(is_available).count())
     }
 
     /// May this tool be called twice, by what its server says and the operator believes?
@@ -374,12 +398,16 @@ pub struct Shared {
     pub sessions: Arc<Table<Held>>,
     /// What it takes to begin sessions again that are lost.
     pub origins: Arc<Origins>,
+    /// Sessions that have a series of their own in the metrics.
+    pub contexts: Contexts,
     /// Open HTTP+SSE streams.
     pub links: Arc<Links>,
     /// Streams that a client can come back to.
     pub rings: Arc<Rings>,
     /// The access log.
     pub log: AccessLog,
+    /// Spans on their way to a collector.
+    pub traces: Traces,
     /// Tool names that may be metric labels.
     pub tools: Arc<ToolNames>,
     /// Whether the process is on its way out.

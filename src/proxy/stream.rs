@@ -17,13 +17,14 @@ use super::call::Owed;
 use super::ctx::{Ctx, End};
 use super::limits;
 use super::links::Link;
+use super::outcome::Said;
 use super::resume::Lent;
 use super::state::{Phase, Phases};
 use super::watch::LAST_HOPE;
 use crate::config::Streams;
 use crate::mcp::SseScan;
 use crate::mcp::sse::{KEEP_ALIVE, Mode};
-use crate::pool::{Endpoint, HealthState, Outcome};
+use crate::pool::{Endpoint, HealthState};
 use crate::telemetry::StreamKind;
 use crate::transport::buffer::Piece;
 use crate::transport::{Downstream, Error, Upstream};
@@ -104,7 +105,7 @@ pub struct Relay {
     /// The code of the last error that was an answer.
     rpc_code: Option<i64>,
     /// What the answers say of the server, the worst of them.
-    said: Option<Outcome>,
+    said: Option<Said>,
     too_large: bool,
     /// There is no server at the moment.
     is_cut_off: bool,
@@ -312,7 +313,7 @@ impl Relay {
                 if wanted.is_some_and(|wanted| wanted.is_ready()) {
                     return Poll::Ready(Next::Ended(End::TakenOver));
                 }
-                if self.leaves(phases, lot) != leaves {
+                if self.leaves(phases, lot) != leaves || self.is_due_sooner(context) {
                     return Poll::Ready(Next::Wake);
                 }
                 down.alarm().poll(context).map(|()| Next::Wake)
@@ -357,7 +358,7 @@ impl Relay {
     }
 
     /// What the answers, as far as they were seen, say of the server.
-    pub fn said(&self) -> Option<Outcome> {
+    pub fn said(&self) -> Option<Said> {
         self.said
     }
 
@@ -368,11 +369,8 @@ impl Relay {
         ctx: &mut Ctx,
         phases: &Phases,
     ) -> Result<End, Error> {
-        down.flush().await?;
-        let missed = self.lent.as_mut().map(|lent| lent.take_missed());
-        if let Some(missed) = missed.filter(|missed| !missed.is_empty()) {
-            self.send(down, ctx, &missed).await?;
-        }
+        // Boxed, as in the loop: what is done once would be room held for as long as the stream lasts.
+        Box::pin(self.go(down, ctx)).await?;
         loop {
             let waited = self.hold(down, ctx, phases, |context| up.poll_body(context));
             match waited.await? {
@@ -389,6 +387,15 @@ impl Relay {
                 Ok(Err(_)) => return Ok(End::UpstreamLost),
                 Err(end) => return Ok(end),
             }
+        }
+    }
+
+    /// Sends what is ready when the stream begins: its head, and what its client has missed.
+    async fn go<D: Downstream>(&mut self, down: &mut D, ctx: &mut Ctx) -> Result<(), Error> {
+        down.flush().await?;
+        match self.lent.as_mut().map(|lent| lent.take_missed()) {
+            Some(missed) => self.send(down, ctx, &missed).await,
+            None => Ok(()),
         }
     }
 
@@ -433,6 +440,7 @@ impl Relay {
             self.limits.idle.map(|idle| self.last_from_server + idle),
             self.limits.total.map(|total| self.opened + total),
             self.answered_at.map(|at| at + GRACE_AFTER_ANSWER),
+            self.next_due(),
         ];
         for deadline in deadlines.into_iter().flatten() {
             wake = wake.min(deadline);
@@ -459,6 +467,7 @@ impl Relay {
         if over(self.last_from_server, self.limits.idle) || over(self.opened, self.limits.total) {
             return Ok(Some(End::Timeout));
         }
+        self.tell_overdue(down, ctx, now).await?;
         // A server that vanished without a reset is not kept alive with comments of ours. One that is
         // lost for certain is waited for by whoever looks for another.
         let silent = now.saturating_duration_since(self.last_from_server);

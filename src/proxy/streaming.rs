@@ -34,12 +34,13 @@ pub struct Begun {
     pub counted: OpenStream,
     /// Keeps the session from being idle.
     pub activity: Option<StreamGuard<Held>>,
-    /// The session that this stream opens, to be given back if the client never hears of it.
-    pub orphan: Option<Orphan>,
+    /// The session that this stream opens, to be given back if the client never hears of it. Boxed,
+    /// as what most streams have not is room that all of them would hold.
+    pub orphan: Option<Box<Orphan>>,
     /// The stream answers a tool call.
     pub is_tool_call: bool,
     /// The session that this stream is, in HTTP+SSE.
-    pub sse: Option<SseSession>,
+    pub sse: Option<Box<SseSession>>,
     /// What it takes to ask for the stream again, where that can be done.
     pub revival: Option<Box<Revival>>,
 }
@@ -74,7 +75,7 @@ impl Begun {
             sse.end(shared);
         }
         if let Some(orphan) = self.orphan.filter(|_| !relay.is_answered()) {
-            give_back(shared, orphan);
+            give_back(shared, *orphan);
         }
         if ctx.end == End::Complete {
             reuse(reply);
@@ -96,7 +97,7 @@ impl<D: Downstream> Streaming<D> {
     /// Goes on with what `serve` has begun.
     pub fn new(shared: Arc<Shared>, down: D, ctx: Ctx, flight: InFlight, begun: Begun) -> Self {
         let (mut down, mut ctx) = (down, ctx);
-        if shared.log.is_on() {
+        if shared.log.is_on() || ctx.is_traced() {
             ctx.note(down.head());
         }
         down.release_head();

@@ -74,6 +74,8 @@ const fn of_fault(fault: Fault) -> (u8, Option<Step>) {
         | Fault::OnlySessionEra
         | Fault::OnlyStatelessEra
         | Fault::Limited(..)
+        | Fault::ToolDenied(_)
+        | Fault::UnwatchedCalls
         | Fault::SessionsFull(_) => (b'P', Some(Step::Request)),
         Fault::SlowHead | Fault::SlowBody => (b'c', Some(Step::Request)),
         Fault::InFlight | Fault::QueueFull => (b'P', Some(Step::Queue)),

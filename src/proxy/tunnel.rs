@@ -14,6 +14,7 @@ use super::ctx::{Ctx, End};
 use super::edge;
 use super::fault::Fault;
 use super::finish;
+use super::flight::own_shard;
 use super::forwarded::{Set, Told, announced};
 use super::hashing::hash_key;
 use super::intake::{self, Admitted};
@@ -25,13 +26,14 @@ use super::retry::{self, Stage, Tries};
 use super::shortage;
 use super::state::{Orphan, Phase, PoolState};
 use super::termination::Step;
+use super::trace::Tells;
 use super::watch::vanished;
 use crate::config::PoolKind;
 use crate::mcp::Retry;
 use crate::pool::{CallPermit, Endpoint, Need, PickContext, SessionGuard};
 use crate::telemetry::{OpenStream, StreamKind};
 use crate::transport::dress::{Dress, More};
-use crate::transport::fields::{COOKIE, LAST_EVENT_ID, MCP_SESSION_ID, Names, ORIGIN};
+use crate::transport::fields::{COOKIE, LAST_EVENT_ID, MCP_SESSION_ID, Names, ORIGIN, TRACEPARENT};
 use crate::transport::proxy_protocol::Header;
 use crate::transport::tunnel::{Answer, Bounds, Changes, TunnelEnd, carry, connect};
 use crate::transport::wire::Wire;
@@ -173,6 +175,7 @@ async fn open(
     (ctx.route, ctx.pool) = (Some(route), Some(id));
     limits::admit(ctx, route, 1)?;
     if is_mcp(pool) {
+        limits::admit_socket(&snapshot, id)?;
         limits::reserve_session(&worker.shared, ctx)?;
     }
     limits::reserve_stream(&worker.shared, ctx)?;
@@ -209,8 +212,9 @@ async fn open(
             }
         };
         attempts += 1;
-        ctx.endpoint = Some(endpoint.id());
         ctx.asks(Instant::now());
+        ctx.endpoint = Some(endpoint.id());
+        let tells = ctx.tells();
         let session = endpoint.session();
         let error = match handshake(
             pool,
@@ -218,12 +222,17 @@ async fn open(
             (&told, client),
             (info, dress),
             (&cookie, &endpoint),
+            tells.as_deref(),
         )
         .await
         {
             Ok((server, answer)) => {
                 ctx.timers.connect = Some(answer.connect);
                 ctx.replied(Instant::now());
+                endpoint.timings.connected(answer.connect);
+                if let Some(took) = ctx.answer_time() {
+                    endpoint.timings.answered(own_shard(), took);
+                }
                 let said = Some(outcome::of_status(answer.status));
                 outcome::report(&worker.shared, pool, &mut permit, said);
                 let pool = Arc::clone(pool);
@@ -253,6 +262,7 @@ async fn open(
         if stage != Stage::Connect {
             ctx.step = Step::Header;
         }
+        ctx.gives_up(fault.row().label);
         let said = outcome::of_fault(fault);
         outcome::report(&worker.shared, pool, &mut permit, said);
         if fault == Fault::Connect {
@@ -274,6 +284,7 @@ async fn handshake(
     (told, client): (&Told<'_>, Header),
     (info, dress): (&ConnInfo, &Dress),
     (cookie, endpoint): (&affinity::Cookie, &Endpoint),
+    tells: Option<&Tells>,
 ) -> Result<(Wire, Answer), Error> {
     let address = endpoint.address();
     let address = address.ok_or_else(|| Error::Connect("no address".to_owned()))?;
@@ -291,6 +302,10 @@ async fn handshake(
         if !others.is_empty() {
             set.push((COOKIE.as_str(), others.as_bytes()));
         }
+    }
+    if let Some(tells) = tells {
+        set.push((TRACEPARENT.as_str(), &tells.parent));
+        drop = drop.and(tells.left);
     }
     let out = Outgoing {
         head,

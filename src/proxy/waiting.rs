@@ -27,6 +27,7 @@ use super::state::{Phase, PoolState, Shared};
 use super::termination::Step;
 use crate::mcp::HttpMethod;
 use crate::pool::{Endpoint, HealthState, NoPlace, PickContext, Place, Priority, Waiting};
+use crate::telemetry;
 use crate::transport::Downstream;
 
 /// How often one that waits looks whether its endpoint is still there.
@@ -186,7 +187,15 @@ struct Wait<'a> {
     pool: &'a PoolState,
     waiting: Waiting,
     wanted: Wanted<'a>,
+    began: Instant,
     deadline: Instant,
+}
+
+/// However it ends, and be it that nobody waits for it any more.
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        telemetry::queue_waited(self.pool.pool.name(), self.began.elapsed());
+    }
 }
 
 impl<'a> Wait<'a> {
@@ -203,12 +212,14 @@ impl<'a> Wait<'a> {
             Err(NoPlace::Busy) if pool.config.queue.max == 0 => return Err(Fault::InFlight),
             Err(NoPlace::Busy) => return Err(Fault::QueueFull),
         };
+        let began = Instant::now();
         Ok(Self {
             shared,
             pool,
             waiting,
             wanted,
-            deadline: Instant::now() + pool.config.queue.timeout,
+            began,
+            deadline: began + pool.config.queue.timeout,
         })
     }
 

@@ -11,7 +11,9 @@ use std::borrow::Cow;
 /// path itself.
 pub fn canonical(path: &str) -> Cow<'_, str> {
     let bytes = path.as_bytes();
-    if memchr::memchr(b'%', bytes).is_none() && memchr::memmem::find(bytes, b"//").is_none() {
+    // Paths are short: looking at pairs costs less than making ready a search for them.
+    let is_doubled = bytes.windows(2).any(|pair| pair == b"//");
+    if memchr::memchr(b'%', bytes).is_none() && !is_doubled {
         return Cow::Borrowed(path);
     }
     let mut plain = String::with_capacity(path.len());

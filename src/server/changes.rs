@@ -18,9 +18,17 @@ use crate::config::{Certificate, Config, Trust};
 /// How often it is looked whether files are to be watched.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// Reads the configuration again whenever its files have changed, for as long as it is polled.
-pub(super) async fn follow(reloader: Arc<Reloader>) {
-    let mut watched: Option<Watched> = None;
+/// Reads the configuration again whenever its files have changed, for as long as it is polled. They are
+/// looked at first when this is called, which is before anybody hears that the process is ready: what is
+/// written from then on is a change.
+pub(super) fn follow(reloader: Arc<Reloader>) -> impl Future<Output = ()> {
+    let config = &reloader.snapshot().config;
+    let is_wanted = config.watch.is_some();
+    let watched = is_wanted.then(|| Watched::new(look(files(config))));
+    go_on(reloader, watched)
+}
+
+async fn go_on(reloader: Arc<Reloader>, mut watched: Option<Watched>) {
     loop {
         let Some(every) = reloader.snapshot().config.watch else {
             watched = None;
@@ -68,6 +76,10 @@ fn files(config: &Config) -> Vec<PathBuf> {
         if let Some(proof) = &tls.proof {
             files.extend([proof.cert.clone(), proof.key.clone()]);
         }
+    }
+    let collector = config.tracing.as_ref().map(|tracing| &tracing.endpoint);
+    if let Some(Some(Trust::File(path, _))) = collector.map(|collector| &collector.trust) {
+        files.push(path.clone());
     }
     files.sort_unstable();
     files.dedup();

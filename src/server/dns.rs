@@ -38,6 +38,15 @@ pub(super) struct Server {
     pub(super) target: HostPort,
 }
 
+/// What a name stands for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Answer {
+    /// In no order, some perhaps twice. Empty, if the name could not be looked up.
+    pub(super) servers: Vec<Server>,
+    /// Targets of a service that could not be looked up, though the service still has them.
+    pub(super) unresolved: Vec<HostPort>,
+}
+
 /// The addresses of a host, with a port.
 ///
 /// # Errors
@@ -65,7 +74,7 @@ pub(super) async fn addresses(
 ///
 /// # Errors
 /// Why there are none, for the log.
-pub(super) async fn service(servers: &[SocketAddr], name: &str) -> Result<Vec<Server>, String> {
+pub(super) async fn service(servers: &[SocketAddr], name: &str) -> Result<Answer, String> {
     let asked = resolver(servers).map_err(in_words)?;
     let found = asked.lookup(absolute(name), RecordType::SRV).await;
     let found = found.map_err(in_words)?;
@@ -91,17 +100,28 @@ pub(super) async fn service(servers: &[SocketAddr], name: &str) -> Result<Vec<Se
         };
         let servers = servers.to_vec();
         looking.spawn(async move {
-            let found = addresses(&servers, &target).await.unwrap_or_default();
+            let found = addresses(&servers, &target).await;
             let server = |address| Server {
                 address,
                 target: target.clone(),
                 weight: record.weight.max(1),
                 backup: Some(record.priority) != best,
             };
-            found.into_iter().map(server).collect::<Vec<_>>()
+            let found = found.map(|found| found.into_iter().map(server).collect::<Vec<_>>());
+            found.map_err(|why| (target, why))
         });
     }
-    Ok(looking.join_all().await.into_iter().flatten().collect())
+    let mut answer = Answer::default();
+    for found in looking.join_all().await {
+        match found {
+            Ok(found) => answer.servers.extend(found),
+            Err((target, why)) => {
+                log::warn!("cannot resolve {target}, of {name}: {why}");
+                answer.unresolved.push(target);
+            }
+        }
+    }
+    Ok(answer)
 }
 
 fn resolver(servers: &[SocketAddr]) -> Result<TokioResolver, NetError> {

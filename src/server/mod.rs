@@ -39,6 +39,7 @@ mod share;
 mod socket;
 mod state;
 mod tasks;
+mod traces;
 mod unix;
 pub mod upgrade;
 mod vigil;
@@ -53,7 +54,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::available_parallelism;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use pingora::server::configuration::ServerConf;
@@ -63,6 +64,7 @@ use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::config::{self, Config, Level, MessageFormat};
 use crate::demo::DemoServer;
+use crate::proxy::contexts::Contexts;
 use crate::proxy::flight::Flight;
 use crate::proxy::limits::Having;
 use crate::proxy::open::OpenList;
@@ -70,7 +72,7 @@ use crate::proxy::origin::Origins;
 use crate::proxy::resume::rings::Rings;
 use crate::proxy::state::{Chores, Phases, Shared, Snapshot, phases};
 use crate::session::{Caps, KeyError, Table, load_or_create};
-use crate::telemetry::{AccessLog, ToolNames, messages};
+use crate::telemetry::{self, AccessLog, ToolNames, Traces, messages};
 pub use state::CompileError;
 
 use acme::Certificates;
@@ -179,6 +181,7 @@ fn run_with(
         &mut inherited,
     )?;
     inherited.tell_unused();
+    telemetry::configured(SystemTime::now());
     // In the state directory, which the keys have made.
     let socket = admin::socket::bind(&snapshot.config)
         .map_err(|(path, error)| StartError::Socket { path, error })?;
@@ -192,8 +195,9 @@ fn run_with(
     server.bootstrap();
     let readiness = Readiness::new(Arc::clone(&shared), started.subscribe(), threads);
     let hands = (Arc::clone(&operator), Arc::clone(&reloader));
-    let vigil = Vigil::new(threads);
+    let vigil = Vigil::new(threads, Instant::now());
     let signs = vigil.signs();
+    let watched = Arc::clone(&vigil);
     let tasks = Tasks::new(hands, certificates, tools, vigil, waiting, readiness);
     server.add_service(GenBackgroundService::new(
         "tasks".to_owned(),
@@ -203,7 +207,7 @@ fn run_with(
     let admin_socket = admin_socket.transpose().map_err(StartError::Sockets)?;
     let ends = (shutdown.clone(), replaced.clone());
     let address = admin.map(|bound| (bound, snapshot.config.admin.level));
-    let hands = (operator, Arc::clone(&reloader));
+    let hands = (operator, Arc::clone(&reloader), watched);
     if let Some(admin) = AdminService::new(address, socket, hands, bounds, ends) {
         server.add_service(admin);
     }
@@ -244,6 +248,7 @@ fn run_with(
     server.run(RunArgs {
         shutdown_signal: Box::new(signals),
     });
+    traces::flush(&shared);
     shared.log.flush(Duration::from_secs(1));
     if let Some(path) = &snapshot.config.pid_file {
         pid_file::remove(path);
@@ -329,14 +334,17 @@ fn shared(
     for warning in &keys.warnings {
         log::warn!("{warning}");
     }
+    state::learn_tools(&tools, &config);
     let log = AccessLog::start(&config.log.access.to).map_err(StartError::Log)?;
     Ok(Shared {
         keyring: ArcSwap::from_pointee(keys.keyring),
         sessions: Arc::new(Table::new(caps(&config), Instant::now())),
         origins: Origins::new(config.sessions.recovery_memory),
+        contexts: Contexts::default(),
         links: Arc::default(),
         rings: Rings::new(resume_memory(&config)),
         log,
+        traces: Traces::default(),
         tools,
         phases,
         chores,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use super::dns::{self, Server};
+use super::dns::{self, Answer, Server};
 use super::several::{Key, is_held};
 use crate::config::HostPort;
 use crate::pool::Endpoint;
@@ -59,7 +59,7 @@ pub(super) async fn resolve_once(endpoint: &Endpoint, name: &Followed) -> bool {
 pub(super) async fn find(
     questions: Vec<(Key, Vec<SocketAddr>)>,
     limit: Duration,
-) -> Vec<(Key, Vec<Server>)> {
+) -> Vec<(Key, Answer)> {
     let mut looking = JoinSet::new();
     for (key, servers) in questions {
         looking.spawn(async move {
@@ -80,13 +80,13 @@ pub(super) async fn find(
 }
 
 /// What a name stands for: a service, if it has no port.
-async fn servers_of((pool, name): &Key, servers: Vec<SocketAddr>) -> Vec<Server> {
+async fn servers_of((pool, name): &Key, servers: Vec<SocketAddr>) -> Answer {
     if name.port == 0 {
         return dns::service(&servers, &name.host)
             .await
             .unwrap_or_else(|why| {
                 log::warn!(pool = pool; "cannot resolve {name}: {why}");
-                Vec::new()
+                Answer::default()
             });
     }
     let followed = Followed {
@@ -100,7 +100,10 @@ async fn servers_of((pool, name): &Key, servers: Vec<SocketAddr>) -> Vec<Server>
         backup: false,
     };
     let found = look_up(pool, &followed).await;
-    found.into_iter().map(one).collect()
+    Answer {
+        servers: found.into_iter().map(one).collect(),
+        unresolved: Vec::new(),
+    }
 }
 
 /// Goes on to the name's next address, for an endpoint that does not answer at the present one: a

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{Mutex, mpsc, oneshot};
 
@@ -33,7 +33,7 @@ use crate::config::{self, Config, Problems};
 use crate::pool::{Admin, Endpoint};
 use crate::proxy::state::{Phase, PoolState, Shared, Snapshot};
 use crate::session::{KeyError, load_or_create};
-use crate::telemetry::messages;
+use crate::telemetry::{self, messages};
 
 /// How long one look-up may take.
 const LOOK_UP: Duration = Duration::from_secs(10);
@@ -247,8 +247,14 @@ impl Reloader {
         let reloaded = self.reload().await;
         notify::ready();
         match &reloaded {
-            Ok(reloaded) => reloaded.tell(),
-            Err(error) => log::error!("not reloaded, all goes on as it was: {error}"),
+            Ok(reloaded) => {
+                telemetry::reloaded(SystemTime::now());
+                reloaded.tell();
+            }
+            Err(error) => {
+                telemetry::reload_failed();
+                log::error!("not reloaded, all goes on as it was: {error}");
+            }
         }
         reloaded
     }
@@ -347,6 +353,7 @@ impl Reloader {
         self.shared.sessions.set_caps(caps(config));
         self.shared.origins.set_max(config.sessions.recovery_memory);
         self.shared.rings.budget().set_max(resume_memory(config));
+        state::learn_tools(&self.shared.tools, config);
         self.shared.snapshot.store(Arc::clone(snapshot));
         self.shared.chores.reloaded();
     }

@@ -7,11 +7,12 @@
 //!
 //! Nothing is looked up here: whoever does tells what was found, and when.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::dns::Server;
+use super::dns::{Answer, Server};
 use crate::config::{Config, Endpoint, HostPort, Pool, Resolve};
 
 /// Addresses of one name that are used; the first in their order.
@@ -27,11 +28,13 @@ pub(super) struct Several {
     found: HashMap<Key, Found>,
 }
 
+/// In the order of their addresses, which are different, at most [`ADDRESSES_MAX`].
+type Found = Vec<Known>;
+
 #[derive(Clone)]
-struct Found {
-    /// In the order of their addresses, which are different, at most [`ADDRESSES_MAX`].
-    servers: Vec<Server>,
-    /// When the name had any the last time.
+struct Known {
+    server: Server,
+    /// When it was found the last time.
     good: Instant,
 }
 
@@ -87,9 +90,10 @@ impl Several {
         pools.map(|pool| pool.resolve_every).min()
     }
 
-    /// Takes in what was found under a name; nothing, if it could not be looked up. True if it stands
-    /// for other endpoints than before. Names that are no longer configured are passed over.
-    pub(super) fn learn(&mut self, key: &Key, answer: &[Server], now: Instant) -> bool {
+    /// Takes in what was found under a name; nothing, if it could not be looked up. Servers that could
+    /// not be looked for are kept for as long as the pool holds them. True if the name stands for other
+    /// endpoints than before. Names that are no longer configured are passed over.
+    pub(super) fn learn(&mut self, key: &Key, answer: &Answer, now: Instant) -> bool {
         let pool = self.written.pools.iter().find(|pool| pool.name == key.0);
         let is_known = |pool: &&Pool| {
             let mut endpoints = pool.endpoints.iter();
@@ -98,31 +102,28 @@ impl Several {
         let Some(pool) = pool.filter(is_known) else {
             return false;
         };
-        let mut servers = answer.to_vec();
-        servers.sort_unstable();
-        servers.dedup_by_key(|server| server.address);
-        servers.truncate(ADDRESSES_MAX);
-        match self.found.get_mut(key) {
-            None if servers.is_empty() => false,
-            None => {
-                let good = now;
-                self.found.insert(key.clone(), Found { servers, good });
-                true
-            }
-            Some(found) if servers.is_empty() => {
-                if is_held(pool.resolve_hold, found.good, now) {
-                    return false;
-                }
-                self.found.remove(key);
-                true
-            }
-            Some(found) => {
-                found.good = now;
-                let has_changed = found.servers != servers;
-                found.servers = servers;
-                has_changed
-            }
+        let before = self.found.remove(key).unwrap_or_default();
+        let is_unknown = |known: &&Known| {
+            let is_target = answer.unresolved.contains(&known.server.target);
+            answer.servers.is_empty() && answer.unresolved.is_empty() || is_target
+        };
+        let is_kept = |known: &&Known| is_held(pool.resolve_hold, known.good, now);
+        let kept = before.iter().filter(is_unknown).filter(is_kept).cloned();
+        let new = answer.servers.iter().cloned();
+        let new = new.map(|server| Known { server, good: now });
+        let mut found: Found = new.chain(kept).collect();
+        // Of one address what was found now comes before what is kept.
+        found.sort_by_cached_key(|known| {
+            let server = known.server.clone();
+            (server.address, Reverse(known.good), server)
+        });
+        found.dedup_by_key(|known| known.server.address);
+        found.truncate(ADDRESSES_MAX);
+        let has_changed = !servers(&found).eq(servers(&before));
+        if !found.is_empty() {
+            self.found.insert(key.clone(), found);
         }
+        has_changed
     }
 
     /// The configuration with the endpoints that names stand for. A name without any is left as it is,
@@ -148,9 +149,8 @@ impl Several {
             return vec![written];
         };
         found
-            .servers
             .iter()
-            .map(|one| found_endpoint(&written, one))
+            .map(|known| found_endpoint(&written, &known.server))
             .collect()
     }
 }
@@ -184,6 +184,10 @@ fn found_endpoint(written: &Endpoint, server: &Server) -> Endpoint {
     endpoint
 }
 
+fn servers(found: &[Known]) -> impl Iterator<Item = &Server> {
+    found.iter().map(|known| &known.server)
+}
+
 /// Are addresses kept that a name had at `good`? Without a limit they are for ever.
 pub(super) fn is_held(hold: Option<Duration>, good: Instant, now: Instant) -> bool {
     hold.is_none_or(|hold| now.saturating_duration_since(good) < hold)
@@ -207,7 +211,7 @@ mod tests {
         (several, key)
     }
 
-    fn addresses(ends: &[u8]) -> Vec<Server> {
+    fn addresses(ends: &[u8]) -> Answer {
         let one = |end: &u8| Server {
             address: ([10, 0, 0, *end], 9).into(),
             target: HostPort {
@@ -217,7 +221,10 @@ mod tests {
             weight: 1,
             backup: false,
         };
-        ends.iter().map(one).collect()
+        Answer {
+            servers: ends.iter().map(one).collect(),
+            unresolved: Vec::new(),
+        }
     }
 
     fn names(several: &Several) -> Vec<String> {
@@ -241,7 +248,10 @@ mod tests {
         let config = several.config();
         let one = &config.pools[0].endpoints[2];
         assert_eq!(one.weight, 3);
-        assert_eq!(one.address.socket_addr(), Some(addresses(&[2])[0].address));
+        assert_eq!(
+            one.address.socket_addr(),
+            Some(addresses(&[2]).servers[0].address)
+        );
         assert_eq!(one.asked_for().authority(), "api.test:9");
         assert!(!one.stands_for_several());
         let other = &config.pools[1].endpoints[0];
@@ -261,16 +271,15 @@ mod tests {
         let key = several.names().pop().expect("there is one");
         assert_eq!(key.1.to_string(), "_mcp._tcp.test");
         let server = |port, weight, backup| Server {
-            address: ([10, 0, 0, 1], port).into(),
-            target: HostPort {
-                host: "one.test".to_owned(),
-                port,
-            },
-            weight,
             backup,
+            weight,
+            ..of_service(1, port)
         };
-        let answer = [server(2, 40, true), server(1, 500, false)];
-        assert!(several.learn(&key, &answer, Instant::now()));
+        let answer = |first| Answer {
+            servers: vec![first, server(1, 500, false)],
+            unresolved: Vec::new(),
+        };
+        assert!(several.learn(&key, &answer(server(2, 40, true)), Instant::now()));
         let config = several.config();
         let [_, first, second] = config.pools[0].endpoints.as_slice() else {
             panic!("{:?}", config.pools[0].endpoints);
@@ -278,10 +287,53 @@ mod tests {
         assert_eq!(first.name, "_mcp._tcp.test@10.0.0.1:1");
         assert_eq!((first.weight, first.backup), (500, false));
         assert_eq!((second.weight, second.backup), (40, true));
-        assert_eq!(second.asked_for().authority(), "one.test:2");
+        assert_eq!(second.asked_for().authority(), "1.test:2");
         // Another weight is another endpoint to the configuration, of the same name.
-        let answer = [server(2, 41, true), server(1, 500, false)];
-        assert!(several.learn(&key, &answer, Instant::now()));
+        assert!(several.learn(&key, &answer(server(2, 41, true)), Instant::now()));
+    }
+
+    fn of_service(host: u8, port: u16) -> Server {
+        Server {
+            address: ([10, 0, 0, host], port).into(),
+            target: HostPort {
+                host: format!("{host}.test"),
+                port,
+            },
+            weight: 1,
+            backup: false,
+        }
+    }
+
+    #[test]
+    fn a_target_that_is_gone_keeps_its_servers_for_a_while() {
+        let file = FILE.replace(
+            "{ name: api, address: \"api.test:9\", resolve: all, weight: 3 }",
+            "{ srv: _mcp._tcp.test, name: s }",
+        );
+        let mut several = Several::new(parse("f.yaml", &file).expect("right"));
+        let key = several.names().pop().expect("there is one");
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let (one, two) = (of_service(1, 1), of_service(2, 2));
+        let answer = |servers: &[&Server], unresolved: &[&Server]| Answer {
+            servers: servers.iter().map(|server| (*server).clone()).collect(),
+            unresolved: unresolved.iter().map(|one| one.target.clone()).collect(),
+        };
+        let both = ["192.0.2.1:9", "s@10.0.0.1:1", "s@10.0.0.2:2"];
+        assert!(several.learn(&key, &answer(&[&one, &two], &[]), at(0)));
+        assert!(!several.learn(&key, &answer(&[&one], &[&two]), at(10)));
+        assert_eq!(names(&several), both);
+        // That none of them is found says as little of any.
+        assert!(!several.learn(&key, &answer(&[], &[&one, &two]), at(29)));
+        assert!(several.learn(&key, &answer(&[&one], &[&two]), at(30)));
+        assert_eq!(names(&several), &both[..2]);
+        assert!(several.learn(&key, &answer(&[&one, &two], &[]), at(31)));
+        assert_eq!(names(&several), both);
+        // One that the service has no more is not held.
+        assert!(several.learn(&key, &answer(&[&two], &[]), at(32)));
+        assert_eq!(names(&several), ["192.0.2.1:9", "s@10.0.0.2:2"]);
+        // Nor is one that it never had.
+        assert!(!several.learn(&key, &answer(&[&two], &[&one]), at(33)));
     }
 
     #[test]
@@ -299,14 +351,17 @@ mod tests {
         let (mut several, key) = several();
         let begun = Instant::now();
         let at = |seconds| begun + Duration::from_secs(seconds);
-        assert!(!several.learn(&key, &[], at(0)), "it never had any");
+        assert!(
+            !several.learn(&key, &addresses(&[]), at(0)),
+            "it never had any"
+        );
         assert!(several.learn(&key, &addresses(&[1]), at(0)));
         assert!(!several.learn(&key, &addresses(&[1]), at(10)));
         assert!(
-            !several.learn(&key, &[], at(39)),
+            !several.learn(&key, &addresses(&[]), at(39)),
             "not held for so long yet"
         );
-        assert!(several.learn(&key, &[], at(40)));
+        assert!(several.learn(&key, &addresses(&[]), at(40)));
         assert_eq!(names(&several), ["192.0.2.1:9", "api"]);
         assert!(several.learn(&key, &addresses(&[1]), at(41)), "it is back");
     }

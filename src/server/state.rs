@@ -15,6 +15,7 @@ use crate::pool::{
 use crate::proxy::limits::Limits;
 use crate::proxy::state::{Announces, DialFacts, PoolState, Snapshot};
 use crate::session::NameHash;
+use crate::telemetry::ToolNames;
 use crate::transport::proxy_protocol::Version;
 use crate::transport::tls;
 
@@ -367,5 +368,13 @@ fn know_eras(pool: &config::Pool, endpoint: &Endpoint, changed: bool) {
         Eras::Auto | Eras::Both => {}
         Eras::Session => endpoint.facts.speaks_stateless_era.learn(false),
         Eras::Stateless => endpoint.facts.speaks_session_era.learn(false),
+    }
+}
+
+/// Has the tools that the configuration names told apart in metrics, whatever servers say of theirs.
+pub(super) fn learn_tools(tools: &ToolNames, config: &Config) {
+    for pool in &config.pools {
+        let names = pool.tools.iter().map(|tool| &*tool.name);
+        tools.learn(&pool.name, names.filter(|name| !name.contains('*')));
     }
 }

@@ -1,5 +1,5 @@
 //! What runs beside the requests, on a thread of its own: health checks, name resolution, the
-//! sweep over idle sessions, deletions that requests leave behind, certificates that are ordered.
+//! sweep over idle sessions, deletions that requests leave behind, certificates that are ordered, spans that are sent.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use super::notify;
 use super::operator::Operator;
 use super::readiness::Readiness;
 use super::reload::Reloader;
+use super::traces::Exporter;
 use super::vigil::Vigil;
 use super::watchers::Watchers;
 use crate::proxy::ask::delete_session;
@@ -76,11 +77,13 @@ impl Tasks {
         self.operator.begin();
         let dialer = Dialer::new();
         let mut phases = self.shared.phases.clone();
+        let watching = changes::follow(Arc::clone(&self.reloader));
         tokio::spawn(readiness.tell());
         let watchdog = tokio::spawn(notify::watchdog(Arc::clone(&self.vigil)));
         let sweeping = tokio::spawn(sweep(Arc::clone(&self.shared)));
         let following = tokio::spawn(Arc::clone(&self.reloader).follow_names());
-        let watching = tokio::spawn(changes::follow(Arc::clone(&self.reloader)));
+        let watching = tokio::spawn(watching);
+        let exporting = tokio::spawn(Exporter::new(&self.shared).run());
         let deleting = delete_orphans(orphans, Arc::clone(&dialer), phases.clone());
         let deleting = tokio::spawn(deleting);
         let (shared, tools) = (Arc::clone(&self.shared), Arc::clone(&self.tools));
@@ -106,6 +109,7 @@ impl Tasks {
         watchdog.abort();
         // The checks delete their sessions; deletions that were begun end too.
         let _ = tokio::time::timeout(LEAVE_TIME, async {
+            let _ = exporting.await;
             watchers.end().await;
             if let Ok(room) = deleting.await {
                 let _ = room.acquire_many(DELETIONS_MAX as u32).await;
@@ -132,6 +136,7 @@ async fn sweep(shared: Arc<Shared>) {
         telemetry::tick(now);
         telemetry::set_sessions(shared.sessions.len());
         tell_returns(&shared, now);
+        turn_timings(&shared, now);
         shared.rings.sweep(now);
         let idle = shared.snapshot.load().config.sessions.idle_ttl;
         for live in shared.sessions.reap(now, idle, REAP_MAX) {
@@ -142,6 +147,16 @@ async fn sweep(shared: Arc<Shared>) {
                 server_id: live.server_id.into_string(),
                 path: live.guard.path,
             });
+        }
+    }
+}
+
+/// Has every endpoint know what its last minute was like.
+fn turn_timings(shared: &Shared, now: Instant) {
+    let now = shared.moment(now);
+    for pool in shared.snapshot.load().all_pools() {
+        for endpoint in pool.pool.endpoints() {
+            endpoint.timings.turn(now);
         }
     }
 }

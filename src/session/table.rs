@@ -247,7 +247,7 @@ impl<T: Send> Table<T> {
         live.endpoint = endpoint;
         live.server_id = server_id.into();
         live.pulse.end();
-        live.pulse = Pulse::new(self.base, now);
+        live.pulse = live.pulse.again(now);
         Some(std::mem::replace(&mut live.guard, guard))
     }
 

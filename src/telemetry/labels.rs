@@ -37,9 +37,13 @@ macro_rules! closed_set {
 
 mod acme;
 mod doors;
+mod reload;
+mod traces;
 
 pub use acme::AcmeResult;
 pub use doors::{HandshakeFailure, HeaderFailure};
+pub use reload::ReloadResult;
+pub use traces::SpanLoss;
 
 closed_set! {
     /// How a tool call ended, in the two words that dashboards know.
@@ -148,6 +152,8 @@ closed_set! {
         ToolRate = "tool_rate",
         /// Calls of a tool at once.
         ToolConcurrency = "tool_concurrency",
+        /// Tools that are not called, and WebSockets to pools that have some.
+        ToolDenied = "tool_denied",
         /// Clients whose use is remembered: one was forgotten before its time.
         RateClients = "rate_clients",
         /// Calls in flight on an endpoint, with no queue to wait in.

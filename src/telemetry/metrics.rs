@@ -16,73 +16,52 @@
 //! unhealthy server and one at 1 would be a lie, so without endpoints there is a heading only. The
 //! same holds for the ends of certificates.
 //!
-//! `mcp_context_size_bytes` is deliberately missing: its label is a session, which has no bound.
+//! `mcp_context_size_bytes` is there only where it is asked for: its label is a session, and those have
+//! no bound but the one that is configured.
 //!
 //! **Requests and streams.** See [`RequestRecord`] for what counts as the duration of a request.
 
 mod certificates;
 mod collect;
 mod doors;
+mod exposition;
+mod family;
 mod open;
+mod pairs;
 mod process;
+mod rate;
 mod record;
+mod reload;
 mod scrape;
 #[cfg(test)]
 mod tests;
+mod traces;
+mod views;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use once_cell::sync::Lazy;
-use prometheus::{Gauge, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
+use prometheus::{Gauge, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry};
 
 pub use self::certificates::{CertificateView, acme_ordered, set_certificates};
 use self::collect::{counter, counters, float_gauge, gauge, gauges, histograms, one_each};
 pub use self::doors::{handshake_failed, proxy_header_failed};
+pub use self::family::{Family, Kind};
 pub use self::open::{ActiveConnection, OpenStream};
+use self::pairs::Pairs;
+pub use self::pairs::{PAIRS_MAX, SERVERS_MAX};
+use self::rate::RateWindow;
 pub use self::record::{RequestRecord, flush, gather, record_request};
-use self::scrape::RateWindow;
-pub use self::scrape::{CONTENT_TYPE, EndpointView, render};
+pub use self::reload::{configured, reload_failed, reloaded};
+pub use self::scrape::{CONTENT_TYPE, render};
+pub use self::traces::{spans_dropped, spans_exported};
+pub use self::views::{Distribution, EndpointView, Observed, PoolView};
 use super::labels::{
-    AcmeResult, HandshakeFailure, HeaderFailure, Limit, RecoveryOutcome, RefusedId, Resumed,
-    RetryOutcome, SessionEnd, StreamEnd, StreamKind, ToolOutcome,
+    AcmeResult, HandshakeFailure, HeaderFailure, Limit, RecoveryOutcome, RefusedId, ReloadResult,
+    Resumed, RetryOutcome, SessionEnd, SpanLoss, StreamEnd, StreamKind, ToolOutcome,
 };
-
-/// The type of a family, as the exposition names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Only ever rises.
-    Counter,
-    /// Rises and falls.
-    Gauge,
-    /// Counts per bucket of an upper bound.
-    Histogram,
-}
-
-impl Kind {
-    /// The word after `# TYPE`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Counter => "counter",
-            Self::Gauge => "gauge",
-            Self::Histogram => "histogram",
-        }
-    }
-}
-
-/// One row of the table: a metric family.
-#[derive(Debug)]
-pub struct Family {
-    /// Name, with its unit at the end where it has one.
-    pub name: &'static str,
-    /// Type.
-    pub kind: Kind,
-    /// Names of the labels, in the order in which values are given.
-    pub labels: &'static [&'static str],
-    /// The text of `# HELP`.
-    pub help: &'static str,
-}
 
 /// Writes the table once, and from it both the named rows and the list of all of them.
 macro_rules! table {
@@ -117,6 +96,10 @@ table! {
 
     SESSIONS = Gauge "tidegate_sessions" []
         "Sessions in the table of live sessions.";
+    CONTEXT_SIZE = Gauge "mcp_context_size_bytes" ["session_id"]
+        "Bytes of request and response bodies that have passed in a session so far, by its hash in the log.";
+    CONTEXTS_NOT_SHOWN = Counter "tidegate_context_sizes_overflow_total" []
+        "Sessions without a series of their size, because as many as may have one do.";
     SESSIONS_OPENED = Counter "tidegate_sessions_opened_total" []
         "Sessions opened by an initialize that succeeded.";
     SESSIONS_ENDED = Counter "tidegate_sessions_ended_total" ["reason"]
@@ -133,14 +116,24 @@ table! {
         "Session ids that were answered as unknown.";
     LIMITS_HIT = Counter "tidegate_limits_hit_total" ["limit"]
         "Times a limit refused or cut something.";
-    CALLS_WAITING = Gauge "tidegate_calls_waiting" ["pool"]
-        "Calls that wait for a place at an endpoint with a max_in_flight.";
+    QUEUE_WAIT = Histogram "tidegate_queue_wait_seconds" ["pool"]
+        "Seconds that calls waited for a place at an endpoint, for each that had to, whatever came of it.";
+    RELOADS = Counter "tidegate_reloads_total" ["result"]
+        "Times the configuration was read again, by whether it is in force (ok) or all stayed as it was (failed).";
+    RELOAD_GOOD = Gauge "tidegate_config_last_reload_successful" []
+        "1 when the configuration that was read last is in force, 0 when it is not.";
+    RELOAD_AT = Gauge "tidegate_config_last_reload_success_timestamp_seconds" []
+        "When the configuration in force was read, in seconds since the epoch.";
     RECOVERIES = Counter "tidegate_session_recoveries_total" ["pool", "outcome"]
         "Sessions that were begun again after their endpoint was lost.";
     HANDSHAKES_FAILED = Counter "tidegate_tls_handshakes_failed_total" ["reason"]
         "TLS handshakes with clients that came to nothing.";
     ACME_ORDERS = Counter "tidegate_acme_orders_total" ["result"]
         "Orders of certificates from authorities, by what came of them.";
+    SPANS_EXPORTED = Counter "tidegate_spans_exported_total" []
+        "Spans that the collector of traces has taken.";
+    SPANS_DROPPED = Counter "tidegate_spans_dropped_total" ["reason"]
+        "Spans that were recorded and not sent, by why.";
     CERTIFICATE_EXPIRY = Gauge "tidegate_certificate_expiry_seconds" ["listener", "certificate"]
         "When a listener's certificate expires, in seconds since the epoch.";
     PROXY_HEADERS_FAILED = Counter "tidegate_proxy_headers_failed_total" ["reason"]
@@ -148,11 +141,22 @@ table! {
     RETRIES = Counter "tidegate_retries_total" ["pool", "outcome"]
         "Times a call failed in a way that made a second attempt worth considering.";
     LABEL_OVERFLOW = Counter "tidegate_label_overflow_total" []
-        "Tool calls labelled other, because no catalog names the tool or the label table is full.";
+        "Tool calls labelled other, because no catalog names the tool or as many are told apart as may be.";
     LOG_LINES_DROPPED = Counter "tidegate_log_lines_dropped_total" []
         "Access log lines lost to a full queue or to a file that could not be written.";
     BUILD_INFO = Gauge "tidegate_build_info" ["version"]
         "Always 1; the label tells the version.";
+
+    POOL_ENDPOINTS = Gauge "tidegate_pool_endpoints" ["pool"]
+        "Endpoints in the configuration of the pool.";
+    POOL_AVAILABLE = Gauge "tidegate_pool_endpoints_available" ["pool"]
+        "Endpoints of the pool that get new calls now.";
+    CALLS_WAITING = Gauge "tidegate_calls_waiting" ["pool"]
+        "Calls that wait for a place at an endpoint with a max_in_flight.";
+    RETRY_BUDGET = Gauge "tidegate_retry_budget" ["pool"]
+        "Calls that the retry budget of the pool would allow to be tried again now.";
+    WORKER_LAG = Gauge "tidegate_worker_lag_seconds" ["worker"]
+        "How late a worker thread has taken a turn: the most since the scrape before.";
 
     ENDPOINT_UP = Gauge "tidegate_endpoint_up" ["pool", "endpoint"]
         "1 when the endpoint's checks find it up, 0 when they do not.";
@@ -171,6 +175,12 @@ table! {
         "What the endpoint's breaker does: 0 closed, 1 half-open, 2 open.";
     ENDPOINT_OPENINGS = Counter "tidegate_endpoint_breaker_opened_total" ["pool", "endpoint"]
         "Times the endpoint's breaker has opened.";
+    ENDPOINT_CONNECT = Histogram "tidegate_endpoint_connect_seconds" ["pool", "endpoint"]
+        "Seconds to a connection to the endpoint, for each that was made for a call.";
+    ENDPOINT_FIRST_BYTE = Histogram "tidegate_endpoint_first_byte_seconds" ["pool", "endpoint"]
+        "Seconds from a call that was sent to the endpoint to the first byte of its answer.";
+    ENDPOINT_FAILURES = Counter "tidegate_endpoint_failures_total" ["pool", "endpoint", "kind"]
+        "Calls that failed by the endpoint's own fault, by how they did.";
     CHECKS_EXCUSED = Counter "tidegate_checks_excused_total" []
         "Checks that were passed over, because this machine was short of CPU, ports, files or memory.";
 
@@ -207,6 +217,10 @@ pub(crate) struct Metrics {
     requests: IntCounterVec,
     request_duration: HistogramVec,
     tool_calls: IntCounterVec,
+    /// Which tools are told apart at which servers.
+    pairs: Pairs,
+    /// Moves on when series were taken out, so that whoever holds handles gets them anew.
+    generation: AtomicU64,
     tool_duration: HistogramVec,
     active_connections: IntGauge,
     requests_per_second: Gauge,
@@ -224,10 +238,17 @@ pub(crate) struct Metrics {
     handshakes_failed: Vec<IntCounter>,
     proxy_headers_failed: Vec<IntCounter>,
     acme_orders: Vec<IntCounter>,
+    spans_exported: IntCounter,
+    spans_dropped: Vec<IntCounter>,
     /// Locked when a configuration or a certificate changes, and by a scrape.
     certificates: Mutex<Vec<CertificateView>>,
     retries: IntCounterVec,
-    calls_waiting: IntGaugeVec,
+    queue_wait: HistogramVec,
+    /// By whether it went well.
+    reloads: Vec<IntCounter>,
+    reload_good: IntGauge,
+    reload_at: Gauge,
+    contexts_not_shown: IntCounter,
     label_overflow: IntCounter,
     log_lines_dropped: IntCounter,
     checks_excused: IntCounter,
@@ -248,8 +269,8 @@ impl Metrics {
         let tool_duration = histograms(&registry, &TOOL_DURATION, TOOL_BUCKETS);
         let recoveries = counters(&registry, &RECOVERIES);
         let retries = counters(&registry, &RETRIES);
-        let calls_waiting = gauges(&registry, &CALLS_WAITING);
-        calls_waiting.with_label_values(&[""]);
+        let queue_wait = histograms(&registry, &QUEUE_WAIT, REQUEST_BUCKETS);
+        queue_wait.with_label_values(&[""]);
         let streams = gauges(&registry, &STREAMS);
         let streams_ended = counters(&registry, &STREAMS_ENDED);
 
@@ -278,6 +299,8 @@ impl Metrics {
             requests,
             request_duration,
             tool_calls,
+            pairs: Pairs::default(),
+            generation: AtomicU64::new(0),
             tool_duration,
             active_connections: gauge(&registry, &ACTIVE_CONNECTIONS),
             requests_per_second: float_gauge(&registry, &REQUESTS_PER_SECOND),
@@ -329,9 +352,23 @@ impl Metrics {
                 &ACME_ORDERS,
                 AcmeResult::ALL.iter().map(|result| result.as_str()),
             ),
+            spans_exported: counter(&registry, &SPANS_EXPORTED),
+            spans_dropped: one_each(
+                &registry,
+                &SPANS_DROPPED,
+                SpanLoss::ALL.iter().map(|why| why.as_str()),
+            ),
             certificates: Mutex::default(),
             retries,
-            calls_waiting,
+            queue_wait,
+            reloads: one_each(
+                &registry,
+                &RELOADS,
+                ReloadResult::ALL.iter().map(|result| result.as_str()),
+            ),
+            reload_good: gauge(&registry, &RELOAD_GOOD),
+            reload_at: float_gauge(&registry, &RELOAD_AT),
+            contexts_not_shown: counter(&registry, &CONTEXTS_NOT_SHOWN),
             label_overflow: counter(&registry, &LABEL_OVERFLOW),
             log_lines_dropped: counter(&registry, &LOG_LINES_DROPPED),
             checks_excused: counter(&registry, &CHECKS_EXCUSED),
@@ -362,12 +399,12 @@ pub fn set_sessions(live: usize) {
         .set(i64::try_from(live).unwrap_or(i64::MAX));
 }
 
-/// Sets how many calls wait for a place at the endpoints of a pool.
-pub fn set_calls_waiting(pool: &str, waiting: usize) {
+/// Notes how long a call has waited for a place. `pool` is a name from the configuration.
+pub fn queue_waited(pool: &str, waited: Duration) {
     METRICS
-        .calls_waiting
+        .queue_wait
         .with_label_values(&[pool])
-        .set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        .observe(waited.as_secs_f64());
 }
 
 /// Counts a stream that goes on after its server was lost.
@@ -416,6 +453,11 @@ pub fn retried(pool: &str, outcome: RetryOutcome) {
 /// Counts a check that is not held against its endpoint.
 pub fn check_excused() {
     METRICS.checks_excused.inc();
+}
+
+/// Counts a session that has no series of its own.
+pub fn context_not_shown() {
+    METRICS.contexts_not_shown.inc();
 }
 
 /// Counts a tool call whose name became `other`.

@@ -15,16 +15,19 @@ pub mod access_log;
 pub mod labels;
 pub mod messages;
 pub mod metrics;
+pub mod traces;
 
 pub use access_log::{AccessLog, Entry, Proved, SessionTag, Times, spread};
 pub use labels::{
     AcmeResult, HandshakeFailure, HeaderFailure, Limit, RefusedId, Resumed, RetryOutcome,
-    SessionEnd, StreamEnd, StreamKind, ToolLabel, ToolNames, ToolOutcome,
+    SessionEnd, SpanLoss, StreamEnd, StreamKind, ToolLabel, ToolNames, ToolOutcome,
 };
 pub use metrics::{
-    ActiveConnection, CONTENT_TYPE, CertificateView, EndpointView, OpenStream, RequestRecord,
-    acme_ordered, check_excused, flush, gather, handshake_failed, id_refused, limit_hit,
-    proxy_header_failed, record_request, render, requests, retried, session_ended, session_opened,
-    session_recovered, set_calls_waiting, set_certificates, set_sessions, stream_reestablished,
-    stream_resumed, tick,
+    ActiveConnection, CONTENT_TYPE, CertificateView, Distribution, EndpointView, Observed,
+    OpenStream, PoolView, RequestRecord, acme_ordered, check_excused, configured,
+    context_not_shown, flush, gather, handshake_failed, id_refused, limit_hit, proxy_header_failed,
+    queue_waited, record_request, reload_failed, reloaded, render, requests, retried,
+    session_ended, session_opened, session_recovered, set_certificates, set_sessions,
+    spans_dropped, spans_exported, stream_reestablished, stream_resumed, tick,
 };
+pub use traces::{Attempt, Record, Traced, Traces};

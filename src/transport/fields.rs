@@ -11,7 +11,7 @@ use super::{Edits, Headers};
 pub struct Known(u8);
 
 /// The names, in lower case, grouped by length and in order of it.
-const NAMES: [&str; 36] = [
+const NAMES: [&str; 38] = [
     "te",
     "etag",
     "host",
@@ -27,7 +27,9 @@ const NAMES: [&str; 36] = [
     "connection",
     "keep-alive",
     "mcp-method",
+    "tracestate",
     "user-agent",
+    "traceparent",
     "content-type",
     "authorization",
     "last-event-id",
@@ -82,13 +84,16 @@ pub const MCP_PROTOCOL_VERSION: Known = Known::of("mcp-protocol-version");
 pub const MCP_SESSION_ID: Known = Known::of("mcp-session-id");
 /// `Origin`.
 pub const ORIGIN: Known = Known::of("origin");
+/// `traceparent` (W3C Trace Context).
+pub const TRACEPARENT: Known = Known::of("traceparent");
+/// `tracestate` (W3C Trace Context).
+pub const TRACESTATE: Known = Known::of("tracestate");
 /// `Transfer-Encoding`.
 pub const TRANSFER_ENCODING: Known = Known::of("transfer-encoding");
 /// `Upgrade`.
 pub const UPGRADE: Known = Known::of("upgrade");
 /// `User-Agent`.
 pub const USER_AGENT: Known = Known::of("user-agent");
-
 /// `X-Forwarded-For`.
 pub const X_FORWARDED_FOR: Known = Known::of("x-forwarded-for");
 /// `X-Forwarded-Host`.
@@ -236,13 +241,18 @@ impl Known {
         self.0 as usize
     }
 
+    /// The name with this number.
+    pub fn at(index: usize) -> Option<Self> {
+        (index < KNOWN).then_some(Self(index as u8))
+    }
+
     /// Its bit in a set of known names.
     pub const fn bit(self) -> u64 {
         1 << self.0
     }
 }
 
-/// Fields to leave out of a head.
+/// A set of known names.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Names(u64);
 
@@ -261,6 +271,21 @@ impl Names {
         Self(mask)
     }
 
+    /// Is there none?
+    pub(super) const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Is it one of them?
+    pub(super) const fn holds(self, name: Known) -> bool {
+        self.0 & name.bit() != 0
+    }
+
+    /// One more.
+    pub(super) const fn add(&mut self, name: Known) {
+        self.0 |= name.bit();
+    }
+
     /// These fields and those.
     pub const fn and(self, others: Self) -> Self {
         Self(self.0 | others.0)
@@ -273,7 +298,7 @@ impl Names {
             Some(known) => Some(known),
             None => with_hyphens(name.text),
         };
-        known.is_some_and(|known| self.0 & known.bit() != 0)
+        known.is_some_and(|known| self.holds(known))
     }
 }
 
@@ -434,62 +459,4 @@ pub fn is_nominated(headers: &(impl Headers + ?Sized), name: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_known_name_is_found_and_no_other() {
-        const { assert!(KNOWN <= 64, "a name has a bit") };
-        assert!(NAMES.iter().all(|name| (2..=24).contains(&name.len())));
-        assert!(NAMES.windows(2).all(|two| two[0].len() <= two[1].len()));
-        for (at, name) in NAMES.iter().enumerate() {
-            assert_eq!(Known::find(name.as_bytes()), Some(Known(at as u8)));
-            assert_eq!(find(name.as_bytes()), Some(Known(at as u8)));
-            let upper = name.to_ascii_uppercase();
-            assert_eq!(Known::find(upper.as_bytes()), Some(Known(at as u8)));
-            assert_eq!(Known::find(&upper.as_bytes()[1..]), None, "{upper}");
-        }
-        for name in [
-            "",
-            "x",
-            "hosts",
-            "x-request-id",
-            "mcp-param-region",
-            "mcp-protocol-versions",
-        ] {
-            assert_eq!(Known::find(name.as_bytes()), None, "{name}");
-        }
-    }
-
-    #[test]
-    fn a_name_with_underscores_is_left_out_like_the_one_with_hyphens() {
-        let names = Names::of(&[X_FORWARDED_FOR, ORIGIN]);
-        for name in [
-            "x-forwarded-for",
-            "X_Forwarded_For",
-            "x_forwarded-for",
-            "Origin",
-        ] {
-            assert!(names.has(Name::new(name.as_bytes())), "{name}");
-        }
-        for name in [
-            "x_forwarded_host",
-            "x_",
-            "_",
-            "x__forwarded_for",
-            "user_agent",
-        ] {
-            assert!(!names.has(Name::new(name.as_bytes())), "{name}");
-        }
-        let long = "x_".repeat(100);
-        assert!(!names.has(Name::new(long.as_bytes())));
-    }
-
-    #[test]
-    fn connection_nominates_what_it_names_itself() {
-        for value in ["close", " Keep-Alive ", "upgrade", "TE", ""] {
-            assert!(!tokens(value.as_bytes()).any(nominates), "{value}");
-        }
-        assert!(nominates(b"x-secret"));
-    }
-}
+mod tests;

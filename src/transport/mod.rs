@@ -183,7 +183,8 @@ pub trait Headers {
     fn repeats(&self, names: &[Known]) -> bool {
         names.iter().any(|name| self.count(name.as_str()) > 1)
     }
-    /// Calls `f` with every field line in the order received.
+    /// Calls `f` with every field line in the order received. No value has a CR, LF or NUL in it:
+    /// whoever reads a head refuses them (RFC 9110 section 5.5).
     fn each<'a>(&'a self, f: &mut dyn FnMut(Name<'a>, &'a [u8]));
 }
 

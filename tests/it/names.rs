@@ -154,3 +154,45 @@ async fn a_service_is_its_servers_with_their_ports_and_weights() {
     let session = client.initialize().await;
     assert_eq!(client.whoami(&session).await, "b");
 }
+
+#[tokio::test]
+async fn a_target_of_a_service_that_is_gone_is_held_for_as_long_as_is_wanted() {
+    let (a, b) = (Endpoint::start("a").await, Endpoint::start("b").await);
+    let names = NameServer::start().await;
+    let record = |endpoint: &Endpoint, target| Record::Srv {
+        priority: 1,
+        weight: 1,
+        port: endpoint.address().port(),
+        target,
+    };
+    names.set("one.test", &[HERE]);
+    names.set("two.test", &[HERE]);
+    let records = [record(&a, "one.test"), record(&b, "two.test")];
+    names.set("_mcp._tcp.test", &records);
+    let gate = gate(
+        &names,
+        &a,
+        ", resolve_hold: 3s",
+        "srv: _mcp._tcp.test, name: mcp",
+    )
+    .await;
+    let [of_a, of_b] = [&a, &b].map(|one| format!("mcp@{}", one.address()));
+    let mut both = [(of_a.as_str(), "up"), (of_b.as_str(), "up")];
+    both.sort_by_key(|(name, _)| {
+        let port = name.rsplit(':').next();
+        port.and_then(|port| port.parse::<u16>().ok())
+    });
+    until(&gate, &both).await;
+    names.set("two.test", &[]);
+    let told = eventually_some(PATIENCE, async || {
+        gate.stderr()
+            .contains("cannot resolve two.test")
+            .then_some(())
+    });
+    assert!(told.await.is_some(), "{}", gate.stderr());
+    until(&gate, &both).await;
+    // It has no session to drain.
+    until(&gate, &[(&of_a, "up")]).await;
+    names.set("two.test", &[HERE]);
+    until(&gate, &both).await;
+}

@@ -40,7 +40,10 @@ async fn every_family_is_there_before_the_first_request() {
     assert!(page.contains(
         "mcp_request_duration_seconds_bucket{method=\"initialize\",tool_name=\"\",le=\"1\"}"
     ));
-    assert!(!page.contains("mcp_context_size_bytes"), "it has no bound");
+    assert!(
+        !page.contains("mcp_context_size_bytes"),
+        "nobody asked for it"
+    );
     let metrics = Metrics::parse(&page);
     assert_eq!(
         metrics.sum("mcp_requests_total"),

@@ -46,6 +46,7 @@ const ORDER: &[&str] = &[
     "limits",
     "admin",
     "log",
+    "tracing",
 ];
 
 #[test]

@@ -1,7 +1,8 @@
 //! Rates, and how often tools may be called.
 
 use super::super::fields::{Fields, Item};
-use super::super::limit::{Queue, Rate, RouteRate, ToolLimit};
+use super::super::keys::TOOL_RETRIES;
+use super::super::limit::{Queue, Rate, RouteRate, ToolLimit, ToolRetry};
 use super::super::model::PoolKind;
 use super::super::units;
 
@@ -42,8 +43,10 @@ pub(super) fn route_rate(route: &Fields<'_>) -> Option<RouteRate> {
     })
 }
 
-/// How often the tools of a pool may be called.
-pub(super) fn tools(pool: &Fields<'_>, kind: PoolKind) -> Vec<ToolLimit> {
+/// What holds for the tools of a pool.
+///
+/// `retries` says that calls are tried again at all.
+pub(super) fn tools(pool: &Fields<'_>, kind: PoolKind, retries: bool) -> Vec<ToolLimit> {
     let Some(at) = pool.written("tools") else {
         return Vec::new();
     };
@@ -55,10 +58,20 @@ pub(super) fn tools(pool: &Fields<'_>, kind: PoolKind) -> Vec<ToolLimit> {
         Item::Fields(fields) => Some(fields),
         Item::Text(_) => None,
     });
-    fields.filter_map(|fields| tool(&fields)).collect()
+    fields.filter_map(|fields| tool(&fields, retries)).collect()
 }
 
-fn tool(fields: &Fields<'_>) -> Option<ToolLimit> {
+/// What can hold for a call that is let through.
+const OF_CALLS: [&str; 6] = [
+    "per_client",
+    "per_principal",
+    "total",
+    "concurrent",
+    "timeout",
+    "retry",
+];
+
+fn tool(fields: &Fields<'_>, retries: bool) -> Option<ToolLimit> {
     let name = fields.text("name");
     let limit = ToolLimit {
         name: name.map_or_else(String::new, |word| word.text.to_owned()),
@@ -66,12 +79,26 @@ fn tool(fields: &Fields<'_>) -> Option<ToolLimit> {
         per_principal: rate_at(fields, "per_principal"),
         total: rate_at(fields, "total"),
         concurrent: fields.count("concurrent"),
+        deny: fields.flag("deny"),
+        timeout: fields
+            .written("timeout")
+            .map(|_| fields.duration("timeout")),
+        retry: fields.choice("retry", &TOOL_RETRIES).unwrap_or_default(),
     };
-    let any = |names: &[&str]| names.iter().any(|name| fields.written(name).is_some());
-    if !any(&["per_client", "per_principal", "total", "concurrent"]) {
-        let message = "this tool has no limit; write for example `concurrent: 4` or \
-                       `per_client: 1/s`";
+    let of_calls = OF_CALLS.iter().find_map(|name| fields.written(name));
+    if of_calls.is_none() && fields.written("deny").is_none() {
+        let message = "this tool has no limit; write for example `concurrent: 4`, `timeout: 30s` or \
+                       `deny: true`";
         fields.error(fields.key_place("name"), message);
+    }
+    if limit.deny
+        && let Some(at) = of_calls
+    {
+        fields.error(at, "this tool is denied, so nothing else can hold for it");
+    }
+    if limit.retry == ToolRetry::Always && !retries {
+        let message = "`retry: always` does nothing while the pool's `retries` are off";
+        fields.warning(fields.key_place("retry"), message);
     }
     let word = name?;
     if word.text.is_empty() {

@@ -22,6 +22,7 @@ mod pools;
 mod proxies;
 mod routes;
 mod tls;
+mod tracing;
 
 use super::address;
 use super::fields::Fields;
@@ -64,6 +65,7 @@ pub(super) fn config(root: &Node, report: &Report) -> Config {
         proxies: proxies::proxies(&fields, report),
         admin,
         log: log::log(&fields.section("log")),
+        tracing: tracing::tracing(&fields, report),
         state_dir: state_dir.and_then(|word| fields.parsed(word, address::file_path)),
         pid_file: pid_file.and_then(|word| fields.parsed(word, address::file_path)),
         watch: fields.duration_or_off("watch"),
@@ -102,6 +104,7 @@ fn sessions(fields: &Fields<'_>) -> Sessions {
         max_per_client: fields.count("max_per_client"),
         max_per_principal: fields.count("max_per_principal"),
         recovery_memory: fields.size("recovery_memory"),
+        context_sizes: fields.count("context_sizes").unwrap_or_default(),
     }
 }
 

@@ -70,6 +70,7 @@ fn pool(head: &Head<'_>, routes: &[&Route], system: &System, report: &Report) ->
             }
         }
     }
+    let retries = fields.section_or_off("retries").as_ref().map(retries);
     Pool {
         name: name.unwrap_or_default(),
         kind: *kind,
@@ -83,13 +84,13 @@ fn pool(head: &Head<'_>, routes: &[&Route], system: &System, report: &Report) ->
         health: health(&fields.section("health"), *kind, eras, routes),
         ejection: fields.section_or_off("ejection").as_ref().map(ejection),
         breaker: fields.section_or_off("breaker").as_ref().map(breaker),
-        retries: fields.section_or_off("retries").as_ref().map(retries),
+        tools: limits::tools(fields, *kind, retries.is_some()),
+        retries,
         slow_start: fields.duration_or_off("slow_start").unwrap_or_default(),
         timeouts: timeouts(&fields.section("timeouts")),
         affinity_cookie: affinity(fields, *kind),
         keep_alive: fields.duration("keep_alive"),
         queue: limits::queue(fields),
-        tools: limits::tools(fields, *kind),
         send_proxy: fields.choice("send_proxy", &SEND_PROXY).unwrap_or(None),
         client_headers: fields
             .choice("client_headers", &CLIENT_HEADERS)

@@ -1,8 +1,8 @@
 //! The keys that bound what clients may have.
 
-use crate::config::keys::Kind::{self, Count, Duration, Rate, Size, Text};
+use crate::config::keys::Kind::{self, Choice, Count, Duration, Flag, Rate, Size, Text};
 use crate::config::keys::Need::{Default, Optional, Required};
-use crate::config::keys::{Section, key};
+use crate::config::keys::{Section, TOOL_RETRIES, key, names};
 
 pub(super) static RATE: Section = Section {
     noun: "rate section",
@@ -39,7 +39,8 @@ pub(super) static RATE: Section = Section {
 
 pub(super) static TOOL: Section = Section {
     noun: "tool",
-    about: "How often tools may be called, on whatever route; a call over it is answered 429.",
+    about: "What holds for calls of some tools, on whatever route: how often there may be one (one over it \
+            is answered 429), how long it may take, whether it is sent again, or that there is none.",
     keys: &[
         key(
             "name",
@@ -72,6 +73,29 @@ pub(super) static TOOL: Section = Section {
             Count(1, 1_000_000),
             Optional,
             "Calls at once, over all endpoints.",
+        ),
+        key(
+            "deny",
+            Flag,
+            Optional,
+            "They are not called: a call is answered here with error -32602, and no WebSocket is opened to \
+             the pool. `false`, which is what it is unless set, lets through what a later entry denies.",
+        ),
+        key(
+            "timeout",
+            Duration("100ms", "1d"),
+            Optional,
+            "From the end of a call to the end of its answer, on an event stream, too; then 504, or an error \
+             on the stream. Unless set: `timeouts.header` to the answer's head and to its end, and \
+             `timeouts.total` on a stream.",
+        ),
+        key(
+            "retry",
+            Choice(&names(&TOOL_RETRIES)),
+            Optional,
+            "Whether a call is sent again, as a list is, when no answer came from a server that it may have \
+             reached: not even if the server calls that harmless; if it does and \
+             `retries.trust_annotations` believes it; or whatever it says. Unless set: `safe`.",
         ),
     ],
 };
@@ -126,6 +150,13 @@ pub(super) static SESSIONS: Section = Section {
             Default("64MiB"),
             "Memory for what it takes to begin lost sessions again, over all pools with \
              `on_endpoint_loss: reinitialize`; a session for which there is none is lost.",
+        ),
+        key(
+            "context_sizes",
+            Count(0, 10_000),
+            Default("0"),
+            "Sessions that have a series each in the metric `mcp_context_size_bytes`, those that come \
+             first; 0 for none. Monitoring keeps every series that it has seen.",
         ),
     ],
 };

@@ -255,10 +255,11 @@ fn defaults_and_bounds_of_the_table_fit_their_kinds() {
             Kind::Choice(words) => {
                 assert!(default.is_none_or(|text| words.contains(&text)), "{path}")
             }
-            Kind::Flag => assert!(
-                matches!(default, Some("true" | "false")) || matches!(key.need, Need::Required(_)),
-                "{path}"
-            ),
+            Kind::Flag => match key.need {
+                Need::Default(text) => assert!(matches!(text, "true" | "false"), "{path}"),
+                Need::Required(_) => {}
+                Need::Optional => assert!(key.about.contains("unless set"), "{path}"),
+            },
             _ => {}
         }
         assert!(key.about.ends_with('.'), "{path}: {}", key.about);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::{Rate, RouteRate, ToolLimit};
+use super::super::{Rate, RouteRate, ToolLimit, ToolRetry};
 use super::{In, check_table, good};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -64,14 +64,17 @@ fn a_burst_holds_for_a_client_and_for_a_principal() {
 }
 
 #[test]
-fn tools_are_limited_in_the_order_of_the_file() {
-    let text = "tools: [{ name: slow, concurrent: 4, per_client: 1/s }, { name: '*', per_principal: 5/s, total: 2/m }]";
+fn what_holds_for_tools_is_in_the_order_of_the_file() {
+    let text = "tools: [{ name: slow, concurrent: 4, per_client: 1/s }, { name: '*', per_principal: 5/s, total: 2/m, timeout: 2s, retry: always }]";
     let slow = ToolLimit {
         name: "slow".into(),
         per_client: rate(1, SECOND, 1),
         per_principal: None,
         total: None,
         concurrent: Some(4),
+        deny: false,
+        timeout: None,
+        retry: ToolRetry::Safe,
     };
     let rest = ToolLimit {
         name: "*".into(),
@@ -79,8 +82,29 @@ fn tools_are_limited_in_the_order_of_the_file() {
         per_principal: rate(5, SECOND, 5),
         total: rate(2, 60 * SECOND, 1),
         concurrent: None,
+        deny: false,
+        timeout: Some(2 * SECOND),
+        retry: ToolRetry::Always,
     };
     assert_eq!(good(In::Pool, text).pools[0].tools, [slow, rest]);
+}
+
+#[test]
+fn a_tool_is_denied_or_let_through() {
+    let text = "tools: [{ name: 'get_*', deny: false }, { name: '*', deny: true }]";
+    let config = good(In::Pool, text);
+    let denied: Vec<bool> = config.pools[0].tools.iter().map(|tool| tool.deny).collect();
+    assert_eq!(denied, [false, true]);
+}
+
+#[test]
+fn to_call_a_tool_again_needs_retries() {
+    let tools = "tools: [{ name: x, retry: always }]";
+    assert_eq!(good(In::Pool, tools).warnings, []);
+    let config = good(In::Pool, &format!("retries: off\n{tools}"));
+    let said: Vec<&str> = config.warnings.iter().map(|w| &*w.message).collect();
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("does nothing"), "{said:?}");
 }
 
 #[test]
@@ -135,6 +159,26 @@ fn limits_are_checked() {
             In::Pool,
             "tools: [{ name: x, concurrent: «0» }]",
             "the least is 1",
+        ),
+        (
+            In::Pool,
+            "tools: [{ name: x, deny: true, «timeout»: 1s }]",
+            "this tool is denied",
+        ),
+        (
+            In::Pool,
+            "tools: [{ name: x, timeout: «off» }]",
+            "is not a duration",
+        ),
+        (
+            In::Pool,
+            "tools: [{ name: x, timeout: «50ms» }]",
+            "the least is 100ms",
+        ),
+        (
+            In::Pool,
+            "tools: [{ name: x, retry: «save» }]",
+            "did you mean `safe`?",
         ),
         (
             In::Http,

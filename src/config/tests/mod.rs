@@ -13,6 +13,7 @@ mod logs;
 mod mutated;
 mod right;
 mod several;
+mod tracing;
 mod wrong_edge;
 mod wrong_file;
 mod wrong_pools;

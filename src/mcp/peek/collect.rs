@@ -12,6 +12,7 @@ use crate::mcp::message::{
 };
 use crate::mcp::method::facts_of;
 use crate::mcp::text::{Name, Text, Word};
+use crate::mcp::trace::{TRACEPARENT_BYTES, TraceContext};
 
 /// The innermost container that is heard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +44,7 @@ enum Member {
     RequestState,
     Meta,
     MetaVersion,
+    MetaTrace,
     IsError,
     ErrorCode,
 }
@@ -68,12 +70,14 @@ impl Member {
                 b"_meta" => Self::Meta,
                 _ => return None,
             },
-            Place::Meta if key == Self::MetaVersion.key().as_bytes() => Self::MetaVersion,
+            Place::Meta => match key {
+                b"io.modelcontextprotocol/protocolVersion" => Self::MetaVersion,
+                b"traceparent" => Self::MetaTrace,
+                _ => return None,
+            },
             Place::Result if key == b"isError" => Self::IsError,
             Place::Error if key == b"code" => Self::ErrorCode,
-            Place::Outside | Place::Batch | Place::Meta | Place::Result | Place::Error => {
-                return None;
-            }
+            Place::Outside | Place::Batch | Place::Result | Place::Error => return None,
         })
     }
 
@@ -91,6 +95,7 @@ impl Member {
             Self::RequestState => "requestState",
             Self::Meta => "_meta",
             Self::MetaVersion => "io.modelcontextprotocol/protocolVersion",
+            Self::MetaTrace => "traceparent",
             Self::IsError => "isError",
             Self::ErrorCode => "code",
         }
@@ -106,6 +111,9 @@ const _: () = assert!(Member::MetaVersion.key().len() < KEY_BYTES_MAX as usize);
 
 /// The longest code that is read: as long as a 32-bit number can be.
 const CODE_BYTES_MAX: u16 = 11;
+
+/// How much of a trace context is read: one more than we know, so that what is longer is told apart.
+const TRACE_BYTES_MAX: u16 = TRACEPARENT_BYTES as u16 + 1;
 
 /// The members that can name the object of a method.
 const NAMING: [Member; 3] = [Member::Name, Member::Uri, Member::TaskId];
@@ -250,6 +258,13 @@ impl Collector {
             Member::MetaVersion | Member::InitVersion if is_text => {
                 Want::Decoded(VERSION_BYTES_MAX as u16)
             }
+            Member::MetaTrace => {
+                self.message.trace = None;
+                match is_text {
+                    true => Want::Decoded(TRACE_BYTES_MAX),
+                    false => Want::Nothing,
+                }
+            }
             Member::Params => {
                 self.params_closed = kind != Kind::Object;
                 self.enter(Place::Params, kind)
@@ -348,8 +363,11 @@ impl Sink for Collector {
         let Some(member) = self.member else {
             return Ok(());
         };
-        // Whether and how a call has failed decides nothing, so it may be said twice.
-        let may_repeat = matches!(member, Member::IsError | Member::ErrorCode);
+        // Whether and how a call has failed decides nothing, nor does its trace: it may be said twice.
+        let may_repeat = matches!(
+            member,
+            Member::IsError | Member::ErrorCode | Member::MetaTrace
+        );
         if self.seen & member.bit() != 0 && !may_repeat {
             let key = member.key();
             return Err(PeekError::DuplicateKey { key, at }.into());
@@ -378,6 +396,9 @@ impl Sink for Collector {
             }
             Some(Member::MetaVersion) => {
                 self.message.meta_version = Some(Text::joined([text.bytes]));
+            }
+            Some(Member::MetaTrace) => {
+                self.message.trace = TraceContext::parse(text.bytes);
             }
             Some(Member::InitVersion) => {
                 self.message.init_version = Some(Text::joined([text.bytes]));

@@ -223,6 +223,32 @@ where
     }
 }
 
+impl<const N: usize> Text<N>
+where
+    [u8; N]: smallvec::Array<Item = u8>,
+{
+    /// Writes an address. By hand where it is one of version 4, for every call tells one: the library
+    /// takes a thousand instructions for it, this takes a tenth.
+    fn put_address(&mut self, address: IpAddr) {
+        let IpAddr::V4(address) = address else {
+            // Writing into memory does not fail.
+            let _ = write!(self, "{address}");
+            return;
+        };
+        let (mut text, mut at) = ([b'.'; 15], 0);
+        for octet in address.octets() {
+            for (unit, from) in [(100, 100), (10, 10), (1, 0)] {
+                if octet >= from {
+                    text[at] = b'0' + octet / unit % 10;
+                    at += 1;
+                }
+            }
+            at += 1;
+        }
+        self.0.extend_from_slice(&text[..at - 1]);
+    }
+}
+
 /// What an endpoint is told of the client.
 pub struct Told<'a> {
     how: ClientHeaders,
@@ -270,9 +296,10 @@ impl<'a> Told<'a> {
 
     fn write_list(&mut self, way: &Way<'_>) {
         for hop in way.hops.iter().rev() {
-            let separator = if self.client == 0 { "" } else { ", " };
-            // Writing into memory does not fail.
-            let _ = write!(self.list, "{separator}{hop}");
+            if self.client > 0 {
+                self.list.0.extend_from_slice(b", ");
+            }
+            self.list.put_address(*hop);
             if self.client == 0 {
                 self.client = self.list.0.len();
             }

@@ -234,3 +234,12 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    #[test]
+    fn addresses_are_written_as_the_library_does(address: IpAddr) {
+        let mut text = Text::<64>::default();
+        text.put_address(address);
+        prop_assert_eq!(str::from_utf8(&text.0).unwrap(), address.to_string());
+    }
+}

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use smallvec::SmallVec;
 
 use super::super::ctx::Ctx;
+use super::super::tool::Policy;
 use crate::config::{self, Config};
 use crate::limit::buckets::BUCKETS_MAX;
 use crate::limit::{Bucket, Buckets, Cap, Client, Pattern, Rate, Taken};
@@ -36,13 +37,17 @@ pub(super) struct Rates {
     total: Option<Arc<Bucket>>,
 }
 
-/// The limits of some tools of a pool.
+/// What holds for some tools of a pool.
 pub(super) struct Tool {
     pub(super) name: Pattern,
     pub(super) rates: Rates,
     pub(super) concurrent: Option<Arc<Cap>>,
     /// How many that are.
     max: u32,
+    /// They are not called.
+    pub(super) deny: bool,
+    /// What holds for a call that is let through.
+    pub(super) policy: Policy,
 }
 
 impl Limits {
@@ -193,6 +198,11 @@ impl Tool {
                 .concurrent
                 .map(|max| running.unwrap_or_else(|| Cap::new(max))),
             max: config.concurrent.unwrap_or_default(),
+            deny: config.deny,
+            policy: Policy {
+                timeout: config.timeout,
+                retry: config.retry,
+            },
         }
     }
 }

@@ -7,8 +7,9 @@ use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
 use super::{ATTEMPTS_MAX, PlainCtx, heads};
-use crate::pool::{CallPermit, Need, Outcome, PickContext};
+use crate::pool::{CallPermit, Need, PickContext};
 use crate::proxy::fault::Fault;
+use crate::proxy::outcome::Said;
 use crate::proxy::state::{PoolState, Shared};
 use crate::proxy::{outcome, waiting};
 use crate::transport::sessions::PingoraHead;
@@ -104,7 +105,7 @@ impl PlainCtx {
         }
     }
 
-    pub(super) fn report(&mut self, shared: &Shared, said: Option<Outcome>) {
+    pub(super) fn report(&mut self, shared: &Shared, said: Option<Said>) {
         if let (Some(pool), Some(permit)) = (&self.pool, &mut self.permit) {
             outcome::report(shared, pool, permit, said);
         }

@@ -4,9 +4,10 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
 
+use crate::proxy::trace::Tells;
 use crate::transport::Headers;
 use crate::transport::dress::More;
-use crate::transport::fields::{Name, Names, is_nominated};
+use crate::transport::fields::{Name, Names, TRACEPARENT, is_nominated};
 
 const EVENTS: &[u8] = b"text/event-stream";
 
@@ -24,6 +25,13 @@ pub(super) fn tell(
         head.insert_header(*name, value)?;
     }
     Ok(())
+}
+
+/// Tells a server of the trace that the request belongs to.
+pub(super) fn trace(head: &mut RequestHeader, tells: &Tells) -> Result<()> {
+    let parent = HeaderValue::from_bytes(&tells.parent);
+    let told = parent.map(|parent| (TRACEPARENT.as_str(), parent));
+    tell(head, &(told.into_iter().collect(), tells.left))
 }
 
 /// Does the client ask for an event stream?

@@ -1,5 +1,8 @@
 //! How a stream ends: never without an answer for whoever waits for one.
 
+use std::task::Context;
+use std::time::Instant;
+
 use super::{Kind, Relay};
 use crate::mcp::sse::write_message_event;
 use crate::mcp::{RawId, answer};
@@ -33,6 +36,35 @@ impl Relay {
             self.send(down, ctx, &tail).await?;
         }
         down.finish().await
+    }
+
+    /// When an answer is due on the stream of which somebody is to be told if it does not come. Inside of an
+    /// event nobody can be told.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let link = self.link.as_ref().filter(|_| self.scan.at_boundary())?;
+        link.next_due()
+    }
+
+    /// Is one due that is owed since the stream began to wait? If not, it is woken once there is one.
+    pub(super) fn is_due_sooner(&self, context: &mut Context<'_>) -> bool {
+        let link = self.link.as_ref().filter(|_| self.scan.at_boundary());
+        link.is_some_and(|link| link.poll_due(context).is_ready())
+    }
+
+    /// Answers in the server's place what it should have answered by now.
+    pub(super) async fn tell_overdue<D: Downstream>(
+        &mut self,
+        down: &mut D,
+        ctx: &mut Ctx,
+        now: Instant,
+    ) -> Result<(), Error> {
+        let link = self.link.as_ref().filter(|_| self.scan.at_boundary());
+        let overdue = link.map_or_else(Vec::new, |link| link.take_overdue(now));
+        let mut events = Vec::new();
+        for id in &overdue {
+            write_message_event(&mut events, &failure(id, Fault::UpstreamTimeout));
+        }
+        self.send(down, ctx, &events).await
     }
 
     /// The events that tell the client what it would otherwise wait for.

@@ -2,9 +2,10 @@
 
 use super::{Kind, Relay};
 use crate::mcp::{Note, RawId, answer};
-use crate::pool::Outcome;
+use crate::pool::FailureKind;
 use crate::proxy::call::Owed;
 use crate::proxy::links::Link;
+use crate::proxy::outcome::Said;
 use crate::proxy::resume::{Border, Lent};
 use std::time::Instant;
 
@@ -36,8 +37,8 @@ impl Relay {
                     *tool_failed = Some(*is_error || *is_tool_error);
                     *rpc_code = error_code.map(i64::from).or(*rpc_code);
                     match error_code.is_some_and(answer::is_server_fault) {
-                        true => *said = Some(Outcome::Bad),
-                        false => *said = said.or(Some(Outcome::Good)),
+                        true => *said = Some(Said::Bad(FailureKind::Error)),
+                        false => *said = said.or(Some(Said::Good)),
                     }
                     if let Some(id) = id {
                         settle(owed, link.as_deref(), id);

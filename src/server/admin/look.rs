@@ -132,6 +132,7 @@ pub(super) fn endpoint(operator: &Operator, found: &Found) -> view::Endpoint {
         false => "config",
     };
     let breaker = one.guard.breaker(now);
+    let first_bytes = one.timings.lately();
     view::Endpoint {
         name: one.name().to_owned(),
         address: found.pool.place(one.id()),
@@ -158,8 +159,8 @@ pub(super) fn endpoint(operator: &Operator, found: &Found) -> view::Endpoint {
         max_in_flight_configured: config.and_then(|config| config.max_in_flight),
         sessions: one.sessions(),
         in_flight: one.in_flight(),
-        first_byte_p50_seconds: None,
-        first_byte_p99_seconds: None,
+        first_byte_p50_seconds: first_bytes.quantile(0.5),
+        first_byte_p99_seconds: first_bytes.quantile(0.99),
         ejected: one.guard.is_ejected(now),
         ejections: one.guard.ejections(),
         failures_in_row: one.guard.streak(),

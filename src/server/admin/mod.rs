@@ -2,19 +2,18 @@
 //! from the traffic.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::connection::{Handler, Served};
 use super::operator::Operator;
 use super::reload::Reloader;
+use super::vigil::Vigil;
 use crate::config::AdminLevel;
-use crate::pool::HealthState;
-use crate::pool::breaker::State;
 use crate::proxy::ctx::Ctx;
 use crate::proxy::fault::Fault;
 use crate::proxy::intake::{self, Builtin};
 use crate::proxy::local;
-use crate::telemetry::{self, EndpointView};
+use crate::telemetry::{self, Observed};
 use crate::transport::fields::Names;
 use crate::transport::timer::TICK;
 use crate::transport::{Downstream, Edits, Length, RequestHead};
@@ -26,6 +25,7 @@ pub mod csv;
 mod look;
 mod process;
 mod refused;
+mod scrape;
 pub(super) mod service;
 pub(super) mod socket;
 pub mod view;
@@ -41,6 +41,8 @@ const API: &str = "/v1/";
 pub(super) struct Admin {
     operator: Arc<Operator>,
     reloader: Arc<Reloader>,
+    /// Knows how late the workers are.
+    vigil: Arc<Vigil>,
     /// What may be done here.
     level: AdminLevel,
     /// Who is at the other end, where that does not depend on the address.
@@ -53,6 +55,7 @@ impl Admin {
         Self {
             operator: Arc::clone(&around.operator),
             reloader: Arc::clone(&around.reloader),
+            vigil: Arc::clone(&around.vigil),
             level,
             process: None,
         }
@@ -63,31 +66,23 @@ impl Admin {
         let shared = &self.operator.shared;
         let snapshot = shared.snapshot.load();
         telemetry::set_sessions(shared.sessions.len());
-        let now = shared.moment(Instant::now());
-        for pool in snapshot.all_pools() {
-            if let Some(queue) = pool.pool.queue() {
-                telemetry::set_calls_waiting(pool.pool.name(), queue.waiting());
-            }
-        }
-        let mut endpoints = snapshot.all_pools().flat_map(|pool| {
-            pool.pool.endpoints().iter().map(|endpoint| EndpointView {
-                pool: pool.pool.name(),
-                endpoint: endpoint.name(),
-                healthy: endpoint.health() == HealthState::Up,
-                in_flight: u64::from(endpoint.in_flight()),
-                sessions: u64::from(endpoint.sessions()),
-                admin: endpoint.admin() as u8,
-                ejected: endpoint.guard.is_ejected(now),
-                ejections: endpoint.guard.ejections(),
-                breaker: match endpoint.guard.breaker(now) {
-                    State::Closed => 0,
-                    State::HalfOpen => 1,
-                    State::Open => 2,
-                },
-                openings: endpoint.guard.openings(),
-            })
-        });
-        telemetry::render(&mut endpoints)
+        let instant = Instant::now();
+        let now = shared.moment(instant);
+        let lags = self.vigil.take_lags(instant);
+        telemetry::render(&Observed {
+            endpoints: snapshot
+                .all_pools()
+                .flat_map(|pool| scrape::endpoints(pool, now))
+                .collect(),
+            pools: snapshot
+                .pools
+                .iter()
+                .map(|state| scrape::pool(state, now))
+                .collect(),
+            contexts: (snapshot.config.sessions.context_sizes > 0)
+                .then(|| shared.contexts.list(&shared.sessions).into_iter().collect()),
+            worker_lags: lags.iter().map(Duration::as_secs_f64).collect(),
+        })
     }
 }
 

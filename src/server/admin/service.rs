@@ -21,6 +21,7 @@ use crate::server::connection::{self, Bounds, Handler, Surroundings};
 use crate::server::listeners::Bound;
 use crate::server::operator::Operator;
 use crate::server::reload::Reloader;
+use crate::server::vigil::Vigil;
 use crate::server::way::Way;
 use crate::server::worker::turn;
 use crate::transport::layer;
@@ -52,6 +53,7 @@ pub(in crate::server) struct AdminService {
 pub(super) struct Around {
     pub(super) operator: Arc<Operator>,
     pub(super) reloader: Arc<Reloader>,
+    pub(super) vigil: Arc<Vigil>,
     bounds: Bounds,
     wheel: Arc<Wheel>,
     phases: Phases,
@@ -79,7 +81,7 @@ impl AdminService {
     pub(in crate::server) fn new(
         address: Option<(Bound, AdminLevel)>,
         socket: Option<Socket>,
-        (operator, reloader): (Arc<Operator>, Arc<Reloader>),
+        (operator, reloader, vigil): (Arc<Operator>, Arc<Reloader>, Arc<Vigil>),
         bounds: Bounds,
         (shutdown, replaced): (ShutdownWatch, watch::Receiver<bool>),
     ) -> Option<Self> {
@@ -93,6 +95,7 @@ impl AdminService {
             way: Way::open(),
             operator,
             reloader,
+            vigil,
         };
         Some(Self {
             address,
@@ -197,6 +200,7 @@ fn serve(stream: UnixStream, info: ConnInfo, level: AdminLevel, around: &Around)
     let handler = Admin {
         operator: Arc::clone(&around.operator),
         reloader: Arc::clone(&around.reloader),
+        vigil: Arc::clone(&around.vigil),
         level,
         process: Some(Peer::Process {
             uid: peer.uid(),

@@ -59,6 +59,10 @@ pub struct Pulse {
     last: AtomicU64,
     /// The session has left the table.
     over: AtomicBool,
+    /// Bytes of bodies that have passed in the session, where somebody counts them.
+    bytes: AtomicU64,
+    /// Somebody has begun to count them.
+    counted: AtomicBool,
 }
 
 impl Pulse {
@@ -67,9 +71,35 @@ impl Pulse {
             base,
             last: AtomicU64::new(0),
             over: AtomicBool::new(false),
+            bytes: AtomicU64::new(0),
+            counted: AtomicBool::new(false),
         };
         pulse.note(now);
         Arc::new(pulse)
+    }
+
+    /// Another one for the same session, which goes on with what was counted.
+    pub(super) fn again(&self, now: Instant) -> Arc<Self> {
+        let next = Self::new(self.base, now);
+        next.bytes.store(self.bytes(), Relaxed);
+        let counted = self.counted.load(Relaxed);
+        next.counted.store(counted, Relaxed);
+        next
+    }
+
+    /// Counts bytes of bodies that have passed.
+    pub fn add_bytes(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Relaxed);
+    }
+
+    /// Bytes of bodies that were counted.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Relaxed)
+    }
+
+    /// Is nobody counting bytes yet? Whoever is told so does from now on.
+    pub fn begin_counting(&self) -> bool {
+        !self.counted.load(Relaxed) && !self.counted.swap(true, Relaxed)
     }
 
     /// Notes a request of the session. False if the session has left the table: it then has to be

@@ -57,6 +57,8 @@ pub struct Entry<'a> {
     pub response_bytes: u64,
     /// Id of the request for tracing, ours or a trusted front's. At most 64 bytes are written.
     pub request_id: &'a str,
+    /// The trace that the request belongs to, 32 hex digits; none where nobody traces.
+    pub trace_id: Option<&'a str>,
     /// Who ended the exchange and in which step: two letters as HAProxy's.
     pub termination: [u8; 2],
     /// Why the exchange ended, as a word from a closed set, such as `StreamEnd::as_str`.
@@ -101,7 +103,7 @@ pub struct Times {
 }
 
 /// Eight hex digits that tell sessions apart in the log without giving an id away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionTag(u32);
 
 impl SessionTag {

@@ -71,6 +71,7 @@ pub(super) fn write(out: &mut Vec<u8>, entry: &Entry<'_>) {
     line.number("request_bytes", entry.request_bytes);
     line.number("response_bytes", entry.response_bytes);
     line.text("request_id", entry.request_id, REQUEST_ID_BYTES_MAX);
+    line.maybe("trace_id", entry.trace_id);
     line.key("termination");
     line.out.push(b'"');
     line.out.extend_from_slice(&entry.termination);

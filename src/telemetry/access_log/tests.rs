@@ -54,6 +54,7 @@ pub(super) fn entry<'a>() -> Entry<'a> {
         request_bytes: 120,
         response_bytes: 4096,
         request_id: "a1b2c3",
+        trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736"),
         termination: *b"--",
         end_reason: "complete",
         user_agent: Some(b"client/1.0"),

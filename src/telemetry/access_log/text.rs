@@ -108,6 +108,7 @@ impl Text<'_> {
             Variable::BodyBytesSent => line::digits(self.out, entry.response_bytes, 1),
             Variable::RequestTime => self.seconds(times.duration),
             Variable::RequestId => self.text(Some(entry.request_id), NAME_BYTES_MAX),
+            Variable::TraceId => self.text(entry.trace_id, NAME_BYTES_MAX),
             Variable::UpstreamAddr => self.address(entry.server_address),
             Variable::UpstreamConnectTime => self.maybe_seconds(times.connect),
             Variable::UpstreamHeaderTime => {
@@ -355,6 +356,7 @@ mod tests {
             ("body_bytes_sent", "4096"),
             ("request_time", "0.012"),
             ("request_id", "a1b2c3"),
+            ("trace_id", "4bf92f3577b34da6a3ce929d0e0e4736"),
             ("upstream_addr", "10.0.0.1:9001"),
             ("upstream_connect_time", "0.000"),
             ("upstream_header_time", "0.007"),
@@ -379,7 +381,7 @@ mod tests {
             let line = line(&format!("${name}"), "", &entry());
             assert_eq!(line, format!("{value}\n"), "{name}");
         }
-        assert_eq!(Variable::ALL.len(), 46, "all of them are above");
+        assert_eq!(Variable::ALL.len(), 47, "all of them are above");
     }
 
     #[test]

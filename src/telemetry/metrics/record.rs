@@ -8,6 +8,7 @@
 //! direct-mapped table; a collision costs one slow look-up and nothing else.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -65,12 +66,14 @@ pub(super) struct Cache {
     answered: u64,
     /// Somebody calls [`flush`] on this thread.
     gathers: bool,
+    /// When the handles were got; see [`Metrics`].
+    generation: u64,
 }
 
 /// From now on this thread adds up what it counts, until it calls [`flush`]. It should do so several
 /// times a second: what it has not told yet is missing from a scrape.
 pub fn gather() {
-    let _ = CACHE.try_with(|cache| cache.borrow_mut().gathers = true);
+    let _ = CACHE.try_with(|cache| cache.borrow_mut().gather());
 }
 
 /// Adds what this thread has counted to the families.
@@ -92,6 +95,8 @@ struct ToolSlot {
     outcome: ToolOutcome,
     count: LocalIntCounter,
     duration: LocalHistogram,
+    /// It stands for others as well, and has a less exact label.
+    is_other: bool,
 }
 
 impl RequestSlot {
@@ -122,7 +127,15 @@ impl Drop for ToolSlot {
 }
 
 impl Cache {
+    /// Adds up from now on, until it is flushed.
+    pub(super) fn gather(&mut self) {
+        self.gathers = true;
+    }
+
     pub(super) fn record(&mut self, metrics: &Metrics, record: &RequestRecord<'_>) {
+        if !self.gathers {
+            self.renew(metrics);
+        }
         self.answered += 1;
         let slot = self.request(metrics, record);
         slot.count.inc();
@@ -132,13 +145,26 @@ impl Cache {
             let slot = self.tool_call(metrics, record, outcome);
             slot.count.inc();
             slot.duration.observe(record.duration.as_secs_f64());
+            if slot.is_other {
+                metrics.label_overflow.inc();
+            }
         }
         if !self.gathers {
             self.flush(metrics);
         }
     }
 
-    fn flush(&mut self, metrics: &Metrics) {
+    /// Lets go of the handles, should some be of series that were taken out.
+    fn renew(&mut self, metrics: &Metrics) {
+        let generation = metrics.generation.load(Ordering::Relaxed);
+        if self.generation != generation {
+            self.generation = generation;
+            self.tool_calls = Slots::default();
+        }
+    }
+
+    pub(super) fn flush(&mut self, metrics: &Metrics) {
+        self.renew(metrics);
         if self.answered == 0 {
             return;
         }
@@ -188,22 +214,43 @@ impl Cache {
             [address(server), address(tool.as_str()), outcome as usize],
             |slot| slot.tool == tool && slot.outcome == outcome && *slot.server == *server,
             || {
-                let tool_name = tool.as_str();
+                let (shown, place) = metrics.pairs.admit(tool, server);
+                let tool_name = shown.as_str();
                 ToolSlot {
                     tool,
                     server: Box::from(server),
                     outcome,
                     count: metrics
                         .tool_calls
-                        .with_label_values(&[tool_name, server, outcome.as_str()])
+                        .with_label_values(&[tool_name, place, outcome.as_str()])
                         .local(),
                     duration: metrics
                         .tool_duration
-                        .with_label_values(&[tool_name, server])
+                        .with_label_values(&[tool_name, place])
                         .local(),
+                    is_other: shown != tool,
                 }
             },
         )
+    }
+}
+
+impl Metrics {
+    /// Takes out the series of tool calls at servers that are no longer there.
+    pub(super) fn forget_servers(&self, there: &HashSet<&str>) {
+        let gone = self.pairs.retain(there);
+        for (tool, server) in &gone {
+            let (tool, server) = (tool.as_str(), &**server);
+            // What is not there was never counted.
+            let _ = self.tool_duration.remove_label_values(&[tool, server]);
+            for outcome in ToolOutcome::ALL {
+                let labels = [tool, server, outcome.as_str()];
+                let _ = self.tool_calls.remove_label_values(&labels);
+            }
+        }
+        if !gone.is_empty() {
+            self.generation.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 

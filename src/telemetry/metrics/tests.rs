@@ -3,8 +3,11 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+mod bounds;
+
 use super::record::Cache;
 use super::*;
+use crate::telemetry::SessionTag;
 use crate::telemetry::labels::{ToolLabel, ToolNames};
 
 fn view<'a>(pool: &'a str, endpoint: &'a str, healthy: bool) -> EndpointView<'a> {
@@ -19,11 +22,34 @@ fn view<'a>(pool: &'a str, endpoint: &'a str, healthy: bool) -> EndpointView<'a>
         ejections: 7,
         breaker: 1,
         openings: 2,
+        connect: Distribution {
+            bounds: &[0.5, 1.0],
+            counts: vec![0, 0, 0],
+            sum: 0.0,
+        },
+        first_byte: Distribution {
+            bounds: &[0.5, 1.0],
+            counts: vec![2, 3, 1],
+            sum: 4.25,
+        },
+        failures: vec![("connect", 1), ("status", 0)],
     }
 }
 
 fn scrape(metrics: &Metrics, endpoints: &[EndpointView<'_>]) -> String {
-    metrics.render(Instant::now(), &mut endpoints.iter().copied())
+    let observed = Observed {
+        endpoints: endpoints.to_vec(),
+        pools: vec![PoolView {
+            pool: "weather",
+            endpoints: 3,
+            available: 2,
+            waiting: 4,
+            retry_budget: 10,
+        }],
+        worker_lags: vec![0.0, 0.025],
+        contexts: Some(vec![(SessionTag::of("a session"), 7)]),
+    };
+    metrics.render(Instant::now(), &observed)
 }
 
 /// Name, labels and value.
@@ -112,7 +138,8 @@ fn every_family_has_a_sample_at_zero_traffic() {
             "\nmcp_requests_total{method=\"initialize\",status=\"200\",tool_name=\"\"} 0\n"
         )
     );
-    assert!(!text.contains("mcp_context_size_bytes"));
+    let none = metrics.render(Instant::now(), &Observed::default());
+    assert!(!none.contains("mcp_context_size_bytes"), "nobody wants it");
 }
 
 #[test]
@@ -188,7 +215,7 @@ fn a_tool_call_is_counted_in_all_four_families() {
     for _ in 0..3 {
         cache.record(&metrics, &record);
     }
-    let text = scrape(&metrics, &[]);
+    let text = scrape(&metrics, &[view("weather", "w1", true)]);
     let tool = "tool_name=\"get_tide\"";
     for line in [
         format!("mcp_requests_total{{method=\"tools/call\",status=\"200\",{tool}}} 3"),
@@ -288,6 +315,46 @@ fn a_server_of_two_pools_is_healthy_when_it_is_in_both() {
 }
 
 #[test]
+fn the_times_of_an_endpoint_are_a_histogram_of_its_own() {
+    let text = scrape(&Metrics::new(), &[view("a", "w1", true)]);
+    let name = "tidegate_endpoint_first_byte_seconds";
+    for line in [
+        "_bucket{pool=\"a\",endpoint=\"w1\",le=\"0.5\"} 2",
+        "_bucket{pool=\"a\",endpoint=\"w1\",le=\"1\"} 5",
+        "_bucket{pool=\"a\",endpoint=\"w1\",le=\"+Inf\"} 6",
+        "_sum{pool=\"a\",endpoint=\"w1\"} 4.25",
+        "_count{pool=\"a\",endpoint=\"w1\"} 6",
+    ] {
+        assert!(text.contains(&format!("\n{name}{line}\n")), "{line}");
+    }
+    for line in [
+        "tidegate_endpoint_failures_total{pool=\"a\",endpoint=\"w1\",kind=\"connect\"} 1",
+        "tidegate_pool_endpoints_available{pool=\"weather\"} 2",
+        "tidegate_retry_budget{pool=\"weather\"} 10",
+        "tidegate_worker_lag_seconds{worker=\"1\"} 0.025",
+    ] {
+        assert!(text.contains(&format!("\n{line}\n")), "{line}");
+    }
+}
+
+#[test]
+fn the_last_reload_is_the_one_that_counts() {
+    let metrics = Metrics::new();
+    let at = |seconds| std::time::UNIX_EPOCH + Duration::from_secs(seconds);
+    metrics.in_force(at(1000));
+    assert_eq!(
+        (metrics.reload_good.get(), metrics.reload_at.get()),
+        (1, 1000.0)
+    );
+    metrics.reload_good.set(0);
+    metrics.in_force(at(2000));
+    assert_eq!(
+        (metrics.reload_good.get(), metrics.reload_at.get()),
+        (1, 2000.0)
+    );
+}
+
+#[test]
 fn an_endpoint_that_vanished_is_not_shown() {
     let metrics = Metrics::new();
     assert!(scrape(&metrics, &[view("a", "gone", true)]).contains("\"gone\""));
@@ -351,14 +418,18 @@ fn guards_count_while_they_live() {
 #[test]
 fn events_reach_the_exposition() {
     let sample = |line: &str| {
-        let text = render(&mut std::iter::empty());
+        let text = render(&Observed::default());
         let line = text
             .lines()
             .find(|found| found.starts_with(&format!("{line} ")))
             .unwrap();
         parse(line).2
     };
-    let cases: [(&str, fn()); 7] = [
+    let cases: [(&str, fn()); 9] = [
+        ("tidegate_reloads_total{result=\"failed\"}", reload_failed),
+        ("tidegate_queue_wait_seconds_count{pool=\"\"}", || {
+            queue_waited("", Duration::from_millis(3));
+        }),
         ("tidegate_checks_excused_total", check_excused),
         ("tidegate_sessions_opened_total", session_opened),
         (

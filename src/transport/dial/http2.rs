@@ -6,11 +6,12 @@ use std::hash::BuildHasherDefault;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use http::HeaderMap;
 use pingora::connectors::http::v2::{ConnectionRef, H2HandshakeSettings, handshake};
 use tokio::time::timeout;
 
 use super::{
-    AsIs, H2_CONNECTION_WINDOW, H2_STREAM_WINDOW, H2_STREAMS_MAX, IDLE_MAX, IdleKey, Target,
+    AsIs, H2_CONNECTION_WINDOW, H2_STREAM_WINDOW, H2_STREAMS_MAX, IDLE_MAX, IdleKey, Target, Up,
 };
 use crate::transport::Error;
 use crate::transport::layer::towards_endpoint;
@@ -116,5 +117,18 @@ impl Connections {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<IdleKey, Vec<Kept>, BuildHasherDefault<AsIs>>> {
         self.by_key.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Up {
+    /// The fields behind the body, once that was read to its end. Over HTTP/1.1 they are not kept.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub async fn trailers(&mut self) -> Result<Option<HeaderMap>, Error> {
+        match self {
+            Self::H1(_) => Ok(None),
+            Self::H2(up) => up.trailers().await,
+        }
     }
 }

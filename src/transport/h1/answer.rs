@@ -44,7 +44,7 @@ impl Answer {
         let Fields {
             bytes,
             list,
-            first,
+            present,
             repeated,
         } = &mut self.fields;
         let bytes = bytes.filled();
@@ -62,7 +62,7 @@ impl Answer {
         }
         self.status = response.code.unwrap_or_default();
         let version = response.version.unwrap_or_default();
-        Fields::note(bytes, list, first, repeated, response.headers);
+        Fields::note(bytes, list, present, repeated, response.headers);
         if !(100..=999).contains(&self.status) {
             return Err("a status that is none");
         }

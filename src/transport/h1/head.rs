@@ -136,7 +136,7 @@ impl Head {
         let Fields {
             bytes,
             list,
-            first,
+            present,
             repeated,
         } = &mut self.fields;
         let bytes = bytes.filled();
@@ -161,7 +161,7 @@ impl Head {
         if request.version == Some(0) {
             self.version = Http::V10;
         }
-        Fields::note(bytes, list, first, repeated, request.headers);
+        Fields::note(bytes, list, present, repeated, request.headers);
         Ok(())
     }
 

@@ -16,7 +16,7 @@ mod write;
 use std::ops::Range;
 
 use super::buffer::Buffer;
-use super::fields::{CONNECTION, KNOWN, Known, Name, tokens};
+use super::fields::{CONNECTION, Known, Name, Names, tokens};
 
 /// Where the name and the value of a field lie in the bytes of a head.
 #[derive(Debug, Clone, Copy)]
@@ -61,25 +61,16 @@ impl Field {
 }
 
 /// The fields of a head, and the bytes they lie in.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Fields {
     bytes: Buffer,
     list: Vec<Field>,
-    /// For each known name one more than the place of its first field; 0 if there is none.
-    first: [u16; KNOWN],
-    /// A bit for each known name that stands more than once.
-    repeated: u64,
-}
-
-impl Default for Fields {
-    fn default() -> Self {
-        Self {
-            bytes: Buffer::default(),
-            list: Vec::new(),
-            first: [0; KNOWN],
-            repeated: 0,
-        }
-    }
+    /// Known names that stand in the head. Most that are asked for do not, and of one that does the
+    /// few fields there are say soon which it is; every connection at rest would have to hold a table
+    /// of places.
+    present: Names,
+    /// Known names that stand more than once.
+    repeated: Names,
 }
 
 impl Fields {
@@ -88,34 +79,36 @@ impl Fields {
         debug_assert!(list.is_empty());
         self.bytes = bytes;
         self.list = list;
-        self.first = [0; KNOWN];
-        self.repeated = 0;
+        self.present = Names::NONE;
+        self.repeated = Names::NONE;
     }
 
     /// Notes what the parser has found in `bytes`.
     fn note(
         bytes: &[u8],
         list: &mut Vec<Field>,
-        first: &mut [u16; KNOWN],
-        repeated: &mut u64,
+        present: &mut Names,
+        repeated: &mut Names,
         parsed: &[httparse::Header<'_>],
     ) {
         let base = bytes.as_ptr().addr();
-        for (field, place) in parsed.iter().zip(1..) {
+        for field in parsed {
             let field = Field::new(base, field);
             if let Some(known) = field.known {
-                match &mut first[known.index()] {
-                    first @ 0 => *first = place,
-                    _ => *repeated |= known.bit(),
+                if present.holds(known) {
+                    repeated.add(known);
                 }
+                present.add(known);
             }
             list.push(field);
         }
     }
 
     fn known(&self, name: Known) -> Option<&Field> {
-        let place = self.first[name.index()].checked_sub(1)?;
-        self.list.get(usize::from(place))
+        if !self.present.holds(name) {
+            return None;
+        }
+        self.list.iter().find(|field| field.known == Some(name))
     }
 
     fn find(&self, name: &str) -> Option<&Field> {
@@ -136,15 +129,15 @@ impl Fields {
 
     /// How many times: none, once, or more.
     fn times(&self, name: Known) -> usize {
-        usize::from(self.first[name.index()] != 0) + usize::from(self.repeated & name.bit() != 0)
+        usize::from(self.present.holds(name)) + usize::from(self.repeated.holds(name))
     }
 
     fn count(&self, name: &str) -> usize {
         let known = Known::find(name.as_bytes());
         if let Some(known) = known
-            && self.repeated & known.bit() == 0
+            && !self.repeated.holds(known)
         {
-            return usize::from(self.first[known.index()] != 0);
+            return usize::from(self.present.holds(known));
         }
         let bytes = self.bytes.filled();
         self.list
@@ -155,7 +148,7 @@ impl Fields {
     }
 
     fn repeats(&self, names: &[Known]) -> bool {
-        self.repeated != 0 && names.iter().any(|name| self.times(*name) > 1)
+        !self.repeated.is_empty() && names.iter().any(|name| self.times(*name) > 1)
     }
 
     fn each<'a>(&'a self, f: &mut dyn FnMut(Name<'a>, &'a [u8])) {
@@ -181,8 +174,8 @@ impl Fields {
     /// Lets go of the bytes; the empty list keeps its room for the next head.
     fn release(&mut self) -> Vec<Field> {
         self.bytes = Buffer::default();
-        self.first = [0; KNOWN];
-        self.repeated = 0;
+        self.present = Names::NONE;
+        self.repeated = Names::NONE;
         self.list.clear();
         std::mem::take(&mut self.list)
     }

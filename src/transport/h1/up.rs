@@ -45,6 +45,10 @@ pub struct H1Up {
     length: Length,
 }
 
+// As of a client's connection: the next step up costs every one that is held.
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<H1Up>() <= 384);
+
 impl H1Up {
     /// A connection that was just made.
     pub(in crate::transport) fn new(conn: Conn) -> Box<Self> {

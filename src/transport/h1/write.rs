@@ -77,19 +77,23 @@ fn fields(out: &mut Buffer, from: Option<&dyn Headers>, edits: Edits<'_>, also: 
         let stays = Stays::new(from, edits, also);
         from.each(&mut |name, value| {
             if !stays.has(name) {
-                field(out, name.as_bytes(), value);
+                line(out, name.as_bytes(), value);
             }
         });
     }
     edits.each(&mut |name, value| field(out, name.as_bytes(), value));
 }
 
+/// A field of ours. Its value is put together from names and ids that are checked where they enter;
+/// this is the last place where a line end could split the head.
 fn field(out: &mut Buffer, name: &[u8], value: &[u8]) {
-    // Values that we make ourselves come from names and ids that are checked where they enter; this
-    // is the last place where a line end could split the head.
-    if memchr::memchr2(b'\r', b'\n', value).is_some() {
-        return;
+    if memchr::memchr2(b'\r', b'\n', value).is_none() {
+        line(out, name, value);
     }
+}
+
+/// A field as it came from a head, where no value has a line end.
+fn line(out: &mut Buffer, name: &[u8], value: &[u8]) {
     let size = name.len() + value.len() + 4;
     if size > out.room() {
         [name, b": ", value, b"\r\n"]

@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Method;
+use http::{HeaderMap, Method};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::client::HttpSession as ClientSession;
 use pingora::protocols::http::v2::client::Http2Session;
@@ -83,6 +83,14 @@ impl SessionUp {
             reused,
             head: None,
             begun: false,
+        }
+    }
+
+    /// The fields behind the body, once that was read to its end.
+    pub async fn trailers(&mut self) -> Result<Option<HeaderMap>, Error> {
+        match &mut self.session {
+            ClientSession::H2(session) => session.read_trailers().await.map_err(wire_error),
+            _ => Ok(None),
         }
     }
 

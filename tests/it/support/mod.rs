@@ -25,6 +25,7 @@ use tokio::time::Instant;
 
 pub(crate) mod authority;
 pub(crate) mod client;
+pub(crate) mod collector;
 pub(crate) mod crowd;
 pub(crate) mod deaf;
 pub(crate) mod dns;

@@ -54,11 +54,16 @@ impl Front {
     }
 
     pub(crate) async fn with(endpoint: &Endpoint, manners: Manners<'_>) -> Self {
+        Self::to(endpoint.address(), manners).await
+    }
+
+    /// The same in front of anything else.
+    pub(crate) async fn to(to: SocketAddr, manners: Manners<'_>) -> Self {
         let acceptor = TlsAcceptor::from(config(&manners));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let shaken = Arc::new(Mutex::new(Vec::new()));
-        let (notes, to) = (Arc::clone(&shaken), endpoint.address());
+        let notes = Arc::clone(&shaken);
         let accepting = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 tokio::spawn(carry(stream, to, acceptor.clone(), Arc::clone(&notes)));

@@ -9,6 +9,7 @@ use crate::mcp::message::{
 };
 use crate::mcp::method::facts;
 use crate::mcp::text::{Text, Word};
+use crate::mcp::trace::TraceContext;
 
 pub(super) const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 
@@ -107,6 +108,11 @@ fn expected_object(json: &str, wrong: &mut Wrong) -> Message {
         name: name.filter(|_| !name_too_long).as_deref().map(Text::new),
         name_too_long,
         meta_version: meta.text(META_VERSION, wrong).map(cut),
+        trace: meta
+            .last("traceparent")
+            .and_then(|text| serde_json::from_str::<String>(text).ok())
+            // A later version may be longer than what is looked at.
+            .and_then(|text| TraceContext::parse(&text.as_bytes()[..text.len().min(56)])),
         init_version: params.text("protocolVersion", wrong).map(cut),
         has_result: members.get("result", wrong).is_some(),
         has_error: members.get("error", wrong).is_some(),

@@ -134,8 +134,15 @@ fn method() -> impl Strategy<Value = String> {
 
 /// Members of three levels in every order, mostly with values of the right type.
 fn message() -> impl Strategy<Value = String> {
-    let meta_key = prop_oneof![key(&[META_VERSION]), key(&["progressToken", "name"])];
-    let meta = prop_oneof![4 => object(meta_key, prop_oneof![Just("\"2026-07-28\"".to_owned()), json()]), 1 => json()];
+    let meta_key = prop_oneof![
+        key(&[META_VERSION]),
+        key(&["progressToken", "name", "traceparent"]),
+    ];
+    let meta = prop_oneof![4 => object(meta_key, prop_oneof![
+        Just("\"2026-07-28\"".to_owned()),
+        Just("\"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\"".to_owned()),
+        json(),
+    ]), 1 => json()];
     let params_key = key(&[
         "name",
         "uri",

@@ -17,6 +17,7 @@ fn a_line_holds_the_fields_in_order() {
         r#""server_address":"10.0.0.1:9001","session":"TAG","status":200,"rpc_code":-32602,"#,
         r#""duration_ms":12.005,"queue_ms":2.000,"connect_ms":0.400,"header_ms":7.000,"#,
         r#""first_byte_ms":9.900,"retries":1,"request_bytes":120,"response_bytes":4096,"request_id":"a1b2c3","#,
+        r#""trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","#,
         r#""termination":"--","end_reason":"complete","user_agent":"client/1.0"}"#,
         "\n"
     );
@@ -44,6 +45,7 @@ fn absent_values_are_left_out() {
         rpc_code: None,
         times: Times::default(),
         request_id: "",
+        trace_id: None,
         user_agent: Some(b""),
         ..entry()
     };
