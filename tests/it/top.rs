@@ -20,7 +20,7 @@ async fn top(gate: &Tidegate, columns: u16, rows: u16, environment: &str) -> Ter
     let program = env!("CARGO_BIN_EXE_tidegate");
     let line = format!(
         "echo before; stty -g > {before}; {environment} {program} top --socket {}; \
-         echo \"left with $?\"; stty -g > {after}",
+         echo \"left with $?\"; stty -g > {after}; echo behind; read -r key",
         socket.display(),
         before = gate.places().dir().join("before").display(),
         after = gate.places().dir().join("after").display(),
@@ -30,8 +30,10 @@ async fn top(gate: &Tidegate, columns: u16, rows: u16, environment: &str) -> Ter
 
 /// The terminal is as it was, and the program has left with this status.
 async fn is_put_back(gate: &Tidegate, terminal: &Terminal, status: u8) {
-    terminal.until_over().await;
-    let screen = terminal.screen().await;
+    // The shell still waits for a key: tmux hides the cursor of a terminal whose command is over.
+    let screen = terminal
+        .until("it has left", |screen| screen.contains("behind"))
+        .await;
     assert!(screen.contains("before"), "{screen}");
     assert!(screen.contains(&format!("left with {status}")), "{screen}");
     assert!(!screen.contains("main/a"), "{screen}");

@@ -61,7 +61,8 @@ async fn a_request_that_is_refused_is_shown_with_what_is_wrong_and_without_secre
     let shown = newest(&gate, 2).await;
     assert_eq!(shown["byte"], "\\x00");
     assert_eq!(shown["head"][2], "X-Token: [5 bytes]");
-    let chunk = "POST /mcp HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAccept: application/json, text/event-stream\r\n\
+    let chunk = "POST /mcp HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n\
+                 Accept: application/json, text/event-stream\r\n\
                  Transfer-Encoding: chunked\r\n\r\nhush\r\n";
     client.raw(chunk.as_bytes()).await.expect("an answer");
     let shown = newest(&gate, 3).await;
