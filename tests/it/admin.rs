@@ -3,6 +3,7 @@
 mod access;
 mod drain;
 mod errors;
+mod events;
 mod kept;
 mod process;
 mod rows;
@@ -15,6 +16,9 @@ use std::process::Output;
 use serde_json::Value;
 
 use crate::support::{Endpoint, Tidegate};
+
+/// What a request that changes something has to have at the address.
+const ASKED: (&str, &str) = ("x-tidegate-request", "1");
 
 /// What a command says on either stream.
 fn said(output: &Output) -> String {
