@@ -1,6 +1,7 @@
 //! The admin socket, the API and the commands on top of it, as an operator meets them.
 
 mod access;
+mod console;
 mod drain;
 mod errors;
 mod events;

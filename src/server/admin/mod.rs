@@ -21,6 +21,7 @@ use crate::transport::{Downstream, Edits, Headers, Length, RequestHead};
 mod api;
 mod audit;
 mod clear;
+mod console;
 pub mod csv;
 mod events;
 pub mod figures;
@@ -114,6 +115,14 @@ impl Admin {
             return self.operate(down, path).await;
         }
         match path.as_str() {
+            path if console::is_its(path) => {
+                if self.process.is_none()
+                    && intake::check_operator(down.head(), down.info()).is_err()
+                {
+                    return local::refuse(down, &mut ctx, Fault::Host).await;
+                }
+                console::answer(down, &mut ctx, path).await;
+            }
             "/health" => local::builtin(shared, down, &mut ctx, Builtin::Health).await,
             "/ready" => local::builtin(shared, down, &mut ctx, Builtin::Ready).await,
             "/metrics" if down.head().method() == "GET" => {
