@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::view;
 use crate::config::{AdminLevel, Balance, PoolKind};
 use crate::pool::breaker::State;
-use crate::pool::{Admin, Fact, FactCell, HealthState};
+use crate::pool::{Admin, Fact, FactCell, FailureKind, HealthState};
 use crate::proxy::local;
 use crate::proxy::open::Open;
 use crate::proxy::state::{Held, Phase, PoolState};
@@ -166,6 +166,7 @@ pub(super) fn endpoint(operator: &Operator, found: &Found) -> view::Endpoint {
     };
     let breaker = one.guard.breaker(now);
     let first_bytes = one.timings.lately();
+    let failures = FailureKind::ALL.iter().map(|kind| one.failures.of(*kind));
     view::Endpoint {
         name: one.name().to_owned(),
         address: found.pool.place(one.id()),
@@ -197,6 +198,7 @@ pub(super) fn endpoint(operator: &Operator, found: &Found) -> view::Endpoint {
         ejected: one.guard.is_ejected(now),
         ejections: one.guard.ejections(),
         failures_in_row: one.guard.streak(),
+        failures: failures.sum(),
         breaker: view::Breaker {
             state: breaker.label().to_owned(),
             openings: one.guard.openings(),

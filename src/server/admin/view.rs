@@ -123,6 +123,9 @@ pub struct Endpoint {
     pub ejections: u64,
     /// Failures in a row, as far as is known.
     pub failures_in_row: u32,
+    /// Calls that have failed because of it, as far as this process has sent them.
+    #[serde(default)]
+    pub failures: u64,
     /// Its breaker.
     pub breaker: Breaker,
     /// What was learned about its server.

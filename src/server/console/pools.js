@@ -27,15 +27,6 @@ export function why(endpoint) {
   return since;
 }
 
-/** How many calls have failed: a count, or the kinds added up. */
-function errors(endpoint) {
-  const { failures } = endpoint;
-  if (failures && typeof failures === "object") {
-    return Object.values(failures).reduce((sum, count) => sum + count, 0);
-  }
-  return failures ?? endpoint.failures_in_row;
-}
-
 /** Shows the pools; `manage` is called with a pool and an endpoint. */
 export function pools(manage) {
   const list = byId("pools-list");
@@ -84,7 +75,7 @@ export function pools(manage) {
     say(cells.inFlight, number(endpoint.in_flight));
     say(cells.p50, seconds(endpoint.first_byte_p50_seconds));
     say(cells.p99, seconds(endpoint.first_byte_p99_seconds));
-    say(cells.errors, number(errors(endpoint)));
+    say(cells.errors, number(endpoint.failures));
     put(cells.errors, "title", `${endpoint.failures_in_row} in a row now; ejected ${endpoint.ejections} times`);
     say(cells.weight, number(endpoint.weight));
     addToSpark(row.line, endpoint.in_flight);
