@@ -99,6 +99,8 @@ install: ## Install what `make release` has built (DESTDIR, PREFIX, SYSCONFDIR, 
 	install -D -m 644 docs/tidegate.8 $(DESTDIR)$(PREFIX)/share/man/man8/tidegate.8
 	install -m 644 docs/*.md conf/full.yaml conf/schema.json CHANGELOG.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/tidegate
 	install -d $(DESTDIR)$(PREFIX)/share/doc/tidegate/examples
+	install -d $(DESTDIR)$(PREFIX)/share/doc/tidegate/images
+	install -m 644 docs/images/* $(DESTDIR)$(PREFIX)/share/doc/tidegate/images
 	install -m 644 docs/examples/* $(DESTDIR)$(PREFIX)/share/doc/tidegate/examples
 	find conf/prometheus conf/grafana conf/elk conf/kubernetes -type f | while read -r file; do \
 	    install -D -m 644 $$file $(DESTDIR)$(PREFIX)/share/doc/tidegate/examples/$${file#conf/}; done

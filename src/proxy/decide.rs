@@ -285,6 +285,7 @@ pub fn new_session(
             origin: None,
             counted: Box::default(),
             tag: Some(tag),
+            client: None,
         },
     }
 }

@@ -34,6 +34,7 @@ mod affinity;
 pub mod ask;
 pub mod body;
 pub mod call;
+pub mod clients;
 pub mod contexts;
 pub mod cors;
 pub mod ctx;

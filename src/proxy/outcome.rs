@@ -26,6 +26,7 @@ use super::flight::own_shard;
 use super::state::{PoolState, Shared};
 use crate::mcp::{HttpMethod, Peek, answer};
 use crate::pool::{Balance, CallPermit, Ejection, Endpoint, FailureKind, Outcome, Switched};
+use crate::telemetry::feed::{Topic, Weight, tell};
 use crate::telemetry::{self, Limit};
 use crate::transport::buffer::Piece;
 
@@ -164,10 +165,16 @@ fn log_ejection(pool: &PoolState, endpoint: &Endpoint, ejection: Ejection) {
             time,
         } => {
             log::warn!(pool = pool, endpoint = endpoint, failures = failures, times = times; "endpoint is ejected for {time:?} after {failures} failures in a row");
+            let text = format!("ejected for {time:?} after {failures} failures in a row");
+            tell(Topic::Ejection, Weight::Bad, pool, endpoint, text);
         }
         Ejection::NoRoom { failures } => {
             telemetry::limit_hit(Limit::Ejections);
             log::warn!(pool = pool, endpoint = endpoint, failures = failures; "endpoint has failed {failures} times in a row, but as much of its pool is ejected as may be");
+            let text = format!(
+                "{failures} failures in a row, but as much of its pool is ejected as may be"
+            );
+            tell(Topic::Ejection, Weight::Bad, pool, endpoint, text);
         }
     }
 }
@@ -178,12 +185,18 @@ fn log_breaker(pool: &PoolState, endpoint: &Endpoint, switched: Switched) {
         Switched::Opened(totals) => {
             let (calls, failures) = (totals.calls, totals.failures);
             log::warn!(pool = pool, endpoint = endpoint, calls = calls, failures = failures; "breaker opens: {failures} of {calls} calls have failed");
+            let text = format!("breaker opens: {failures} of {calls} calls have failed");
+            tell(Topic::Breaker, Weight::Bad, pool, endpoint, text);
         }
         Switched::Reopened => {
             log::warn!(pool = pool, endpoint = endpoint; "breaker opens again: a trial has failed");
+            let text = "breaker opens again: a trial has failed";
+            tell(Topic::Breaker, Weight::Bad, pool, endpoint, text);
         }
         Switched::Closed => {
             log::info!(pool = pool, endpoint = endpoint; "breaker closes");
+            let text = "breaker closes: trials have gone well";
+            tell(Topic::Breaker, Weight::Good, pool, endpoint, text);
         }
     }
 }

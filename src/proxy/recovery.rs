@@ -283,6 +283,7 @@ fn bind(
         origin: Some(Arc::clone(origin)),
         counted: Box::default(),
         tag: None,
+        client: None,
     };
     let name = NameHash::from_u64(endpoint.id());
     let now = Instant::now();
@@ -299,6 +300,7 @@ fn bind(
     shared.sessions.with(lost.key, |held| {
         held.counted = counted;
         held.tag = before.tag;
+        held.client = before.client;
     });
     log::info!(
         pool = pool.pool.name(), endpoint = endpoint.name(), from = before.endpoint.name();

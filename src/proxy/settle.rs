@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::Worker;
 use super::call::{Call, Rules};
+use super::clients::ClientName;
 use super::contexts;
 use super::ctx::Ctx;
 use super::decide::{Aim, Bound, claims, new_session};
@@ -135,6 +136,7 @@ fn bind(
     let mut new = new_session(pool, endpoint, &claims, tag, head);
     new.guard.origin = origin(&worker.shared, pool, call);
     new.guard.counted = limits::take_session(ctx);
+    new.guard.client = client(&worker.shared, call);
     match worker.shared.sessions.open(key, new, Instant::now()) {
         Ok(()) => telemetry::session_opened(),
         // Another request took the last place meanwhile: served, but not counted.
@@ -160,6 +162,14 @@ fn origin(shared: &Shared, pool: &PoolState, call: &Call) -> Option<Arc<Origin>>
         telemetry::limit_hit(Limit::Origins);
     }
     origin
+}
+
+/// What the client calls itself, if its `initialize` is here as a whole.
+fn client(shared: &Shared, call: &Call) -> Option<Arc<ClientName>> {
+    let body = Some(&call.body).filter(|body| body.is_whole())?;
+    shared
+        .clients
+        .learn(body.chunks.iter().map(|chunk| &**chunk))
 }
 
 /// Notes what a session has set on its server, should it have to be set on another.

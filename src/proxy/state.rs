@@ -24,6 +24,7 @@ use crate::transport::tls;
 
 pub use super::phases::{Phase, PhaseSender, Phases, phases};
 
+use super::clients::{ClientName, ClientNames};
 use super::contexts::Contexts;
 use super::flight::{Flight, own_shard};
 use super::limits::{Having, Limits};
@@ -308,6 +309,8 @@ pub struct Held {
     pub counted: Box<[limit::Counted]>,
     /// The session in the words of the log.
     pub tag: Option<SessionTag>,
+    /// What its client calls itself, where that is known.
+    pub client: Option<Arc<ClientName>>,
 }
 
 /// Sessions to delete that may wait; more are dropped and counted.
@@ -418,6 +421,8 @@ pub struct Shared {
     pub flight: Arc<Flight>,
     /// What is open and lasts.
     pub open: OpenList,
+    /// What clients call themselves.
+    pub clients: ClientNames,
     /// How much clients have of what is limited.
     pub having: Having,
     /// When the clock of the pools began to run.

@@ -34,6 +34,7 @@ mod probe;
 mod pulse;
 mod readiness;
 pub mod reload;
+mod reload_history;
 mod several;
 mod share;
 mod socket;
@@ -64,6 +65,7 @@ use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::config::{self, Config, Level, MessageFormat};
 use crate::demo::DemoServer;
+use crate::proxy::clients::ClientNames;
 use crate::proxy::contexts::Contexts;
 use crate::proxy::flight::Flight;
 use crate::proxy::limits::Having;
@@ -352,6 +354,7 @@ fn shared(
         started: Instant::now(),
         having: Having::new(),
         open: OpenList::default(),
+        clients: ClientNames::default(),
         snapshot: ArcSwap::from_pointee(state::compile(config, None)?),
     })
 }

@@ -19,6 +19,7 @@ use super::names::{self, pause};
 use super::notify;
 use super::opened::Opened;
 use super::operator::Operator;
+use super::reload_history::History;
 use super::several::Several;
 use super::socket::Accepting;
 use super::watchers::place;
@@ -113,6 +114,8 @@ pub struct Reloader {
     certificates: Arc<Certificates>,
     workers: Vec<mpsc::Sender<Entrances>>,
     wishes: mpsc::Sender<Wish>,
+    /// What came of the last ones.
+    pub(super) history: History,
     state: Mutex<State>,
 }
 
@@ -158,6 +161,7 @@ impl Reloader {
             certificates,
             workers,
             wishes,
+            history: History::default(),
             state: Mutex::new(State {
                 opened,
                 leaving,
@@ -244,8 +248,10 @@ impl Reloader {
     /// As [`Self::reload`].
     pub(super) async fn reload_and_tell(self: &Arc<Self>) -> Result<Reloaded, ReloadError> {
         notify::reloading();
+        let begun = Instant::now();
         let reloaded = self.reload().await;
         notify::ready();
+        self.history.note(&reloaded, begun.elapsed());
         match &reloaded {
             Ok(reloaded) => {
                 telemetry::reloaded(SystemTime::now());

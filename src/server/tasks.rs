@@ -20,6 +20,7 @@ use super::vigil::Vigil;
 use super::watchers::Watchers;
 use crate::proxy::ask::delete_session;
 use crate::proxy::state::{Orphan, Phase, Phases, Shared, Waiting};
+use crate::telemetry::feed::{Topic, Weight, tell};
 use crate::telemetry::{self, SessionEnd, ToolNames};
 use crate::transport::dial::Dialer;
 
@@ -168,6 +169,14 @@ fn tell_returns(shared: &Shared, now: Instant) {
         for endpoint in pool.pool.endpoints() {
             if endpoint.guard.take_return(now) {
                 log::info!(pool = pool.pool.name(), endpoint = endpoint.name(); "endpoint is no longer ejected");
+                let (pool, endpoint) = (pool.pool.name(), endpoint.name());
+                tell(
+                    Topic::Ejection,
+                    Weight::Good,
+                    pool,
+                    endpoint,
+                    "no longer ejected",
+                );
             }
         }
     }

@@ -20,6 +20,7 @@ use crate::pool::{Endpoint, Finding, Health, HealthState, Intervals, Moment};
 use crate::proxy::ask::NotWell;
 use crate::proxy::state::{PoolState, Shared, Snapshot};
 use crate::session::NameHash;
+use crate::telemetry::feed::{Topic, Weight, tell};
 use crate::telemetry::{self, SessionEnd, ToolNames};
 use crate::transport::dial::Dialer;
 
@@ -212,10 +213,19 @@ async fn watch_endpoint(
             let (pool, endpoint) = (pool.pool.name(), endpoint.name());
             match outcome {
                 Ok(()) => {
-                    log::info!(pool = pool, endpoint = endpoint; "endpoint is {}", change.to.label())
+                    log::info!(pool = pool, endpoint = endpoint; "endpoint is {}", change.to.label());
+                    tell(
+                        Topic::Health,
+                        Weight::Good,
+                        pool,
+                        endpoint,
+                        change.to.label(),
+                    );
                 }
                 Err(NotWell { why, .. }) => {
-                    log::warn!(pool = pool, endpoint = endpoint; "endpoint is {}: {why}", change.to.label())
+                    log::warn!(pool = pool, endpoint = endpoint; "endpoint is {}: {why}", change.to.label());
+                    let text = format!("{}: {why}", change.to.label());
+                    tell(Topic::Health, Weight::Bad, pool, endpoint, text);
                 }
             }
         }
@@ -310,7 +320,10 @@ fn lose_sessions(shared: &Shared, pool: &PoolState, endpoint: &Endpoint) {
         telemetry::session_ended(SessionEnd::Lost);
     }
     if !lost.is_empty() {
-        log::warn!(pool = pool.pool.name(), endpoint = endpoint.name(); "{} sessions were lost", lost.len());
+        let (pool, endpoint) = (pool.pool.name(), endpoint.name());
+        log::warn!(pool = pool, endpoint = endpoint; "{} sessions were lost", lost.len());
+        let text = format!("{} sessions were lost", lost.len());
+        tell(Topic::Sessions, Weight::Bad, pool, endpoint, text);
     }
 }
 

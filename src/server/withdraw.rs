@@ -20,6 +20,7 @@ use super::drain::{LAST_WORDS, spread};
 use crate::pool::{Admin, Endpoint, Parting};
 use crate::proxy::state::{Orphan, PoolState, Shared};
 use crate::session::NameHash;
+use crate::telemetry::feed::{Topic, Weight, tell};
 use crate::telemetry::{self, SessionEnd};
 
 /// How often the endpoint is looked at meanwhile.
@@ -101,6 +102,8 @@ impl Withdrawal<'_> {
         let endpoint = self.endpoint;
         let (pool_name, name) = (self.pool.pool.name(), endpoint.name());
         log::info!(pool = pool_name, endpoint = name; "draining: {} sessions", endpoint.sessions());
+        let text = format!("draining: {} sessions", endpoint.sessions());
+        tell(Topic::Drain, Weight::Note, pool_name, name, text);
         endpoint.set_admin(self.during);
         let deadline = Instant::now() + terms.timeout;
         let for_calls = CALL_TIME.min(terms.jitter);
@@ -134,6 +137,8 @@ impl Withdrawal<'_> {
         }
         let count = sessions.len();
         log::info!(pool = pool_name, endpoint = name; "drained: {count} sessions were ended");
+        let text = format!("out: {count} sessions were ended");
+        tell(Topic::Drain, Weight::Note, pool_name, name, text);
         Some(sessions)
     }
 
@@ -157,6 +162,14 @@ impl Withdrawal<'_> {
         self.endpoint.close_over(None);
         self.shared.phases.ring();
         log::info!(endpoint = self.endpoint.name(); "no longer draining");
+        let (pool, endpoint) = (self.pool.pool.name(), self.endpoint.name());
+        tell(
+            Topic::Drain,
+            Weight::Good,
+            pool,
+            endpoint,
+            "no longer draining",
+        );
         None
     }
 

@@ -202,6 +202,10 @@ closed_set! {
         ResumeTime = "resume_time",
         /// Background work waiting to be done, such as deleting sessions that no one uses.
         Chores = "chores",
+        /// Listeners to the events of the admin API.
+        EventListeners = "event_listeners",
+        /// A listener to the events took nothing, and was let go.
+        SlowListeners = "slow_listeners",
         /// Endpoints of a pool ejected at once.
         Ejections = "ejections",
         /// Ports of this host towards an endpoint.

@@ -12,6 +12,7 @@
 //! the names of metrics and log fields.
 
 pub mod access_log;
+pub mod feed;
 pub mod labels;
 pub mod messages;
 pub mod metrics;

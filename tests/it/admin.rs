@@ -1,8 +1,10 @@
 //! The admin socket, the API and the commands on top of it, as an operator meets them.
 
 mod access;
+mod console;
 mod drain;
 mod errors;
+mod events;
 mod kept;
 mod process;
 mod rows;
@@ -15,6 +17,9 @@ use std::process::Output;
 use serde_json::Value;
 
 use crate::support::{Endpoint, Tidegate};
+
+/// What a request that changes something has to have at the address.
+const ASKED: (&str, &str) = ("x-tidegate-request", "1");
 
 /// What a command says on either stream.
 fn said(output: &Output) -> String {

@@ -8,6 +8,7 @@
   run.py faults --tidegate PATH [--server py] [--only "3 killed"] [--via h2]
   run.py chaos --tidegate PATH [--full] [--only "1 killed"] [--loadtest PATH [--base PATH]]
   run.py demo --tidegate PATH
+  run.py console --tidegate PATH [--shots FOLDER]
   run.py all --tidegate PATH [--quick | --full]
 
 Run setup.sh first.
@@ -25,6 +26,7 @@ import threading
 import time
 
 import chaos
+import console
 import cost
 import demo
 import faults
@@ -302,6 +304,16 @@ def command_demo(args, work):
     return tally.report()
 
 
+def command_console(args, work):
+    if args.shots:
+        status, text = console.browse(work, tidegate_path(args), "--shots", str(pathlib.Path(args.shots).resolve()))
+        print(text, end="")
+        return status == 0
+    tally = Tally()
+    tally.take_rows(console.jobs(work, tidegate_path(args), tally.count))
+    return tally.report()
+
+
 # All
 
 
@@ -419,6 +431,8 @@ def command_all(args, work):
         if args.full or (server == "ts") == (revision == SETS[via == "tls"])
     )  # fmt: skip
     tally.take_rows(demo.jobs(work, tidegate_path(args), tally.count))
+    # By itself, for it measures how soon things are shown.
+    tally.take_rows(console.jobs(work, tidegate_path(args), tally.count))
     tally.take_rows(faults.jobs(work, tidegate_path(args), tally.count))
     chaos_rows(tally, args, work, short=True)
     servers = ("ts", "py") if args.full else () if args.quick else ("py",)
@@ -470,6 +484,9 @@ def main():
     one.add_argument("--base", help="path of an older Tidegate, to be compared as well")
 
     command("demo", command_demo, "clients of every SDK against `tidegate demo`")
+
+    one = command("console", command_console, "the console in a headless Chromium")
+    one.add_argument("--shots", help="a folder: take the pictures of the manual, which takes three minutes")
 
     one = command("all", command_all, "everything")
     one.add_argument("--quick", action="store_true", help="fewer combinations and sessions")

@@ -21,6 +21,18 @@ command -v npm >/dev/null || die "npm is missing (Debian: apt-get install npm)"
 inputs="setup.sh package.json package-lock.json .npmrc requirements.txt requirements-1.x.txt"
 want=$( (cd "$here" && cat $inputs && python3 --version && uname -sm) | sha256sum | cut -d' ' -f1)
 
+# The browser of the console's tests, by its Debian package.
+browser() {
+    [ -n "${CHROMIUM:-}" ] || command -v chromium >/dev/null && return
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        say "chromium is missing; installing its package"
+        apt-get update -q && apt-get install -y -q --no-install-recommends chromium
+    else
+        die "chromium is missing (Debian: apt-get install chromium; elsewhere: its path in CHROMIUM)"
+    fi
+}
+browser
+
 # Node resolves packages from the script's own folder upwards, hence this link.
 link() {
     if [ "$(readlink "$here/node_modules" 2>/dev/null || true)" != "$cache/js/node_modules" ]; then

@@ -11,9 +11,11 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::audit::{Audit, Peer};
-use super::look::{self, Missing, PAGE, PAGE_MAX, Wanted};
+use super::events::Listener;
+use super::live::Live;
+use super::look::{self, Missing};
 use super::process::{self, Deed};
-use super::{clear, csv, refused, view};
+use super::{clear, csv, listing, refused, view};
 use crate::config::{self, AdminLevel};
 use crate::server::operator::{Action, DRAIN_MAX, Found, IN_FLIGHT_MAX, Operator, WEIGHT_MAX};
 use crate::server::reload::Reloader;
@@ -39,6 +41,8 @@ pub(super) enum Body {
     Json(Value),
     /// Rows of text.
     Csv(String),
+    /// Events as they happen.
+    Events(Listener),
 }
 
 /// Status and body.
@@ -61,6 +65,8 @@ pub(super) enum Refusal {
     Failed(String),
     /// Its body is too long.
     TooLarge,
+    /// Others have what it wants; it may come again.
+    Busy(&'static str),
 }
 
 impl Refusal {
@@ -77,6 +83,7 @@ impl Refusal {
             ),
             Self::Conflict(why) => (409, "conflict", why.clone()),
             Self::Failed(why) => (422, "failed", why.clone()),
+            Self::Busy(why) => (503, "busy", (*why).to_owned()),
             Self::TooLarge => (
                 413,
                 "too_large",
@@ -99,6 +106,9 @@ enum Resource {
     Streams,
     Errors,
     Config,
+    Tools,
+    History,
+    Reloads,
     Process(Deed),
 }
 
@@ -123,6 +133,9 @@ impl Resource {
             ["streams"] => Self::Streams,
             ["errors"] => Self::Errors,
             ["config"] => Self::Config,
+            ["tools"] => Self::Tools,
+            ["history"] => Self::History,
+            ["reloads"] => Self::Reloads,
             [word] => return Deed::of(word).map(Self::Process).ok_or_else(unknown),
             _ => return Err(unknown()),
         })
@@ -151,6 +164,7 @@ pub(super) fn csv(operator: &Operator, request: &Request<'_>) -> Result<Option<S
 pub(super) async fn answer(
     operator: &Arc<Operator>,
     reloader: &Arc<Reloader>,
+    live: &Live,
     request: &Request<'_>,
 ) -> Reply {
     let resource = Resource::of(request.path)?;
@@ -166,9 +180,12 @@ pub(super) async fn answer(
                 shown(&look::endpoint(operator, &found))
             }
             Resource::Verb(..) | Resource::Process(_) => Err(Refusal::Method("POST")),
-            Resource::Sessions => sessions(operator, request.query),
+            Resource::Sessions => listing::sessions(operator, request.query),
             Resource::Session(id) => one_session(operator, &id),
-            Resource::Streams => streams(operator, request.query),
+            Resource::Streams => listing::streams(operator, request.query),
+            Resource::Tools => listing::tools(live, request.query),
+            Resource::History => shown(&live.history()),
+            Resource::Reloads => shown(&look::reloads(reloader)),
             Resource::Errors => shown(&refused::errors(operator)),
             Resource::Config => shown(&view::Config {
                 config: operator.shared.snapshot.load().config.effective.clone(),
@@ -335,57 +352,6 @@ fn details(action: Action) -> String {
         Action::Weight(weight) => number(weight.map(u32::from)),
         Action::MaxInFlight(max) => number(max),
     }
-}
-
-fn sessions(operator: &Operator, query: Option<&str>) -> Reply {
-    listed(query, |wanted| shown(&look::sessions(operator, wanted)))
-}
-
-fn streams(operator: &Operator, query: Option<&str>) -> Reply {
-    listed(query, |wanted| match wanted.after {
-        None => shown(&look::streams(operator, wanted)),
-        Some(_) => Err(Refusal::Bad("unknown parameter after".to_owned())),
-    })
-}
-
-/// Lists what a query wants.
-fn listed(query: Option<&str>, list: impl FnOnce(&Wanted<'_>) -> Reply) -> Reply {
-    let mut wanted = (None, None, PAGE, None);
-    for pair in query
-        .unwrap_or_default()
-        .split('&')
-        .filter(|p| !p.is_empty())
-    {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let value = unescape(value).ok_or_else(|| Refusal::Bad("malformed query".to_owned()))?;
-        match name {
-            "pool" => wanted.0 = Some(value),
-            "endpoint" => wanted.1 = Some(value),
-            "limit" => wanted.2 = page_size(&value)?,
-            "after" => wanted.3 = Some(cursor(&value)?),
-            _ => return Err(Refusal::Bad(format!("unknown parameter {name}"))),
-        }
-    }
-    let (pool, endpoint, max, after) = wanted;
-    let wanted = Wanted {
-        pool: pool.as_deref(),
-        endpoint: endpoint.as_deref(),
-        max,
-        after,
-    };
-    list(&wanted)
-}
-
-fn page_size(text: &str) -> Result<usize, Refusal> {
-    let size = text.parse().ok();
-    size.filter(|size| (1..=PAGE_MAX).contains(size))
-        .ok_or_else(|| Refusal::Bad(format!("limit is a number from 1 to {PAGE_MAX}")))
-}
-
-fn cursor(text: &str) -> Result<Key, Refusal> {
-    let number = u128::from_str_radix(text, 16);
-    let number = number.map_err(|_| Refusal::Bad("after is what next was".to_owned()))?;
-    Ok(Key::from_number(number))
 }
 
 fn session_key(operator: &Operator, id: &str) -> Result<Key, Refusal> {

@@ -4,7 +4,11 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use super::api::Refusal;
+use crate::telemetry::feed::{Topic, Weight, tell};
 use crate::telemetry::messages::AUDIT;
+
+/// The action of a request that is refused before anybody has looked what it wants.
+pub(super) const REQUEST: &str = "request";
 
 /// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +67,8 @@ impl<'a> Audit<'a> {
             target: AUDIT, who:% = peer, action = *action, outcome = "done";
             "{action} {object:?}{space}{details}: done{but}"
         );
+        let text = format!("{action} {object}{space}{details}, by {peer}{but}");
+        self.tell(Weight::Note, text);
     }
 
     /// It was refused; what the client is told.
@@ -77,6 +83,18 @@ impl<'a> Audit<'a> {
             target: AUDIT, who:% = peer, action = *action, outcome = code;
             "{action} {object:?}: refused: {message}"
         );
+        let text = format!("{action} {object} refused, by {peer}: {message}");
+        self.tell(Weight::Bad, text);
         refusal
+    }
+
+    /// The same to whoever follows the events, with the endpoint apart where it is about one.
+    fn tell(&self, weight: Weight, text: String) {
+        // Any web page can have somebody's browser ask what is refused: it is not to fill the feed.
+        if self.action == REQUEST {
+            return;
+        }
+        let (pool, endpoint) = self.object.split_once('/').unwrap_or_default();
+        tell(Topic::Operator, weight, pool, endpoint, text);
     }
 }

@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 use super::view;
 use crate::config::{AdminLevel, Balance, PoolKind};
 use crate::pool::breaker::State;
-use crate::pool::{Admin, Fact, FactCell, HealthState};
+use crate::pool::{Admin, Fact, FactCell, FailureKind, HealthState};
 use crate::proxy::local;
 use crate::proxy::open::Open;
 use crate::proxy::state::{Held, Phase, PoolState};
 use crate::server::operator::{Found, Operator};
+use crate::server::reload::Reloader;
 use crate::session::{Key, Live, Table};
-use crate::telemetry;
+use crate::telemetry::feed::rfc3339;
+use crate::telemetry::metrics::{self, Ending};
 
 /// Sessions on a page, unless asked otherwise.
 pub(super) const PAGE: usize = 100;
@@ -40,17 +42,47 @@ pub(super) fn info(operator: &Operator, level: AdminLevel) -> view::Info {
 
 /// Everything at once.
 pub(super) fn status(operator: &Operator, level: AdminLevel) -> view::Status {
-    let flight = &operator.shared.flight;
     view::Status {
         process: info(operator, level),
-        totals: view::Totals {
-            sessions: operator.shared.sessions.len(),
-            streams: flight.streams(),
-            calls: flight.calls(),
-            requests: telemetry::requests(),
-        },
+        totals: totals(operator),
         pools: pools(operator).pools,
     }
+}
+
+/// How much there is of what, over all pools.
+pub(super) fn totals(operator: &Operator) -> view::Totals {
+    let flight = &operator.shared.flight;
+    view::Totals {
+        sessions: operator.shared.sessions.len(),
+        streams: flight.streams(),
+        calls: flight.calls(),
+        requests: metrics::requests(),
+    }
+}
+
+/// The last reloads, the newest first.
+pub(super) fn reloads(reloader: &Reloader) -> view::Reloads {
+    let entries = reloader.history.newest_first();
+    let reloads = entries.into_iter().map(|entry| view::Reload {
+        time: rfc3339(entry.at),
+        took_ms: u64::try_from(entry.took.as_millis()).unwrap_or(u64::MAX),
+        result: if entry.result.is_ok() { "ok" } else { "failed" }.to_owned(),
+        error: entry.result.as_ref().err().cloned(),
+        done: entry.result.ok().as_ref().map(view::Reloaded::of),
+    });
+    view::Reloads {
+        reloads: reloads.collect(),
+    }
+}
+
+/// Why things ended so far.
+fn endings(endings: Vec<Ending>) -> Vec<view::Ending> {
+    let shown = |ending: Ending| view::Ending {
+        kind: (!ending.kind.is_empty()).then(|| ending.kind.to_owned()),
+        reason: ending.reason.to_owned(),
+        count: ending.count,
+    };
+    endings.into_iter().map(shown).collect()
 }
 
 /// Streams and calls, and some of what is open.
@@ -71,6 +103,7 @@ pub(super) fn streams(operator: &Operator, wanted: &Wanted<'_>) -> view::Streams
         streams: operator.shared.flight.streams(),
         calls: operator.shared.flight.calls(),
         open: open.iter().map(shown).collect(),
+        ended: endings(metrics::streams_ended()),
     }
 }
 
@@ -133,6 +166,7 @@ pub(super) fn endpoint(operator: &Operator, found: &Found) -> view::Endpoint {
     };
     let breaker = one.guard.breaker(now);
     let first_bytes = one.timings.lately();
+    let failures = FailureKind::ALL.iter().map(|kind| one.failures.of(*kind));
     view::Endpoint {
         name: one.name().to_owned(),
         address: found.pool.place(one.id()),
@@ -164,6 +198,7 @@ pub(super) fn endpoint(operator: &Operator, found: &Found) -> view::Endpoint {
         ejected: one.guard.is_ejected(now),
         ejections: one.guard.ejections(),
         failures_in_row: one.guard.streak(),
+        failures: failures.sum(),
         breaker: view::Breaker {
             state: breaker.label().to_owned(),
             openings: one.guard.openings(),
@@ -209,18 +244,17 @@ pub(super) struct Wanted<'a> {
     pub(super) endpoint: Option<&'a str>,
     pub(super) max: usize,
     pub(super) after: Option<Key>,
+    /// What the client's name, the pool, the endpoint or the id has to have in it.
+    pub(super) search: Option<&'a str>,
 }
 
 /// A page of sessions.
 pub(super) fn sessions(operator: &Operator, wanted: &Wanted<'_>) -> view::Sessions {
     let table = &operator.shared.sessions;
     let now = Instant::now();
-    let is = |wanted: Option<&str>, name: &str| wanted.is_none_or(|wanted| wanted == name);
     // One more than wanted tells whether there is another page.
     let mut page = table.page(wanted.after, wanted.max + 1, |live| {
-        let shown = session(live, now);
-        (is(wanted.pool, &shown.pool) && is(wanted.endpoint, &shown.endpoint))
-            .then_some((live.key, shown))
+        wanted.has(live).then(|| (live.key, session(live, now)))
     });
     let has_more = page.len() > wanted.max;
     page.truncate(wanted.max);
@@ -229,7 +263,36 @@ pub(super) fn sessions(operator: &Operator, wanted: &Wanted<'_>) -> view::Sessio
         total: table.len(),
         next: last.filter(|_| has_more),
         sessions: page.into_iter().map(|(_, shown)| shown).collect(),
+        ended: endings(metrics::sessions_ended()),
     }
+}
+
+impl Wanted<'_> {
+    /// Is it one of these? Asked of every session of the table, so nothing is made for it.
+    fn has(&self, live: &Live<Held>) -> bool {
+        let (pool, endpoint) = (live.guard.pool.pool.name(), live.guard.endpoint.name());
+        let is = |wanted: Option<&str>, name: &str| wanted.is_none_or(|wanted| wanted == name);
+        is(self.pool, pool)
+            && is(self.endpoint, endpoint)
+            && self.search.is_none_or(|text| {
+                let client = live.guard.client.as_ref();
+                let client = client.map_or("", |client| &*client.name);
+                let mut names = [client, pool, endpoint].into_iter();
+                names.any(|name| is_in(text, name)) || (is_of_id(text) && is_in(text, &id_of(live)))
+            })
+    }
+}
+
+/// Does this text stand in the other, in capitals or not?
+fn is_in(text: &str, other: &str) -> bool {
+    let mut pieces = other.as_bytes().windows(text.len().max(1));
+    pieces.any(|piece| piece.eq_ignore_ascii_case(text.as_bytes()))
+}
+
+/// Can it be a piece of an id?
+fn is_of_id(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
 }
 
 /// One session.
@@ -243,6 +306,11 @@ pub(super) fn session(live: &Live<Held>, now: Instant) -> view::Session {
         pool: live.guard.pool.pool.name().to_owned(),
         endpoint: live.guard.endpoint.name().to_owned(),
         revision: live.revision.as_str().to_owned(),
+        era: "session".to_owned(),
+        client: live.guard.client.as_ref().map(|client| view::Client {
+            name: client.name.to_string(),
+            version: client.version.to_string(),
+        }),
         age_seconds: now.saturating_duration_since(live.created).as_secs(),
         idle_seconds: idle,
         open_streams: live.open_streams,

@@ -16,12 +16,17 @@ use crate::proxy::local;
 use crate::telemetry::{self, Observed};
 use crate::transport::fields::Names;
 use crate::transport::timer::TICK;
-use crate::transport::{Downstream, Edits, Length, RequestHead};
+use crate::transport::{Downstream, Edits, Headers, Length, RequestHead};
 
 mod api;
 mod audit;
 mod clear;
+mod console;
 pub mod csv;
+mod events;
+pub mod figures;
+mod listing;
+mod live;
 mod look;
 mod process;
 mod refused;
@@ -31,7 +36,8 @@ pub(super) mod socket;
 pub mod view;
 
 use api::{BODY_MAX, Body, Refusal, Request};
-use audit::{Audit, Peer};
+use audit::{Audit, Peer, REQUEST};
+use events::{Listeners, Only};
 use service::Around;
 
 /// What every path of the API begins with.
@@ -41,6 +47,7 @@ const API: &str = "/v1/";
 pub(super) struct Admin {
     operator: Arc<Operator>,
     reloader: Arc<Reloader>,
+    listeners: Arc<Listeners>,
     /// Knows how late the workers are.
     vigil: Arc<Vigil>,
     /// What may be done here.
@@ -55,6 +62,7 @@ impl Admin {
         Self {
             operator: Arc::clone(&around.operator),
             reloader: Arc::clone(&around.reloader),
+            listeners: Arc::clone(&around.listeners),
             vigil: Arc::clone(&around.vigil),
             level,
             process: None,
@@ -107,6 +115,14 @@ impl Admin {
             return self.operate(down, path).await;
         }
         match path.as_str() {
+            path if console::is_its(path) => {
+                if self.process.is_none()
+                    && intake::check_operator(down.head(), down.info()).is_err()
+                {
+                    return local::refuse(down, &mut ctx, Fault::Host).await;
+                }
+                console::answer(down, &mut ctx, path).await;
+            }
             "/health" => local::builtin(shared, down, &mut ctx, Builtin::Health).await,
             "/ready" => local::builtin(shared, down, &mut ctx, Builtin::Ready).await,
             "/metrics" if down.head().method() == "GET" => {
@@ -136,6 +152,7 @@ impl Admin {
             down.close_after();
         }
         let (content_type, text) = match body {
+            Body::Events(listener) => return listener.serve(&self.operator, down).await,
             Body::Json(value) => ("application/json", format!("{value}\n")),
             Body::Csv(text) => ("text/csv; charset=utf-8; header=present", text),
         };
@@ -145,15 +162,29 @@ impl Admin {
     async fn reply<D: Downstream>(&self, down: &mut D, path: &str) -> Result<(u16, Body), Refusal> {
         let peer = self.process.unwrap_or(Peer::Address(down.info().client));
         let method = down.head().method().to_owned();
-        if self.process.is_none() && intake::check_operator(down.head(), down.info()).is_err() {
+        if self.process.is_none() && !is_from_here(down) {
             let refusal = Refusal::Forbidden(NOT_FROM_HERE);
             return Err(match method.as_str() {
                 "GET" | "HEAD" => refusal,
-                _ => Audit::new(&peer, "request", path.to_owned()).refused(refusal),
+                _ => Audit::new(&peer, REQUEST, path.to_owned()).refused(refusal),
             });
+        }
+        let is_read = matches!(method.as_str(), "GET" | "HEAD");
+        if self.process.is_none() && !is_read && down.head().get(ASKED).is_none() {
+            let refusal = Refusal::Forbidden(NOT_ASKED);
+            return Err(Audit::new(&peer, REQUEST, path.to_owned()).refused(refusal));
         }
         let query = down.head().query().map(str::to_owned);
         let body = read_body(down).await?;
+        if path == "events" {
+            return match method.as_str() {
+                "GET" => Ok((
+                    200,
+                    Body::Events(self.listeners.enter(Only::of(query.as_deref())?)?),
+                )),
+                _ => Err(Refusal::Method("GET")),
+            };
+        }
         let request = Request {
             method: &method,
             path,
@@ -165,9 +196,29 @@ impl Admin {
         if let Some(text) = api::csv(&self.operator, &request)? {
             return Ok((200, Body::Csv(text)));
         }
-        let answered = api::answer(&self.operator, &self.reloader, &request).await;
+        let answered = api::answer(
+            &self.operator,
+            &self.reloader,
+            self.listeners.live(),
+            &request,
+        )
+        .await;
         answered.map(|(status, value)| (status, Body::Json(value)))
     }
+}
+
+/// What a request that changes something has to have at the address. No page of another origin can send
+/// it without asking first, and it would not be answered.
+const ASKED: &str = "x-tidegate-request";
+const NOT_ASKED: &str =
+    "at the address, what changes something needs a field `X-Tidegate-Request: 1` in its head";
+
+/// Is it over loopback, and from no page of another origin?
+fn is_from_here<D: Downstream>(down: &D) -> bool {
+    // Set by browsers, also where they leave out `Origin`, as with images.
+    let site = down.head().get("sec-fetch-site");
+    let is_own = site.is_none_or(|site| matches!(site, b"same-origin" | b"none"));
+    is_own && intake::check_operator(down.head(), down.info()).is_ok()
 }
 
 const NOT_FROM_HERE: &str =

@@ -13,6 +13,8 @@ use tokio::task::JoinSet;
 
 use super::Admin;
 use super::audit::Peer;
+use super::events::Listeners;
+use super::live::Live;
 use super::socket::Socket;
 use crate::config::AdminLevel;
 use crate::proxy::state::{Phase, Phases};
@@ -43,6 +45,7 @@ pub(in crate::server) struct AdminService {
     address: Option<(Bound, AdminLevel)>,
     socket: Option<Socket>,
     around: Around,
+    live: Arc<Live>,
     shutdown: ShutdownWatch,
     /// Another process has the address now.
     replaced: watch::Receiver<bool>,
@@ -53,6 +56,7 @@ pub(in crate::server) struct AdminService {
 pub(super) struct Around {
     pub(super) operator: Arc<Operator>,
     pub(super) reloader: Arc<Reloader>,
+    pub(super) listeners: Arc<Listeners>,
     pub(super) vigil: Arc<Vigil>,
     bounds: Bounds,
     wheel: Arc<Wheel>,
@@ -88,7 +92,9 @@ impl AdminService {
         if address.is_none() && socket.is_none() {
             return None;
         }
+        let live = Live::new();
         let around = Around {
+            listeners: Listeners::new(Arc::clone(&live), replaced.clone()),
             bounds,
             wheel: Wheel::new(Instant::now()),
             phases: operator.shared.phases.clone(),
@@ -101,6 +107,7 @@ impl AdminService {
             address,
             socket,
             around,
+            live,
             shutdown,
             replaced,
         })
@@ -120,6 +127,8 @@ impl ServiceWithDependents for AdminService {
         let (wheel, phases) = (Arc::clone(&around.wheel), around.phases.clone());
         tokio::spawn(turn(wheel, phases, None));
         tokio::spawn(Arc::clone(&around.way).follow(self.shutdown.clone()));
+        let operator = Arc::clone(&around.operator);
+        tokio::spawn(Arc::clone(&self.live).run(operator));
         let mut accepting = JoinSet::new();
         let (never, stop) = oneshot::channel();
         if let Some((bound, level)) = self.address.take() {
@@ -200,6 +209,7 @@ fn serve(stream: UnixStream, info: ConnInfo, level: AdminLevel, around: &Around)
     let handler = Admin {
         operator: Arc::clone(&around.operator),
         reloader: Arc::clone(&around.reloader),
+        listeners: Arc::clone(&around.listeners),
         vigil: Arc::clone(&around.vigil),
         level,
         process: Some(Peer::Process {

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use super::figures::{Client, Ending, History, Reload, Reloads, Tool, Tools};
 pub use super::refused::{Errors, Shown};
 
 /// The process.
@@ -122,6 +123,9 @@ pub struct Endpoint {
     pub ejections: u64,
     /// Failures in a row, as far as is known.
     pub failures_in_row: u32,
+    /// Calls that have failed because of it, as far as this process has sent them.
+    #[serde(default)]
+    pub failures: u64,
     /// Its breaker.
     pub breaker: Breaker,
     /// What was learned about its server.
@@ -180,6 +184,9 @@ pub struct Sessions {
     pub sessions: Vec<Session>,
     /// What to ask with as `after` for the next page; none if there is no other.
     pub next: Option<String>,
+    /// Why sessions ended so far.
+    #[serde(default)]
+    pub ended: Vec<Ending>,
 }
 
 /// One session.
@@ -193,6 +200,12 @@ pub struct Session {
     pub endpoint: String,
     /// The protocol's revision; empty if it is not known.
     pub revision: String,
+    /// `session`: the stateless era has none.
+    #[serde(default)]
+    pub era: String,
+    /// What its client calls itself, where that is known.
+    #[serde(default)]
+    pub client: Option<Client>,
     /// Since this process knows it, in whole seconds.
     pub age_seconds: u64,
     /// Since its last request or the end of its last stream, in whole seconds; 0 while one is open.
@@ -212,6 +225,9 @@ pub struct Streams {
     /// among them.
     #[serde(default)]
     pub open: Vec<Stream>,
+    /// Why streams ended so far.
+    #[serde(default)]
+    pub ended: Vec<Ending>,
 }
 
 /// Something that is open and lasts.

@@ -4,13 +4,14 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use serde_json::{Value, json};
 
-use super::{pair, said, shown};
+use super::{ASKED, pair, said, shown};
 use crate::support::{Client, Endpoint, Tidegate};
 
 const DRAIN: &str = "/v1/pools/main/endpoints/a/drain";
 
 async fn ask(client: &Client, method: &str, path: &str, headers: &[(&str, &str)]) -> (u16, Value) {
-    let mut response = client.request(method, path, headers, b"").await;
+    let headers = [headers, &[ASKED]].concat();
+    let mut response = client.request(method, path, &headers, b"").await;
     (response.status, response.json().await)
 }
 
@@ -59,6 +60,10 @@ async fn a_web_page_reaches_nothing_of_it() {
         (&[("origin", "http://evil.example")], 403),
         (&[("origin", "http://localhost:3000")], 403),
         (&[("origin", "null")], 403),
+        (&[("sec-fetch-site", "cross-site")], 403),
+        (&[("sec-fetch-site", "same-site")], 403),
+        (&[("sec-fetch-site", "same-origin")], 200),
+        (&[("sec-fetch-site", "none")], 200),
         (&[("origin", own.as_str())], 200),
         (&[("host", "localhost")], 200),
     ] {
@@ -70,9 +75,30 @@ async fn a_web_page_reaches_nothing_of_it() {
     let log = gate.stderr();
     assert_eq!(
         log.matches("/drain\": refused: the API answers").count(),
-        4,
+        6,
         "{log}"
     );
+}
+
+#[tokio::test]
+async fn what_changes_something_at_the_address_shows_that_no_form_has_sent_it() {
+    let (a, b) = pair().await;
+    let gate = Tidegate::build(&[&a, &b])
+        .admin("level: operate")
+        .start()
+        .await;
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    for headers in [&[][..], &form] {
+        let mut refused = gate.admin().request("POST", DRAIN, headers, b"").await;
+        assert_eq!(refused.status, 403);
+        let refused = refused.json().await;
+        let message = refused["error"]["message"].as_str().expect("a sentence");
+        assert!(message.contains("X-Tidegate-Request"), "{message}");
+    }
+    assert_eq!(shown(&gate, "a").await["state"], "up");
+    let (status, _) = ask(&gate.admin(), "POST", DRAIN, &[]).await;
+    assert_eq!(status, 202);
+    assert!(gate.verb(&["ready", "main/a"]).await.status.success());
 }
 
 #[tokio::test]
@@ -104,7 +130,7 @@ async fn what_is_no_request_of_the_api_is_answered_in_its_form() {
         assert_eq!(answer["error"]["code"], code, "{method} {path}");
     }
     let long = vec![b' '; 65 * 1024];
-    let mut response = http.request("POST", DRAIN, &[], &long).await;
+    let mut response = http.request("POST", DRAIN, &[ASKED], &long).await;
     assert_eq!(response.status, 413);
     assert_eq!(response.json().await["error"]["code"], "too_large");
 }

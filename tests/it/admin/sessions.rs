@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
-use super::{pair, said};
+use super::{ASKED, pair, said};
 use crate::support::{Endpoint, Fault, Mcp, SessionId, Tidegate};
 
 fn ids(page: &Value) -> Vec<String> {
@@ -188,7 +188,7 @@ async fn no_session_is_ended_where_it_is_not_said_which_or_by_who_may_only_read(
     let open = Tidegate::build(&[&a]).admin("level: operate").start().await;
     for query in ["", "?", "?all=false", "?pool=main&all=true", "?poll=main"] {
         let path = format!("/v1/sessions{query}");
-        let refused = open.admin().request("DELETE", &path, &[], b"").await;
+        let refused = open.admin().request("DELETE", &path, &[ASKED], b"").await;
         assert_eq!(refused.status, 400, "{query}");
     }
     assert_eq!(gate.ask(&["sessions"]).await["total"], 1);
