@@ -47,7 +47,7 @@ impl History {
         let entry = Entry {
             at: SystemTime::now(),
             took,
-            result: result.as_ref().map(Clone::clone).map_err(cut),
+            result: result.as_ref().map_err(cut).cloned(),
         };
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() == KEPT {

@@ -210,7 +210,7 @@ impl Live {
             .into_iter()
             .map(|(name, counts)| {
                 let of = |load: &'_ Load| load.tools.get(&name).cloned().unwrap_or_default();
-                let then = before.map_or(none.clone(), |(_, load)| of(load));
+                let then = before.map_or_else(|| none.clone(), |(_, load)| of(load));
                 let lately = of(&past.newest).since(&then);
                 view::Tool {
                     calls: counts.calls,

@@ -71,7 +71,7 @@ async fn a_request_that_is_refused_is_shown_with_what_is_wrong_and_without_secre
     let text = said(&gate.verb(&["errors"]).await);
     for part in [
         "3 of 3 messages",
-        "at byte 38 (\\x00)",
+        "at byte 39 (\\x00)",
         what,
         "Authorization: [11 bytes]",
     ] {
