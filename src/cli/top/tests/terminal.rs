@@ -26,11 +26,11 @@ fn a_panic_puts_the_terminal_back_before_it_is_told() {
         String::from_utf8_lossy(&said.stdout).trim().to_owned()
     };
     let conf = dir.path().join("conf");
-    std::fs::write(&conf, "set -g remain-on-exit on\n").unwrap();
+    std::fs::write(&conf, "set -g status off\n").unwrap();
     let file = |name: &str| dir.path().join(name).display().to_string();
     let line = format!(
         "stty -g > {before}; {program} --ignored --exact --nocapture \
-         cli::top::tests::terminal::something_panics_on_a_terminal; stty -g > {after}",
+         cli::top::tests::terminal::something_panics_on_a_terminal; stty -g > {after}; echo behind; read -r key",
         program = std::env::current_exe().unwrap().display(),
         before = file("before"),
         after = file("after"),
@@ -48,10 +48,13 @@ fn a_panic_puts_the_terminal_back_before_it_is_told() {
         &line,
     ]);
     let until = Instant::now() + SECOND * 20;
-    while tmux(&["display-message", "-p", "#{pane_dead}"]) != "1" && Instant::now() < until {
+    // The shell still waits for a key: tmux hides the cursor of a terminal whose command is over.
+    let look = || tmux(&["capture-pane", "-p", "-S", "-200"]);
+    let mut screen = look();
+    while !screen.contains("behind") && Instant::now() < until {
         std::thread::yield_now();
+        screen = look();
     }
-    let screen = tmux(&["capture-pane", "-p", "-S", "-200"]);
     let state = tmux(&["display-message", "-p", "#{alternate_on} #{cursor_flag}"]);
     tmux(&["kill-server"]);
     assert!(screen.contains("on purpose"), "{screen}");
