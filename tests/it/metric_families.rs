@@ -147,7 +147,7 @@ async fn the_retry_budget_tells_what_is_left_of_it() {
     let (a, b) = (Endpoint::start("a").await, Endpoint::start("b").await);
     let gate = Tidegate::build(&[&a, &b])
         .health("{ check: none }")
-        .pool("retries: { ratio: 0, floor: 1 }")
+        .pool("retries: { ratio: 0%, floor: 1 }")
         .start()
         .await;
     let left = |m: &Metrics| pool(m, "tidegate_retry_budget");
@@ -194,7 +194,7 @@ async fn sessions_have_a_series_each_if_that_is_wanted_up_to_a_number() {
     let third = client.initialize().await;
     client.call(&third, "whoami", json!({})).await;
 
-    let line = gate.logged(|line| line["mcp_method"] == "tools/call").await;
+    let line = gate.logged(|line| line["tool_name"] == "echo").await;
     let hash = line["session"].as_str().expect("a hash").to_owned();
     let size = |m: &Metrics, id: &str| m.with("mcp_context_size_bytes", &[("session_id", id)]);
     let shown = |m: &Metrics| {
