@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::tmux::Terminal;
-use crate::support::{Endpoint, Mcp, Tidegate, within};
+use crate::support::{Endpoint, Mcp, PATIENCE, Tidegate, eventually, within};
 
 /// How soon an endpoint that dies is to be seen.
 const SOON: Duration = Duration::from_secs(2);
@@ -144,10 +144,7 @@ async fn a_restart_is_watched_through_and_a_signal_puts_the_terminal_back() {
     terminal
         .until("it is found", |screen| !screen.contains("LOST"))
         .await;
-    let shell = terminal.says("pane_pid").await;
-    let children = std::fs::read_to_string(format!("/proc/{shell}/task/{shell}/children"));
-    let children = children.expect("the shell is there");
-    let child = children.trim().to_owned();
+    let child = terminal.child().await;
     let kill = tokio::process::Command::new("kill")
         .args(["-s", "TERM", &child])
         .status();
@@ -156,6 +153,21 @@ async fn a_restart_is_watched_through_and_a_signal_puts_the_terminal_back() {
         "{child}"
     );
     is_put_back(&gate, &terminal, 128 + 15).await;
+}
+
+#[tokio::test]
+async fn it_leaves_when_its_terminal_is_closed() {
+    let (a, b) = pair().await;
+    let gate = Tidegate::in_front_of(&[&a, &b]).await;
+    let terminal = top(&gate, 100, 30, "").await;
+    terminal
+        .until("it is shown", |screen| screen.contains("main/b"))
+        .await;
+    let child = terminal.child().await;
+    let is_there = || std::path::Path::new("/proc").join(&child).exists();
+    assert!(is_there(), "{child}");
+    drop(terminal);
+    assert!(eventually(PATIENCE, || !is_there()).await, "{child} stays");
 }
 
 #[tokio::test]

@@ -2,12 +2,16 @@
 
 use std::future::pending;
 use std::io;
+use std::process::exit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::thread;
 
+use ratatui::try_restore;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
+
+use super::SIGNALLED;
 
 /// The signal that came; 0 for none so far.
 #[derive(Debug, Clone, Default)]
@@ -41,6 +45,12 @@ pub(super) fn listen() -> io::Result<Told> {
             while signals.recv().await.is_some() {
                 let number = u8::try_from(kind.as_raw_value()).unwrap_or(u8::MAX);
                 told.0.store(number, Relaxed);
+                if kind == SignalKind::hangup() {
+                    // The terminal is gone: whoever reads from it reads nothing for ever and never
+                    // comes to look here.
+                    let _ = try_restore();
+                    exit(i32::from(SIGNALLED) + kind.as_raw_value());
+                }
             }
         });
     }

@@ -79,6 +79,13 @@ impl Terminal {
         String::from_utf8_lossy(&told.stdout).trim().to_owned()
     }
 
+    /// The process that the shell has started.
+    pub(crate) async fn child(&self) -> String {
+        let shell = self.says("pane_pid").await;
+        let children = std::fs::read_to_string(format!("/proc/{shell}/task/{shell}/children"));
+        children.expect("the shell is there").trim().to_owned()
+    }
+
     /// Waits until the command is over.
     pub(crate) async fn until_over(&self) {
         let over = eventually_some(PATIENCE, async || {
