@@ -299,7 +299,7 @@ async function shots(browser) {
     await sleep(60_000);
     process.kill(VICTIM_PID, 'SIGKILL');
     for (const colorScheme of ['light', 'dark']) {
-        const context = await browser.newContext({ colorScheme, viewport: { width: 1200, height: 830 } });
+        const context = await browser.newContext({ colorScheme, viewport: { width: 1200, height: 700 } });
         const page = await context.newPage();
         await page.goto(PAGE);
         await isShown(page.locator('#sessions tbody tr').first());
