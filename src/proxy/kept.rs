@@ -33,7 +33,7 @@ const LEFT: &[&str] = &[
 ];
 
 /// Fields of a head, each as its name, a colon, its value and a line end. A known name is one byte, its
-/// number with [`IS_KNOWN`], and has no colon.
+/// number with the highest bit set, and has no colon.
 #[derive(Debug, Clone, Default)]
 pub struct Kept {
     lines: Box<[u8]>,

@@ -18,9 +18,9 @@ use super::recovery;
 use super::state::{Orphan, PoolState, Shared};
 use crate::mcp::HttpMethod;
 use crate::mcp::headers::session_id_is_valid;
-use crate::session::{IdKind, Key, NameHash, fresh_nonce};
+use crate::session::{IdKind, Key, NameHash, Revision, fresh_nonce};
 use crate::telemetry::{self, Limit, SessionEnd};
-use crate::transport::fields::MCP_SESSION_ID;
+use crate::transport::fields::{MCP_PROTOCOL_VERSION, MCP_SESSION_ID};
 use crate::transport::{RequestHead, Upstream};
 
 /// Draws from a reply's head what it says about sessions, and returns the id to show the client.
@@ -42,6 +42,7 @@ pub fn settle_session<'a>(
     match aim {
         Aim::Bound(bound) => {
             note_said(worker, pool, call, bound, status);
+            note_revision(worker, head, call, bound);
             let end = match (call.http, status) {
                 (HttpMethod::Delete, _) => Some(SessionEnd::Deleted),
                 (_, 404) => Some(SessionEnd::Forgotten),
@@ -170,6 +171,18 @@ fn client(shared: &Shared, call: &Call) -> Option<Arc<ClientName>> {
     shared
         .clients
         .learn(body.chunks.iter().map(|chunk| &**chunk))
+}
+
+/// Notes the revision that a session speaks, of which its `initialize` only asked for one.
+fn note_revision(worker: &Worker, head: &dyn RequestHead, call: &Call, bound: &Bound) {
+    if !call.is("notifications/initialized") {
+        return;
+    }
+    let said = head.known(MCP_PROTOCOL_VERSION).map(str::from_utf8);
+    if let Some(Ok(revision)) = said {
+        let sessions = &worker.shared.sessions;
+        sessions.speaks(bound.key, Revision::of(revision));
+    }
 }
 
 /// Notes what a session has set on its server, should it have to be set on another.

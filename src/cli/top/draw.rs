@@ -70,7 +70,7 @@ const KEYS: [(&str, &str); 12] = [
     ("q", "leave"),
     (
         "",
-        "ERRORS are failed calls in a row; P50 and P99 the time to the first byte",
+        "ERRORS are failed calls since the start; P50 and P99 the time to the first byte",
     ),
 ];
 

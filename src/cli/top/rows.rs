@@ -264,7 +264,7 @@ fn endpoint(pool: &Pool, endpoint: &Endpoint) -> Row {
             Cell::weighed(in_flight, endpoint.in_flight.into()),
             Cell::short(endpoint.first_byte_p50_seconds),
             Cell::short(endpoint.first_byte_p99_seconds),
-            Cell::count(endpoint.failures_in_row),
+            Cell::count(endpoint.failures),
             Cell::text(&why(endpoint)),
         ],
         mood,

@@ -65,11 +65,7 @@ fn usual() -> Value {
                         json!({ "sessions": 4, "in_flight": 2, "max_in_flight": 9,
                                 "first_byte_p50_seconds": 0.012, "first_byte_p99_seconds": 0.25 }),
                     ),
-                    endpoint(
-                        "w2",
-                        "down",
-                        json!({ "health": refused, "failures_in_row": 8 }),
-                    ),
+                    endpoint("w2", "down", json!({ "health": refused, "failures": 8 })),
                 ],
             ),
             pool(

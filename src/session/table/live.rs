@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use super::Key;
+use super::{Key, Table};
 use crate::session::hash::{NameHash, PrincipalHash};
 
 /// The protocol revision that a session negotiated, as text. Revisions are dates of 10 bytes; at
@@ -47,6 +47,15 @@ impl Revision {
 impl fmt::Debug for Revision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Revision({})", self.as_str())
+    }
+}
+
+impl<T: Send> Table<T> {
+    /// Notes which revision a session speaks. Clients say so from the message behind `initialize` on.
+    pub fn speaks(&self, key: Key, revision: Revision) {
+        if let Some(live) = self.shard(key).get_mut(&key) {
+            live.revision = revision;
+        }
     }
 }
 

@@ -22,6 +22,15 @@ async fn only(gate: &Tidegate) -> (String, Value) {
 }
 
 #[tokio::test]
+async fn a_session_tells_the_revision_that_it_speaks() {
+    let (a, b) = pair().await;
+    let gate = Tidegate::in_front_of(&[&a, &b]).await;
+    gate.client().initialize().await;
+    let (_, session) = only(&gate).await;
+    assert_eq!(session["revision"], "2025-11-25", "{session}");
+}
+
+#[tokio::test]
 async fn sessions_are_listed_page_by_page_and_without_their_ids() {
     let (a, b) = pair().await;
     let gate = Tidegate::in_front_of(&[&a, &b]).await;
