@@ -35,6 +35,7 @@ mod pulse;
 mod readiness;
 pub mod reload;
 mod reload_history;
+mod retry_after;
 mod several;
 mod share;
 mod socket;

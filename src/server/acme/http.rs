@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use crate::config;
 use crate::proxy::ask::{Question, send};
+use crate::server::retry_after::pause;
 use crate::telemetry::AcmeResult;
 use crate::transport::Upstream as _;
 use crate::transport::dial::{Dialer, Target, Up};
@@ -204,18 +205,15 @@ async fn connect(rules: &Rules, dialer: &Arc<Dialer>, uri: &Uri) -> Result<Up, S
     Err(failed)
 }
 
-/// What `Retry-After` says (RFC 9110 section 10.2.3).
+/// How long an answer asks to wait.
 fn pause_in(answer: &Response<Bytes>) -> Option<Duration> {
-    let text = answer.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let at = httpdate::parse_http_date(text).ok()?;
-    Some(at.duration_since(SystemTime::now()).unwrap_or_default())
+    pause(answer.headers().get(RETRY_AFTER)?.as_bytes())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
 
     #[test]

@@ -1,7 +1,7 @@
 //! A collector that takes OTLP, spoken to by the same HTTP and TLS as endpoints.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message;
@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use super::grpc;
 use crate::config::{self, TraceProtocol, Tracing};
 use crate::proxy::kept::Kept;
+use crate::server::retry_after::pause;
 use crate::telemetry::SpanLoss;
 use crate::transport::dial::{Dialer, Target, Up};
 use crate::transport::tls::{self, Rules, Trust};
@@ -229,16 +230,6 @@ pub(super) fn taken(answer: &[u8]) -> Taken {
             why: partial.error_message,
         },
     )
-}
-
-/// What `Retry-After` says (RFC 9110 section 10.2.3).
-fn pause(value: &[u8]) -> Option<Duration> {
-    let text = str::from_utf8(value).ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let at = httpdate::parse_http_date(text).ok()?;
-    Some(at.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
 #[cfg(test)]
