@@ -10,7 +10,7 @@ PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 BINARY ?= $(TARGET)/release/tidegate
 
-.PHONY: help demo test setup setup-tests check unit units it fuzz-smoke fuzz peers monitoring docs man reference bench bench-instructions loadtest loadtest-quick release install deb test-systemd clean
+.PHONY: help demo test setup setup-tests check unit units it fuzz-smoke fuzz peers monitoring docs man reference bench bench-instructions loadtest loadtest-quick release pgo install deb test-systemd clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -74,12 +74,10 @@ bench: setup ## Times of the parts and of a whole call, in a few minutes (see be
 bench-instructions: setup ## Instructions that the parts take, counted by Valgrind
 	benches/instructions.sh
 
-loadtest: setup ## Side by side with nginx, HAProxy and Envoy, under an hour, into loadtest/results
-	$(CARGO) build --release --workspace
-	loadtest/setup.sh
-	loadtest/run.py
+loadtest: pgo ## Side by side with nginx, HAProxy and Envoy, over an hour with the build, into loadtest/results
+	loadtest/run.py --tidegate $(TARGET)/pgo/tidegate
 
-loadtest-quick: setup ## The same in five minutes, fewer scenarios
+loadtest-quick: setup ## The same in five minutes, fewer scenarios, with the binary of make release
 	$(CARGO) build --release --workspace
 	loadtest/setup.sh
 	loadtest/run.py --quick
@@ -87,7 +85,12 @@ loadtest-quick: setup ## The same in five minutes, fewer scenarios
 release: setup ## The optimised binary, release/tidegate where Cargo builds
 	TIDEGATE_COMMIT=$$(git rev-parse --short=12 HEAD 2>/dev/null) $(CARGO) build --release
 
-install: ## Install what `make release` has built (DESTDIR, PREFIX, SYSCONFDIR, BINARY)
+pgo: setup ## The same with a profile of its own load, pgo/tidegate where Cargo builds: less CPU, twenty minutes
+	$(CARGO) build --release --package loadtest
+	loadtest/setup.sh
+	tools/pgo.sh
+
+install: ## Install what `make release` has built, or BINARY=target/pgo/tidegate (DESTDIR, PREFIX, SYSCONFDIR)
 	install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/tidegate
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/share/doc/tidegate
 	for unit in tidegate.service tidegate.socket; do \
@@ -107,8 +110,9 @@ install: ## Install what `make release` has built (DESTDIR, PREFIX, SYSCONFDIR, 
 	test -e $(DESTDIR)$(SYSCONFDIR)/tidegate/tidegate.yaml || \
 	    install -D -m 644 conf/minimal.yaml $(DESTDIR)$(SYSCONFDIR)/tidegate/tidegate.yaml
 
-deb: release ## The Debian package, in debian/ where Cargo builds
-	tools/deb.sh --no-build
+deb: pgo ## The Debian package of the binary of make pgo, in debian/ where Cargo builds
+	CARGO_TARGET_DIR=$(abspath $(TARGET))/pgo tools/deb.sh --no-build --output $(abspath $(TARGET))/debian/ \
+	    --target $$(rustc -vV | sed -n 's/^host: //p')
 
 test-systemd: ## A real systemd in a folder runs, reloads, upgrades and kills the unit (root, Debian)
 	$(CARGO) build --quiet

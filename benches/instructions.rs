@@ -37,8 +37,8 @@ fn request_head() -> Box<Head> {
 }
 
 fn fill(head: &mut Head) {
-    let list = head.release();
-    let filled = head.fill(Buffer::of(black_box(HEAD)), 100, list);
+    head.clear();
+    let filled = head.fill(Buffer::of(black_box(HEAD)), 100);
     filled.expect("the head is right");
 }
 
@@ -49,8 +49,8 @@ fn response_head() -> Box<Answer> {
 }
 
 fn fill_answer(answer: &mut Answer) {
-    let list = answer.release();
-    let filled = answer.fill(Buffer::of(black_box(ANSWER)), list);
+    answer.clear();
+    let filled = answer.fill(Buffer::of(black_box(ANSWER)));
     filled.expect("the head is right");
     black_box(answer.framing("POST").expect("the framing is right"));
 }

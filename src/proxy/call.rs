@@ -135,7 +135,7 @@ impl Call {
         self.owed = owed(message);
         if message.class() == Class::Batch {
             ctx.id = None;
-            ctx.batch = self.owed.to_vec();
+            ctx.batch = self.owed.to_vec().into();
         }
         Ok(())
     }

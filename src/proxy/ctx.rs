@@ -19,6 +19,7 @@ use crate::route::RouteId;
 use crate::session::{PrincipalHash, Pulse};
 use crate::telemetry::{SessionTag, StreamEnd};
 use crate::transport::fields::USER_AGENT;
+use crate::transport::nanos::Nanos;
 use crate::transport::tls::Peer;
 use crate::transport::{ConnInfo, Error, Http, RequestHead};
 
@@ -124,16 +125,16 @@ pub struct Noted {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Timers {
     /// Waiting for a place at an endpoint, all attempts together.
-    pub queue: Duration,
+    pub queue: Nanos,
     /// When the last attempt began, from the start of the exchange.
-    pub asked: Option<Duration>,
+    pub asked: Option<Nanos>,
     /// Making the connection of the last attempt; zero for one that was there.
-    pub connect: Option<Duration>,
+    pub connect: Option<Nanos>,
     /// From that connection to the head of the endpoint's answer.
-    pub header: Option<Duration>,
+    pub header: Option<Nanos>,
     /// When the request was with the endpoint, from the start of the exchange, if it was not as soon as
     /// there was a connection: its client had not sent all of it.
-    pub sent: Option<Duration>,
+    pub sent: Option<Nanos>,
 }
 
 /// One request, from first byte to log line.
@@ -169,7 +170,7 @@ pub struct Ctx {
     /// The JSON-RPC id, once read: every answer of ours carries it.
     pub id: Option<RawId>,
     /// The ids of a batch's requests: an answer of ours to it answers each of them.
-    pub batch: Vec<RawId>,
+    pub batch: Box<[RawId]>,
     /// Hash of the session, for the log.
     pub session: Option<SessionTag>,
     /// The id of the endpoint that served it.
@@ -177,7 +178,7 @@ pub struct Ctx {
     /// The status sent; 0 until then.
     pub status: u16,
     /// When the response head was sent.
-    pub first_byte: Option<Duration>,
+    pub first_byte: Option<Nanos>,
     /// The reply is a stream: its duration counts to the first byte only.
     pub streamed: bool,
     /// Request body bytes read.
@@ -235,7 +236,7 @@ impl Ctx {
             tool: None,
             requested: None,
             id: None,
-            batch: Vec::new(),
+            batch: Box::default(),
             session: None,
             endpoint: None,
             status: 0,
@@ -298,7 +299,7 @@ impl Ctx {
         self.step = Step::Connect;
         self.timers = Timers {
             queue: self.timers.queue,
-            asked: Some(now.saturating_duration_since(self.started)),
+            asked: Some(self.after(now)),
             connect: None,
             header: None,
             sent: None,
@@ -310,13 +311,11 @@ impl Ctx {
     pub fn connected(&mut self, endpoint: &Endpoint, reused: bool, now: impl FnOnce() -> Instant) {
         let mut took = Duration::ZERO;
         if !reused {
-            let asked = self.timers.asked.unwrap_or_default();
-            took = now()
-                .saturating_duration_since(self.started)
-                .saturating_sub(asked);
+            let asked = self.timers.asked.unwrap_or_default().get();
+            took = self.after(now()).get().saturating_sub(asked);
             endpoint.timings.connected(took);
         }
-        self.timers.connect = Some(took);
+        self.timers.connect = Some(took.into());
     }
 
     /// Notes that the head of the endpoint's answer is there.
@@ -328,14 +327,15 @@ impl Ctx {
             ..
         } = self.timers
         {
-            let took = now.saturating_duration_since(self.started);
-            self.timers.header = Some(took.saturating_sub(asked + connect));
+            let before = asked.get() + connect.get();
+            let took = self.after(now).get().saturating_sub(before);
+            self.timers.header = Some(took.into());
         }
     }
 
     /// Notes that a request that came in pieces is with the endpoint.
     pub fn sent(&mut self, now: Instant) {
-        self.timers.sent = Some(now.saturating_duration_since(self.started));
+        self.timers.sent = Some(self.after(now));
     }
 
     /// How long the endpoint took from the request to the first byte of its answer, once it is there.
@@ -350,20 +350,28 @@ impl Ctx {
             return None;
         };
         match self.timers.sent {
-            None => Some(header),
+            None => Some(header.get()),
             // None for an answer that came before the request was sent.
-            Some(sent) => Some((asked + connect + header).saturating_sub(sent)),
+            Some(sent) => {
+                let replied = asked.get() + connect.get() + header.get();
+                Some(replied.saturating_sub(sent.get()))
+            }
         }
     }
 
-    /// Notes that it has waited for a place since then.
-    pub fn queued(&mut self, since: Instant) {
-        self.timers.queue += since.elapsed();
+    /// Notes that it has waited for a place for so long.
+    pub fn queued(&mut self, time: Duration) {
+        self.timers.queue = (self.timers.queue.get() + time).into();
     }
 
     /// Notes that the response head goes out with `status`.
     pub fn answered(&mut self, status: u16, now: Instant) {
         self.status = status;
-        self.first_byte = Some(now.saturating_duration_since(self.started));
+        self.first_byte = Some(self.after(now));
+    }
+
+    /// How long after its start that is.
+    fn after(&self, now: Instant) -> Nanos {
+        now.saturating_duration_since(self.started).into()
     }
 }

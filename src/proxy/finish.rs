@@ -21,6 +21,7 @@ use crate::telemetry::{
 };
 use crate::transport::fields::USER_AGENT;
 use crate::transport::h1::head::Head;
+use crate::transport::nanos::Nanos;
 use crate::transport::{ConnInfo, RequestHead};
 
 /// Records a request that is over. `head` is its head, unless that was noted and let go.
@@ -36,7 +37,7 @@ pub fn finish(shared: &Shared, ctx: &Ctx, info: &ConnInfo, head: &dyn RequestHea
         tool,
         status: counted_status(ctx),
         server: server.unwrap_or(""),
-        first_byte: ctx.first_byte.filter(|_| ctx.streamed),
+        first_byte: ctx.first_byte.filter(|_| ctx.streamed).map(Nanos::get),
         duration,
         tool_outcome: ctx.tool.as_ref().map(|_| outcome(ctx)),
     });
@@ -116,11 +117,11 @@ fn tell(
         rpc_code: ctx.rpc_code,
         times: Times {
             duration,
-            queue: ctx.timers.queue,
-            asked: ctx.timers.asked,
-            connect: ctx.timers.connect,
-            header: ctx.timers.header,
-            first_byte: ctx.first_byte,
+            queue: ctx.timers.queue.get(),
+            asked: ctx.timers.asked.map(Nanos::get),
+            connect: ctx.timers.connect.map(Nanos::get),
+            header: ctx.timers.header.map(Nanos::get),
+            first_byte: ctx.first_byte.map(Nanos::get),
         },
         retries: ctx.retries,
         request_bytes: ctx.bytes_in,

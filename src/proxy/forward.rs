@@ -85,12 +85,16 @@ pub async fn forward<D: Downstream>(
             Some(_) => Lane::New,
             None => Lane::Any,
         };
+        // Nothing is waited for between here and the attempt, unless a place is.
+        let mut asked = Instant::now();
         let mut permit = match again.take() {
             Some(permit) => permit,
-            None => admit(worker, down, ctx, pool, call, aim, &mut tried, last).await?,
+            None => {
+                let aim = (aim, last);
+                admit(worker, down, ctx, pool, call, aim, &mut tried, &mut asked).await?
+            }
         };
         let endpoint = Arc::clone(permit.endpoint());
-        let asked = Instant::now();
         let now = worker.shared.moment(asked);
         attempts += 1;
         ctx.asks(asked);
@@ -169,25 +173,25 @@ pub async fn forward<D: Downstream>(
 }
 
 /// Finds an endpoint that lets the call in. `last` is why it failed before: that says more than that
-/// there is no other endpoint.
+/// there is no other endpoint. `now` is moved on by what was waited for.
 async fn admit<D: Downstream>(
     worker: &Worker,
     down: &mut D,
     ctx: &mut Ctx,
     pool: &PoolState,
     call: &Call,
-    aim: &Aim,
+    (aim, mut last): (&Aim, Option<Fault>),
     tried: &mut Vec<u64>,
-    mut last: Option<Fault>,
+    now: &mut Instant,
 ) -> Result<CallPermit, Fault> {
     loop {
-        let placed = waiting::place(&worker.shared, down, ctx, pool, call, aim, tried).await;
+        let placed = waiting::place(&worker.shared, down, ctx, pool, call, aim, tried, now).await;
         let (endpoint, place) = placed.map_err(|fault| match fault {
             Fault::ClientGone | Fault::Draining => fault,
             _ => last.unwrap_or(fault),
         })?;
-        let now = worker.shared.moment(Instant::now());
-        match (pool.pool.enter(&endpoint, now), aim) {
+        let moment = worker.shared.moment(*now);
+        match (pool.pool.enter(&endpoint, moment), aim) {
             (Ok(mut permit), _) => {
                 permit.hold(place);
                 return Ok(permit);

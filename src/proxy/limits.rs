@@ -47,7 +47,7 @@ pub struct Having {
 #[derive(Debug, Default)]
 pub struct Holds {
     session: Box<[Counted]>,
-    streams: SmallVec<[Counted; 2]>,
+    streams: SmallVec<[Counted; 1]>,
     tools: SmallVec<[CapGuard; 1]>,
 }
 

@@ -226,7 +226,7 @@ impl ProxyHttp for Plain {
         }
         let permit = plain.enter(&self.shared, &pool, key).await;
         if let Some(ctx) = &mut plain.ctx {
-            ctx.queued(since);
+            ctx.queued(since.elapsed());
         }
         let permit = permit.map_err(|fault| plain.gives_up(fault))?;
         let endpoint = permit.endpoint();

@@ -27,6 +27,7 @@ use crate::mcp::sse::{KEEP_ALIVE, Mode};
 use crate::pool::{Endpoint, HealthState};
 use crate::telemetry::StreamKind;
 use crate::transport::buffer::Piece;
+use crate::transport::nanos::Nanos;
 use crate::transport::{Downstream, Error, Upstream};
 
 /// What kind of stream this is, which decides how it may end.
@@ -93,7 +94,9 @@ const GRACE_AFTER_ANSWER: Duration = Duration::from_secs(5);
 pub struct Relay {
     kind: Kind,
     endpoint: Arc<Endpoint>,
-    limits: Limits,
+    keep_alive: Nanos,
+    idle: Option<Nanos>,
+    total: Option<Nanos>,
     /// Requests that were not answered yet.
     owed: Owed,
     /// Where the answers owed are kept, for HTTP+SSE.
@@ -140,7 +143,9 @@ impl Relay {
         Self {
             kind,
             endpoint,
-            limits,
+            keep_alive: limits.keep_alive.into(),
+            idle: limits.idle.map(Nanos::from),
+            total: limits.total.map(Nanos::from),
             owed,
             link,
             scan: SseScan::new(mode).with_event_max(limits.event_max),
@@ -435,10 +440,10 @@ impl Relay {
 
     /// The next moment at which something may be due.
     fn wake(&self) -> Instant {
-        let mut wake = self.last_to_client + self.limits.keep_alive;
+        let mut wake = self.last_to_client + self.keep_alive.get();
         let deadlines = [
-            self.limits.idle.map(|idle| self.last_from_server + idle),
-            self.limits.total.map(|total| self.opened + total),
+            self.idle.map(|idle| self.last_from_server + idle.get()),
+            self.total.map(|total| self.opened + total.get()),
             self.answered_at.map(|at| at + GRACE_AFTER_ANSWER),
             self.next_due(),
         ];
@@ -455,8 +460,8 @@ impl Relay {
         ctx: &mut Ctx,
     ) -> Result<Option<End>, Error> {
         let now = Instant::now();
-        let over = |since: Instant, limit: Option<Duration>| {
-            limit.is_some_and(|limit| now >= since + limit)
+        let over = |since: Instant, limit: Option<Nanos>| {
+            limit.is_some_and(|limit| now >= since + limit.get())
         };
         if self
             .answered_at
@@ -464,7 +469,7 @@ impl Relay {
         {
             return Ok(Some(End::Complete));
         }
-        if over(self.last_from_server, self.limits.idle) || over(self.opened, self.limits.total) {
+        if over(self.last_from_server, self.idle) || over(self.opened, self.total) {
             return Ok(Some(End::Timeout));
         }
         self.tell_overdue(down, ctx, now).await?;
@@ -475,7 +480,7 @@ impl Relay {
         if is_down && silent >= LAST_HOPE {
             return Ok(Some(End::UpstreamLost));
         }
-        if now >= self.last_to_client + self.limits.keep_alive {
+        if now >= self.last_to_client + self.keep_alive.get() {
             if self.scan.at_boundary() {
                 let primer = self.lent.as_mut().and_then(|lent| lent.prime());
                 let word = primer.as_deref().unwrap_or(KEEP_ALIVE);

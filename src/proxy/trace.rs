@@ -13,6 +13,7 @@ use crate::mcp::trace::TRACEPARENT_BYTES;
 use crate::mcp::{Message, TraceContext};
 use crate::telemetry::{Attempt, Traced};
 use crate::transport::fields::{MCP_PROTOCOL_VERSION, Names, TRACEPARENT, TRACESTATE};
+use crate::transport::nanos::Nanos;
 use crate::transport::{Headers, RequestHead};
 
 /// Attempts of one request that are recorded; of further ones only their number.
@@ -190,13 +191,13 @@ impl Ctx {
         status: Option<u16>,
     ) -> Option<Attempt> {
         let trace = self.trace.as_ref()?;
-        let asked = self.timers.asked?;
+        let asked = self.timers.asked?.get();
         (trace.over <= self.retries).then(|| Attempt {
             span: trace.attempt(self.retries),
             number: self.retries,
             asked,
-            connect: self.timers.connect,
-            header: self.timers.header,
+            connect: self.timers.connect.map(Nanos::get),
+            header: self.timers.header.map(Nanos::get),
             until,
             error: error.map(Into::into),
             status,

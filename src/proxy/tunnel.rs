@@ -227,7 +227,7 @@ async fn open(
         .await
         {
             Ok((server, answer)) => {
-                ctx.timers.connect = Some(answer.connect);
+                ctx.timers.connect = Some(answer.connect.into());
                 ctx.replied(Instant::now());
                 endpoint.timings.connected(answer.connect);
                 if let Some(took) = ctx.answer_time() {

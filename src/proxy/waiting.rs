@@ -36,7 +36,8 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Where a call is to go, and its place there if it takes one.
 pub type Placed = (Arc<Endpoint>, Option<Place>);
 
-/// Finds the call an endpoint, and waits for a place where it takes one.
+/// Finds the call an endpoint, and waits for a place where it takes one. `now` is moved on by what it
+/// has waited.
 ///
 /// # Errors
 /// [`Fault::NoEndpoint`]; [`Fault::QueueFull`], [`Fault::QueueTimeout`]; what else may happen to one
@@ -49,6 +50,7 @@ pub async fn place<D: Downstream>(
     call: &Call,
     aim: &Aim,
     tried: &[u64],
+    now: &mut Instant,
 ) -> Result<Placed, Fault> {
     let priority = match takes_place(pool, call) {
         true => Some(priority(call)),
@@ -66,7 +68,7 @@ pub async fn place<D: Downstream>(
             }
             let waiting = pool.pool.wait_for(endpoint.id(), priority);
             let wait = Wait::new(shared, pool, waiting, Wanted::Only(&endpoint))?;
-            let place = waited(ctx, wait, down, call).await?;
+            let place = waited(ctx, wait, down, call, now).await?;
             Ok((endpoint, Some(place)))
         }
         Aim::Any { need, key } => {
@@ -74,7 +76,7 @@ pub async fn place<D: Downstream>(
                 key: *key,
                 exclude: tried,
                 need: *need,
-                now: shared.moment(Instant::now()),
+                now: shared.moment(*now),
             };
             let Some(priority) = priority else {
                 let picked = pool.pool.pick(&context, &mut fastrand::Rng::new());
@@ -85,7 +87,7 @@ pub async fn place<D: Downstream>(
             }
             let waiting = pool.pool.wait(&context, priority);
             let wait = Wait::new(shared, pool, waiting, Wanted::Any(&context))?;
-            let place = waited(ctx, wait, down, call).await?;
+            let place = waited(ctx, wait, down, call, now).await?;
             Ok((Arc::clone(place.endpoint()), Some(place)))
         }
     }
@@ -96,12 +98,14 @@ async fn waited<D: Downstream>(
     wait: Wait<'_>,
     down: &mut D,
     call: &Call,
+    now: &mut Instant,
 ) -> Result<Place, Fault> {
     ctx.step = Step::Queue;
-    let since = Instant::now();
+    let since = *now;
     // Boxed: calls that find a place should not hold the room for it.
     let place = Box::pin(wait.with(down, call.body.ended)).await;
-    ctx.queued(since);
+    *now = Instant::now();
+    ctx.queued(now.saturating_duration_since(since));
     place
 }
 

@@ -28,11 +28,13 @@ mod ended;
 mod ledger;
 mod live;
 mod page;
+mod stream;
 
 use ended::Ended;
 use ledger::Ledger;
 pub use ledger::{Cap, Caps, Refused};
 pub use live::{Live, NewSession, Pulse, Revision};
+pub use stream::StreamGuard;
 
 /// Shards of the table.
 const SHARDS: usize = 64;
@@ -111,7 +113,9 @@ pub enum Touched {
     Ended,
 }
 
-type Shard<T> = HashMap<Key, Live<T>, BuildHasherDefault<AsIs>>;
+/// Sessions are boxed: a map has room for up to twice of what it holds, and what it outgrows stays with
+/// the allocator.
+type Shard<T> = HashMap<Key, Box<Live<T>>, BuildHasherDefault<AsIs>>;
 
 /// The bounded table of live sessions. `T` is what the caller keeps with each.
 pub struct Table<T> {
@@ -206,22 +210,6 @@ impl<T: Send> Table<T> {
             .map(|live| Arc::clone(&live.pulse))
     }
 
-    /// Counts a stream of the session as open until the guard is dropped. `None` if the session is
-    /// not in the table: nothing expires it then.
-    pub fn stream(self: &Arc<Self>, key: Key, now: Instant) -> Option<StreamGuard<T>> {
-        self.show(now);
-        let mut shard = self.shard(key);
-        let live = shard.get_mut(&key)?;
-        live.pulse.note(now);
-        live.open_streams += 1;
-        Some(StreamGuard {
-            table: Arc::clone(self),
-            key,
-            serial: live.serial,
-            ended: None,
-        })
-    }
-
     /// Takes a session out: the client sent DELETE, or the server said 404.
     pub fn close(&self, key: Key) -> Option<Live<T>> {
         let mut shard = self.shard(key);
@@ -254,7 +242,7 @@ impl<T: Send> Table<T> {
     /// What `look` reads of a session in the table, under the lock of its shard: it is short and does
     /// not call the table.
     pub fn look<R>(&self, key: Key, look: impl FnOnce(&Live<T>) -> R) -> Option<R> {
-        self.shard(key).get(&key).map(look)
+        self.shard(key).get(&key).map(|live| look(live))
     }
 
     /// Takes out every session of an endpoint that is lost, removed or drained to its deadline, but
@@ -276,10 +264,10 @@ impl<T: Send> Table<T> {
         for shard in &self.shards {
             let mut shard = lock(shard);
             let from = closed.len();
-            let lost = |_: &Key, live: &mut Live<T>| {
+            let lost = |_: &Key, live: &mut Box<Live<T>>| {
                 live.endpoint == endpoint && live.pool == pool && !keep(live)
             };
-            closed.extend(shard.extract_if(lost).map(|(_, live)| live));
+            closed.extend(shard.extract_if(lost).map(|(_, live)| *live));
             self.forget(&mut shard, &closed[from..]);
         }
         closed
@@ -302,8 +290,8 @@ impl<T: Send> Table<T> {
             let mut shard = lock(&self.shards[at]);
             seen += shard.len();
             let (from, room) = (reaped.len(), max - reaped.len());
-            let idle = |_: &Key, live: &mut Live<T>| live.is_idle(now, idle_ttl);
-            reaped.extend(shard.extract_if(idle).take(room).map(|(_, live)| live));
+            let idle = |_: &Key, live: &mut Box<Live<T>>| live.is_idle(now, idle_ttl);
+            reaped.extend(shard.extract_if(idle).take(room).map(|(_, live)| *live));
             self.forget(&mut shard, &reaped[from..]);
             if reaped.len() < max {
                 // Otherwise this shard may hold more, and is the next call's first.
@@ -331,7 +319,7 @@ impl<T: Send> Table<T> {
                     .values()
                     .filter(|live| keep(live))
                     .take(room)
-                    .map(Live::without_guard),
+                    .map(|live| live.without_guard()),
             );
             if listed.len() == max {
                 break;
@@ -383,8 +371,12 @@ impl<T: Send> Table<T> {
                 );
             }
         }
-        self.ledger
-            .check_invariants(shards.iter().flat_map(|shard| shard.values()));
+        self.ledger.check_invariants(
+            shards
+                .iter()
+                .flat_map(|shard| shard.values())
+                .map(Box::as_ref),
+        );
     }
 
     fn insert(
@@ -399,13 +391,14 @@ impl<T: Send> Table<T> {
         }
         let serial = self.next_serial.fetch_add(1, Relaxed);
         let pulse = Pulse::new(self.base, now);
-        let replaced = shard.insert(key, Live::new(key, serial, new, pulse, now));
+        let live = Box::new(Live::new(key, serial, new, pulse, now));
+        let replaced = shard.insert(key, live);
         debug_assert!(replaced.is_none(), "the caller looked under the same lock");
         Ok(())
     }
 
     fn remove(&self, shard: &mut Shard<T>, key: Key) -> Option<Live<T>> {
-        let live = shard.remove(&key)?;
+        let live = *shard.remove(&key)?;
         live.pulse.end();
         self.ledger.leave(live.pool, live.endpoint, live.principal);
         Some(live)
@@ -434,53 +427,9 @@ impl<T: Send> Table<T> {
     }
 }
 
-impl<T> Table<T> {
-    /// `ended` is `None` if whoever held the stream did not say when.
-    fn stream_closed(&self, key: Key, serial: u64, ended: Option<Instant>) {
-        let shown = || self.base + Duration::from_nanos(self.shown.load(Relaxed));
-        let ended = ended.unwrap_or_else(shown);
-        let mut shard = lock(&self.shards[key.shard()]);
-        let Some(live) = shard.get_mut(&key).filter(|live| live.serial == serial) else {
-            return; // The session ended before its stream.
-        };
-        debug_assert!(live.open_streams > 0, "each guard was counted once");
-        live.open_streams = live.open_streams.saturating_sub(1);
-        live.pulse.note(ended);
-    }
-}
-
 impl<T> fmt::Debug for Table<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Table({} sessions)", self.ledger.total())
-    }
-}
-
-/// One open stream of a session, which keeps the session from being idle. Made by
-/// [`Table::stream`].
-pub struct StreamGuard<T> {
-    table: Arc<Table<T>>,
-    key: Key,
-    serial: u64,
-    ended: Option<Instant>,
-}
-
-impl<T> StreamGuard<T> {
-    /// Ends the stream at a known time. A guard that is dropped instead takes the latest time that
-    /// [`Table::reap`] or [`Table::stream`] was shown, which is off by as much as their interval.
-    pub fn end(mut self, now: Instant) {
-        self.ended = Some(now);
-    }
-}
-
-impl<T> Drop for StreamGuard<T> {
-    fn drop(&mut self) {
-        self.table.stream_closed(self.key, self.serial, self.ended);
-    }
-}
-
-impl<T> fmt::Debug for StreamGuard<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "StreamGuard({:?})", self.key)
     }
 }
 

@@ -75,13 +75,14 @@ pub fn trim() {
     }
 }
 
-/// Bytes in flight. Filled at the end, consumed from the front.
+/// Bytes in flight. Filled at the end, consumed from the front. Holds less than 4 GiB: every caller
+/// bounds what it puts in, far below.
 #[derive(Debug, Default)]
 pub struct Buffer {
     /// All of it is initialised; what lies outside of `start..end` is left over and never shown.
     bytes: Vec<u8>,
-    start: usize,
-    end: usize,
+    start: u32,
+    end: u32,
 }
 
 impl Buffer {
@@ -118,17 +119,17 @@ impl Buffer {
 
     /// The bytes in it.
     pub fn filled(&self) -> &[u8] {
-        &self.bytes[self.start..self.end]
+        &self.bytes[self.start as usize..self.end as usize]
     }
 
     /// The same, to be changed in place.
     pub fn filled_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.start..self.end]
+        &mut self.bytes[self.start as usize..self.end as usize]
     }
 
     /// Bytes in it.
     pub fn len(&self) -> usize {
-        self.end - self.start
+        (self.end - self.start) as usize
     }
 
     /// Is there none?
@@ -138,24 +139,24 @@ impl Buffer {
 
     /// Room behind what is filled.
     pub fn room(&self) -> usize {
-        self.bytes.len() - self.end
+        self.bytes.len() - self.end as usize
     }
 
     /// The room itself, to be filled; then [`Self::advance`].
     pub fn spare(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.end..]
+        &mut self.bytes[self.end as usize..]
     }
 
     /// Notes that so many bytes of the room were filled.
     pub fn advance(&mut self, bytes: usize) {
         debug_assert!(bytes <= self.room());
-        self.end = (self.end + bytes).min(self.bytes.len());
+        self.ends_at((self.end as usize + bytes).min(self.bytes.len()));
     }
 
     /// Forgets bytes at the front.
     pub fn consume(&mut self, bytes: usize) {
         debug_assert!(bytes <= self.len());
-        self.start = (self.start + bytes).min(self.end);
+        self.start = (self.start as usize + bytes).min(self.end as usize) as u32;
         if self.start == self.end {
             self.start = 0;
             self.end = 0;
@@ -164,24 +165,25 @@ impl Buffer {
 
     /// Forgets everything behind the first `bytes`.
     pub fn truncate(&mut self, bytes: usize) {
-        self.end = self.end.min(self.start + bytes);
+        self.ends_at((self.start as usize + bytes).min(self.end as usize));
     }
 
     /// Appends bytes, growing if there is no room. The caller bounds what it appends.
     pub fn put(&mut self, bytes: &[u8]) {
-        let end = self.end + bytes.len();
+        let end = self.end as usize + bytes.len();
         if end > self.bytes.len() {
             self.bytes.resize(end.max(2 * self.bytes.len()), 0);
         }
-        self.bytes[self.end..end].copy_from_slice(bytes);
-        self.end = end;
+        self.bytes[self.end as usize..end].copy_from_slice(bytes);
+        self.ends_at(end);
     }
 
     /// Makes room: moves the bytes to the front, or grows to at most `most` bytes. False if it
     /// holds that many.
     pub fn make_room(&mut self, most: usize) -> bool {
         if self.start > 0 {
-            self.bytes.copy_within(self.start..self.end, 0);
+            self.bytes
+                .copy_within(self.start as usize..self.end as usize, 0);
             self.end -= self.start;
             self.start = 0;
         }
@@ -193,6 +195,11 @@ impl Buffer {
             self.bytes.resize(larger, 0);
         }
         true
+    }
+
+    /// What is filled ends there, within `bytes`.
+    fn ends_at(&mut self, end: usize) {
+        self.end = u32::try_from(end).expect("callers put less than 4 GiB into a buffer");
     }
 
     /// Splits off everything behind the first `bytes` into a buffer of its own.

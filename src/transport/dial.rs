@@ -29,6 +29,7 @@ use super::buffer::Piece;
 use super::h1::conn::Conn;
 use super::h1::up::H1Up;
 use super::lack::Lack;
+use super::nanos::Nanos;
 use super::proxy_protocol::{Header, Version};
 use super::sessions::SessionUp;
 use super::timer::Alarm;
@@ -92,7 +93,7 @@ impl Target<'_> {
         IdleKey {
             group: self.group,
             address: self.address,
-            idle: self.idle,
+            idle: self.idle.into(),
         }
     }
 }
@@ -102,7 +103,7 @@ impl Target<'_> {
 pub struct IdleKey {
     group: u64,
     address: SocketAddr,
-    idle: Duration,
+    idle: Nanos,
 }
 
 impl IdleKey {
@@ -230,7 +231,7 @@ impl Dialer {
         let waiting = by_key.get_mut(key)?;
         while let Some((mut up, since)) = waiting.pop() {
             *count -= 1;
-            if now.saturating_duration_since(since) < key.idle && up.is_quiet() {
+            if now.saturating_duration_since(since) < key.idle.get() && up.is_quiet() {
                 return Some(up);
             }
         }
@@ -240,7 +241,7 @@ impl Dialer {
     /// Takes back a connection whose exchange has ended.
     pub(super) fn release(&self, up: Box<H1Up>, key: IdleKey) {
         let mut idle = self.lock();
-        if idle.count < IDLE_MAX && !key.idle.is_zero() {
+        if idle.count < IDLE_MAX && key.idle != Nanos::ZERO {
             idle.count += 1;
             let now = idle.now;
             let waiting = idle.by_key.entry(key).or_default();
@@ -261,7 +262,7 @@ impl Dialer {
         let tidy = by_key.len() > KEYS_KEPT;
         by_key.retain(|key, waiting| {
             waiting.retain_mut(|(up, since)| {
-                now.saturating_duration_since(*since) < key.idle && up.is_quiet()
+                now.saturating_duration_since(*since) < key.idle.get() && up.is_quiet()
             });
             !(tidy && waiting.is_empty())
         });

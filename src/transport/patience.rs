@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use super::nanos::Nanos;
+
 /// Bytes per second that are always fast enough.
 pub const RATE_MIN: u64 = 1024;
 /// Waits of full length that a body may take before its rate counts.
@@ -14,36 +16,38 @@ const WAITS: u32 = 6;
 /// What is left of it.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    each: Duration,
-    waited: Duration,
+    each: Nanos,
+    waited: Nanos,
     read: u64,
 }
 
 impl Patience {
     /// No wait takes longer than `each`.
-    pub const fn new(each: Duration) -> Self {
+    pub fn new(each: Duration) -> Self {
         Self {
-            each,
-            waited: Duration::ZERO,
+            each: each.into(),
+            waited: Nanos::ZERO,
             read: 0,
         }
     }
 
     /// Another body begins.
     pub fn renew(&mut self) {
-        *self = Self::new(self.each);
+        self.waited = Nanos::ZERO;
+        self.read = 0;
     }
 
     /// How long the next wait may take; zero when there may be none.
     pub fn left(&self) -> Duration {
         let grown = Duration::from_secs(self.read / RATE_MIN);
-        let all = (self.each * WAITS).saturating_add(grown);
-        self.each.min(all.saturating_sub(self.waited))
+        let each = self.each.get();
+        let all = (each * WAITS).saturating_add(grown);
+        each.min(all.saturating_sub(self.waited.get()))
     }
 
     /// A wait has taken so long.
     pub fn waited(&mut self, time: Duration) {
-        self.waited = self.waited.saturating_add(time);
+        self.waited = self.waited.get().saturating_add(time).into();
     }
 
     /// So many bytes have come.

@@ -2,13 +2,14 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use pingora::protocols::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::buffer::Buffer;
+use super::socket;
 use super::tls::Tls;
 
 /// A client's connection, or one to an endpoint.
@@ -29,9 +30,13 @@ impl Wire {
         context: &mut Context<'_>,
         buffer: &mut Buffer,
     ) -> Poll<io::Result<usize>> {
-        // Through `AsyncRead`, which knows that a read that does not fill the room has emptied the
-        // socket, and so saves the read that would only say so. TLS hands out all that it holds, as
-        // far as there is room, before it waits for the socket again.
+        if let Self::Tcp(stream) = self {
+            let read = ready!(socket::poll_read(stream, context, buffer.spare()))?;
+            buffer.advance(read);
+            return Poll::Ready(Ok(read));
+        }
+        // TLS hands out all that it holds, as far as there is room, before it waits for the socket
+        // again.
         let mut room = ReadBuf::new(buffer.spare());
         let read = Pin::new(self).poll_read(context, &mut room);
         let filled = room.filled().len();
@@ -94,7 +99,7 @@ impl AsyncWrite for Wire {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         match &mut *self {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Tcp(stream) => socket::poll_write(stream, context, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Layered(stream) => Pin::new(stream).poll_write(context, bytes),
         }

@@ -41,7 +41,7 @@ async fn ours(bytes: &[u8], cuts: &[usize], method: &str) -> Outcome {
         };
         let head = conn.take_head(length);
         let copy = head.filled().to_vec();
-        if let Err(why) = answer.fill(head, Vec::new()) {
+        if let Err(why) = answer.fill(head) {
             return Outcome::Refused(Some((why, copy)));
         }
         match answer.status() {

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::transport::Error;
 use crate::transport::layer::towards_endpoint;
+use crate::transport::nanos::Nanos;
 use crate::transport::sessions::SessionUp;
 use crate::transport::wire::Wire;
 
@@ -91,7 +92,7 @@ impl Connections {
 
     fn keep(&self, key: IdleKey, connection: ConnectionRef) {
         let mut by_key = self.lock();
-        if !key.idle.is_zero() && by_key.values().map(Vec::len).sum::<usize>() < IDLE_MAX {
+        if key.idle != Nanos::ZERO && by_key.values().map(Vec::len).sum::<usize>() < IDLE_MAX {
             let used = Instant::now();
             by_key
                 .entry(key)
@@ -109,7 +110,7 @@ impl Connections {
                     kept.used = now;
                 }
                 let over = kept.connection.is_closed() || kept.connection.is_shutting_down();
-                !over && now.saturating_duration_since(kept.used) < key.idle
+                !over && now.saturating_duration_since(kept.used) < key.idle.get()
             });
             !kept.is_empty()
         });

@@ -10,7 +10,7 @@ fn request(head: &[u8]) -> Excerpt {
 
 fn response(head: &[u8]) -> Excerpt {
     let mut answer = Answer::default();
-    let why = match answer.fill(Buffer::of(head), Vec::new()) {
+    let why = match answer.fill(Buffer::of(head)) {
         Err(why) => why,
         Ok(()) => answer.framing("POST").expect_err("it is wrong"),
     };

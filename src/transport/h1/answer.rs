@@ -7,7 +7,7 @@
 use std::mem::MaybeUninit;
 
 use super::framing::Framing;
-use super::{Field, Fields, content_length};
+use super::{Fields, content_length};
 use crate::transport::buffer::Buffer;
 use crate::transport::fields::{CONTENT_LENGTH, Known, Name, TRANSFER_ENCODING};
 use crate::transport::{Headers, ResponseHead};
@@ -29,8 +29,8 @@ impl Answer {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn fill(&mut self, bytes: Buffer, list: Vec<Field>) -> Result<(), &'static str> {
-        self.fields.refill(bytes, list);
+    pub fn fill(&mut self, bytes: Buffer) -> Result<(), &'static str> {
+        self.fields.refill(bytes);
         let version = self.read()?;
         let closes = self.fields.connection_says("close");
         self.keeps = !closes && (version == 1 || self.fields.connection_says("keep-alive"));
@@ -111,9 +111,15 @@ impl Answer {
         })
     }
 
-    /// Lets go of everything that was read but the status; the room for the fields of another head.
-    pub fn release(&mut self) -> Vec<Field> {
-        self.fields.release()
+    /// Lets go of everything that was read but the status, and keeps the room for the fields of
+    /// another head.
+    pub fn clear(&mut self) {
+        self.fields.clear();
+    }
+
+    /// Lets go of that room as well.
+    pub fn release(&mut self) {
+        self.fields.release();
     }
 }
 
@@ -147,7 +153,7 @@ mod tests {
 
     fn take(text: &str) -> Result<Answer, &'static str> {
         let mut answer = Answer::default();
-        answer.fill(Buffer::of(text.as_bytes()), Vec::new())?;
+        answer.fill(Buffer::of(text.as_bytes()))?;
         Ok(answer)
     }
 

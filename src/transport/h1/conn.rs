@@ -13,11 +13,11 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::io::AsyncWrite;
 
-use super::Field;
 use super::framing::Framing;
 use super::head::EndOfHead;
 use crate::transport::Error;
 use crate::transport::buffer::{BUFFER_BYTES, Buffer, Piece};
+use crate::transport::nanos::Nanos;
 use crate::transport::timer::Alarm;
 use crate::transport::tls;
 use crate::transport::wire::Wire;
@@ -31,11 +31,9 @@ pub struct Conn {
     out: Option<Buffer>,
     /// In the middle of a long body: the next read is a large one.
     bulk: bool,
-    /// Room for the fields of the next head.
-    list: Vec<Field>,
     alarm: Option<Alarm>,
     /// Bounds a write that makes no progress.
-    write_timeout: Option<Duration>,
+    write_timeout: Option<Nanos>,
 }
 
 impl Conn {
@@ -46,9 +44,8 @@ impl Conn {
             input: None,
             out: None,
             bulk: false,
-            list: Vec::new(),
             alarm,
-            write_timeout,
+            write_timeout: write_timeout.map(Nanos::from),
         }
     }
 
@@ -60,7 +57,7 @@ impl Conn {
     /// Bounds the writes that follow.
     pub fn bound(&mut self, alarm: Option<Alarm>, write_timeout: Option<Duration>) {
         self.alarm = alarm;
-        self.write_timeout = write_timeout;
+        self.write_timeout = write_timeout.map(Nanos::from);
     }
 
     /// What was read and not yet used.
@@ -87,16 +84,6 @@ impl Conn {
                 self.input = None;
             }
         }
-    }
-
-    /// Room for the fields of a head, kept from the last one.
-    pub fn take_list(&mut self) -> Vec<Field> {
-        std::mem::take(&mut self.list)
-    }
-
-    /// Gives that room back.
-    pub fn keep_list(&mut self, list: Vec<Field>) {
-        self.list = list;
     }
 
     /// The wire and what was read ahead, for another protocol to go on with.
@@ -274,7 +261,7 @@ impl Conn {
         };
         let sent = self.wire.sent();
         if stalled_at.replace(sent) != Some(sent) {
-            alarm.after(timeout);
+            alarm.after(timeout.get());
         }
         alarm.poll(context).map(|()| Err(Error::WriteTimeout))
     }

@@ -61,7 +61,7 @@ struct Inner {
 // An allocator hands out sizes in steps, so a few bytes too many of what every connection holds cost a
 // whole step: with 10,000 of them more than a megabyte.
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<Inner>() <= 512);
+const _: () = assert!(size_of::<Inner>() <= 448);
 
 impl H1Down {
     /// A connection on which no request has come yet.
@@ -104,8 +104,7 @@ impl H1Down {
     pub fn begin(&mut self, length: usize, fields_max: usize) -> Result<(), Refusal> {
         let inner = &mut *self.0;
         let bytes = inner.conn.take_head(length);
-        let list = inner.conn.take_list();
-        if let Err(refusal) = inner.head.fill(bytes, fields_max, list) {
+        if let Err(refusal) = inner.head.fill(bytes, fields_max) {
             refused::by_client(&inner.info, &refusal.to_string(), inner.head.bytes());
             return Err(refusal);
         }
@@ -133,8 +132,7 @@ impl H1Down {
     /// Ends the exchange; what becomes of the connection.
     pub fn end(&mut self) -> After {
         let inner = &mut *self.0;
-        let list = inner.head.release();
-        inner.conn.keep_list(list);
+        inner.head.clear();
         if inner.sending != Sending::Done {
             inner.conn.cut();
         }
@@ -212,7 +210,7 @@ impl Downstream for H1Down {
     }
 
     fn release_head(&mut self) {
-        drop(self.0.head.release());
+        self.0.head.release();
     }
 
     fn info(&self) -> &Arc<ConnInfo> {

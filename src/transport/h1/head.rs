@@ -108,22 +108,17 @@ impl Head {
     /// Everything in [`Refusal`]. `fields_max` bounds the number of field lines.
     pub fn parse(bytes: &[u8], fields_max: usize) -> Result<Self, Refusal> {
         let mut head = Self::default();
-        head.fill(Buffer::of(bytes), fields_max, Vec::new())?;
+        head.fill(Buffer::of(bytes), fields_max)?;
         Ok(head)
     }
 
-    /// The same in place, with the buffer where the head was read. `list` is where the fields are
-    /// noted: an empty one, with the room that an earlier head has left.
+    /// The same in place, with the buffer where the head was read, and the room for fields that an
+    /// earlier head has left.
     ///
     /// # Errors
     /// As [`Self::parse`]. What is in the head then means nothing.
-    pub fn fill(
-        &mut self,
-        bytes: Buffer,
-        fields_max: usize,
-        list: Vec<Field>,
-    ) -> Result<(), Refusal> {
-        self.fields.refill(bytes, list);
+    pub fn fill(&mut self, bytes: Buffer, fields_max: usize) -> Result<(), Refusal> {
+        self.fields.refill(bytes);
         self.version = Http::V11;
         self.onward = None;
         self.read(fields_max)?;
@@ -170,14 +165,19 @@ impl Head {
         self.fields.bytes.filled()
     }
 
-    /// Lets go of everything that was read, for an exchange that has no more use for it. What is
-    /// returned is the room for the fields of the next head.
-    pub fn release(&mut self) -> Vec<Field> {
+    /// Lets go of everything that was read, and keeps the room for the fields of the next head.
+    pub fn clear(&mut self) {
         self.method = Method::default();
         self.target = 0..0;
         self.authority = None;
         self.onward = None;
-        self.fields.release()
+        self.fields.clear();
+    }
+
+    /// Lets go of that room as well, for an exchange that lasts.
+    pub fn release(&mut self) {
+        self.clear();
+        self.fields.release();
     }
 
     /// Does the client say that no other request follows?
@@ -377,12 +377,16 @@ pub fn is_authority(value: &[u8]) -> bool {
 /// The parser takes a bare LF for a line end; others do not. What else is a trap of this kind, a CR
 /// that no LF follows and a folded line, it refuses itself.
 fn refuse_bare_line_ends(bytes: &[u8]) -> Result<(), Refusal> {
-    for at in memchr::memchr_iter(b'\n', bytes) {
-        if at == 0 || bytes[at - 1] != b'\r' {
-            return Err(Refusal::Syntax("bare LF"));
-        }
+    let mut bare = bytes.first() == Some(&b'\n');
+    // Without a branch, so that many bytes are looked at at once: looking for each line end takes three
+    // times as long.
+    for (before, byte) in bytes.iter().zip(bytes.iter().skip(1)) {
+        bare |= (*byte == b'\n') & (*before != b'\r');
     }
-    Ok(())
+    match bare {
+        true => Err(Refusal::Syntax("bare LF")),
+        false => Ok(()),
+    }
 }
 
 fn syntax(error: httparse::Error) -> &'static str {

@@ -75,10 +75,9 @@ struct Fields {
 
 impl Fields {
     /// Begins anew with other bytes, of which nothing is known yet.
-    fn refill(&mut self, bytes: Buffer, list: Vec<Field>) {
-        debug_assert!(list.is_empty());
+    fn refill(&mut self, bytes: Buffer) {
         self.bytes = bytes;
-        self.list = list;
+        self.list.clear();
         self.present = Names::NONE;
         self.repeated = Names::NONE;
     }
@@ -172,12 +171,14 @@ impl Fields {
     }
 
     /// Lets go of the bytes; the empty list keeps its room for the next head.
-    fn release(&mut self) -> Vec<Field> {
-        self.bytes = Buffer::default();
-        self.present = Names::NONE;
-        self.repeated = Names::NONE;
-        self.list.clear();
-        std::mem::take(&mut self.list)
+    fn clear(&mut self) {
+        self.refill(Buffer::default());
+    }
+
+    /// Lets go of that room as well.
+    fn release(&mut self) {
+        self.clear();
+        self.list = Vec::new();
     }
 }
 

@@ -47,7 +47,7 @@ pub struct H1Up {
 
 // As of a client's connection: the next step up costs every one that is held.
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<H1Up>() <= 384);
+const _: () = assert!(size_of::<H1Up>() <= 320);
 
 impl H1Up {
     /// A connection that was just made.
@@ -94,8 +94,7 @@ impl H1Up {
         if !fit {
             return;
         }
-        let list = self.answer.release();
-        self.conn.keep_list(list);
+        self.answer.clear();
         self.conn.bound(None, None);
         self.reused = true;
         self.begun = false;
@@ -114,14 +113,12 @@ impl H1Up {
             };
             self.seen = EndOfHead::default();
             let bytes = self.conn.take_head(length);
-            let list = self.conn.take_list();
-            self.answer.fill(bytes, list).map_err(Error::Malformed)?;
+            self.answer.fill(bytes).map_err(Error::Malformed)?;
             match self.answer.status() {
                 101 => return Poll::Ready(Err(Error::Malformed("101 without an upgrade request"))),
                 ..200 if self.informational < INFORMATIONAL_MAX => {
                     self.informational += 1;
-                    let list = self.answer.release();
-                    self.conn.keep_list(list);
+                    self.answer.clear();
                 }
                 ..200 => return Poll::Ready(Err(Error::Malformed("too many 1xx responses"))),
                 _ => {
