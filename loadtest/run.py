@@ -33,6 +33,7 @@ SCENARIOS = {
     "churn": calls.churn,
     "held-2000": streams.held(2_000),
     "held-8000": streams.held(8_000),
+    "held-http2": streams.held_http2,
     "bodies": calls.bodies,
     "websocket": calls.websocket,
     "tls": calls.tls,

@@ -9,6 +9,8 @@ OPEN_RATE = 3_000
 # Each stream takes two files of a proxy, and calls want some.
 FILES_PER_STREAM = 2
 FILES_BESIDE = 1_000
+# More than would fit with a file on each side of each.
+SHARED_STREAMS = 12_000
 
 
 def failures_of(got):
@@ -29,6 +31,26 @@ def held(streams):
     scenario.__doc__ = f"""{streams} sessions with an open event stream each, an event every 2 s,
     and 200 calls/s beside. Driver: loadtest."""
     return scenario
+
+
+def held_http2(bench):
+    """12,000 sessions with an open event stream each, which share connections to a server that speaks
+    HTTP/2, an event every 4 s, and 200 calls/s beside. Tidegate alone: the mock speaks HTTP/1.1, so a second
+    one stands before it. Driver: loadtest."""
+    name = "held-http2"
+    bench.record.note(name, f"with a limit of {bench.files} open files")
+    with bench.mocks(event_every="4s") as upstreams:
+        for proxy in bench.laps(name, bench.options.hold_rounds, names=["tidegate"]):
+            with bench.attempt(name, proxy), bench.proxy(proxy, upstreams) as server:
+                running = bench.configured(proxy, upstreams)
+                plain = ", ".join(f"127.0.0.1:{port}" for port in upstreams)
+                shared = f"{{ address: 127.0.0.1:{server.port}, http2: true }}"
+                running.config.write_text(running.config.read_text().replace(plain, shared))
+                try:
+                    running.start()
+                    hold_once(bench, name, running, SHARED_STREAMS)
+                finally:
+                    running.stop()
 
 
 def hold_once(bench, name, running, streams):
