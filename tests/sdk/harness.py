@@ -2,9 +2,11 @@
 
 import atexit
 import contextlib
+import itertools
 import json
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -126,14 +128,29 @@ class Work:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
+def spare_ports():
+    """Ports below those that the kernel gives to connections: it could give one away before its program
+    listens. Each is named once, until all were."""
+    lowest = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = list(range(20_000, lowest)) or list(range(20_000, 32_768))
+    random.shuffle(ports)
+    return itertools.cycle(ports)
+
+
+PORTS, PORTS_LOCK = spare_ports(), threading.Lock()
+
+
 def free_ports(count):
-    """Ports that were free a moment ago, for programs that cannot tell which one they took."""
-    with contextlib.ExitStack() as stack:
-        taken = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in taken:
+    """Ports on which nothing listens, for programs that cannot tell which one they took."""
+    found = []
+    while len(found) < count:
+        with PORTS_LOCK:
+            port = next(PORTS)
+        with socket.socket() as one, contextlib.suppress(OSError):
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in taken]
+            one.bind(("127.0.0.1", port))
+            found.append(port)
+    return found
 
 
 class Servers:
