@@ -87,6 +87,7 @@ release: setup ## The optimised binary, release/tidegate where Cargo builds
 
 pgo: setup ## The same with a profile of its own load, pgo/tidegate where Cargo builds: less CPU, twenty minutes
 	$(CARGO) build --release --package loadtest
+	tools/setup.sh --pgo
 	loadtest/setup.sh
 	tools/pgo.sh
 

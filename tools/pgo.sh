@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Builds the release binary with a profile of its own load, into pgo/tidegate where Cargo builds: the
-# compiler then knows which way of a branch is taken and what belongs side by side. A quarter of the
-# CPU of a call (docs/tuning.md).
+# compiler then knows which way of a branch is taken and what belongs side by side. A quarter
+# less CPU for a call (docs/tuning.md).
 #
 #   1. an instrumented build
 #   2. the load test runs it, alone, for two minutes
 #   3. a build with what was counted
 #
 # The profile is only right for this source and this compiler, so it is made anew every time, in some
-# twenty minutes on two cores. loadtest/setup.sh must have run.
+# twenty minutes on two cores. `tools/setup.sh --pgo` and loadtest/setup.sh must have run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -22,30 +22,11 @@ export TIDEGATE_COMMIT
 
 say() { printf 'pgo: %s\n' "$*" >&2; }
 
-# The compiler's own format: that of another version of LLVM may be another one.
-profdata() {
-    local own
-    own=$(rustc --print sysroot)/lib/rustlib/$host/bin/llvm-profdata
-    if [ -x "$own" ]; then
-        echo "$own"
-    elif command -v "llvm-profdata-$llvm"; then
-        return
-    else
-        say "installing llvm-$llvm (Debian package, for llvm-profdata)"
-        local root=
-        [ "$(id -u)" = 0 ] || root=sudo
-        $root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-            "llvm-$llvm" >/dev/null
-        command -v "llvm-profdata-$llvm"
-    fi
-}
-
 # Only what is for the host is instrumented: not the build scripts, which run here.
 build() {
     RUSTFLAGS="${RUSTFLAGS:-} $1" cargo build --release --bin tidegate --target "$host"
 }
 
-merge=$(profdata) || { say "llvm-profdata of LLVM $llvm is missing: rustup component add llvm-tools"; exit 1; }
 built=$target/$host/release/tidegate
 
 say "1 of 3: the instrumented build"
@@ -57,7 +38,7 @@ LLVM_PROFILE_FILE="$counts/%p-%m.profraw" loadtest/run.py --tidegate "$built" --
     --only stateless,session,streaming,churn,held-2000,bodies,websocket,tls,access-log \
     --rounds 1 --seconds 2 --results "$target/trained" >"$target/trained.log" ||
     { tail -n 20 "$target/trained.log" >&2; exit 1; }
-"$merge" merge -o "$target/counts.profdata" "$counts"/*.profraw
+"llvm-profdata-$llvm" merge -o "$target/counts.profdata" "$counts"/*.profraw
 rm -rf "$counts"
 
 say "3 of 3: the build with what was counted"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the build needs and this machine lacks, and says so; with --tests what the tests need as
-# well. Does nothing the second time.
+# well, with --pgo what a build with a profile does. Does nothing the second time.
 set -euo pipefail
 
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -35,6 +35,9 @@ command -v cc >/dev/null || missing+=(gcc libc6-dev)
 [ "${1:-}" != --tests ] || command -v pebble >/dev/null || missing+=(pebble)
 # The terminal that the tests of `tidegate top` sit before.
 [ "${1:-}" != --tests ] || command -v tmux >/dev/null || missing+=(tmux)
+# A profile is in the format of the compiler's own LLVM: that of another version may be another one.
+llvm=$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
+[ "${1:-}" != --pgo ] || command -v "llvm-profdata-$llvm" >/dev/null || missing+=("llvm-$llvm")
 if [ ${#missing[@]} -gt 0 ]; then install "${missing[@]}"; fi
 
 for component in rustfmt clippy; do

@@ -36,12 +36,6 @@ impl From<Duration> for Nanos {
     }
 }
 
-impl From<Nanos> for Duration {
-    fn from(time: Nanos) -> Self {
-        time.get()
-    }
-}
-
 impl std::fmt::Debug for Nanos {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.get().fmt(f)

@@ -27,9 +27,8 @@ pub fn poll_read(
             (read, _) = rustix::net::recv(stream, &mut *room, RecvFlags::empty())?;
             drained(read, most)
         });
-        match passed(tried, read) {
-            Some(result) => return Poll::Ready(result),
-            None => continue,
+        if let Some(result) = passed(tried, read) {
+            return Poll::Ready(result);
         }
     }
 }
@@ -47,9 +46,8 @@ pub fn poll_write(
             written = rustix::net::send(stream, bytes, SendFlags::NOSIGNAL)?;
             drained(written, bytes.len())
         });
-        match passed(tried, written) {
-            Some(result) => return Poll::Ready(result),
-            None => continue,
+        if let Some(result) = passed(tried, written) {
+            return Poll::Ready(result);
         }
     }
 }
