@@ -284,8 +284,9 @@ def command_faults(args, work):
 
 def chaos_rows(tally, args, work, short, only=""):
     """The rows of `chaos`, few at a time, because they measure time."""
-    rows = chaos.jobs(work, tidegate_path(args), tally.count, short, only)
-    tally.take_rows(rows, 2)
+    alone, others = chaos.jobs(work, tidegate_path(args), tally.count, short, only)
+    tally.take_rows(alone, 1)
+    tally.take_rows(others, 2)
     tally.take_rows(matrix.jobs(work, tidegate_path(args), tally.count, short, only), 2)
 
 
