@@ -41,7 +41,7 @@ fn table(c: &mut Criterion) {
             let new = NewSession {
                 pool,
                 endpoint,
-                server_id: id,
+                server_id: id.into(),
                 principal,
                 revision: Revision::UNKNOWN,
                 guard: (),

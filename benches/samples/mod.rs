@@ -61,7 +61,7 @@ pub(crate) fn claims() -> Claims {
         kind: IdKind::Session,
         pool: NameHash::of("weather"),
         endpoint: NameHash::of("127.0.0.1:9001"),
-        server_id: "6f9619ff-8b86-4d01-b42d-00cf4fc964ff".to_owned(),
+        server_id: "6f9619ff-8b86-4d01-b42d-00cf4fc964ff".into(),
         minted_at: 1_790_000_000,
         principal: PrincipalHash::ANONYMOUS,
     }

@@ -115,7 +115,7 @@ mod tests {
         let new = NewSession {
             pool: POOL,
             endpoint: ENDPOINT,
-            server_id: n.to_string(),
+            server_id: n.to_string().into(),
             principal: PrincipalHash::ANONYMOUS,
             revision: Revision::UNKNOWN,
             guard: (),
@@ -179,7 +179,7 @@ mod tests {
         );
         table.pulse(key(1)).unwrap().add_bytes(300);
         // It goes on at another endpoint, and what has passed has passed.
-        let moved = table.rebind(key(1), NameHash::from_u64(3), "x", (), now);
+        let moved = table.rebind(key(1), NameHash::from_u64(3), "x".into(), (), now);
         assert_eq!(moved, Some(()));
         table.pulse(key(1)).unwrap().add_bytes(5);
         assert_eq!(contexts.list(&table), BTreeMap::from([(tag(1), 305)]));

@@ -10,8 +10,6 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use arc_swap::ArcSwapOption;
-
 use super::Worker;
 use super::call::{Call, Rules};
 use super::contexts;
@@ -23,8 +21,8 @@ use super::recovery;
 use super::state::{Held, PoolState, Shared};
 use crate::mcp::HttpMethod;
 use crate::pool::{Endpoint, Fact, Need};
-use crate::session::{Claims, IdKind, Key, NameHash, NewSession, Pulse, Reason, Revision, Touched};
-use crate::telemetry::{self, RefusedId, SessionTag};
+use crate::session::{Claims, IdKind, NameHash, NewSession, Pulse, Reason, Revision, Touched};
+use crate::telemetry::{self, RefusedId};
 use crate::transport::RequestHead;
 use crate::transport::fields::{MCP_PROTOCOL_VERSION, MCP_SESSION_ID};
 
@@ -114,7 +112,7 @@ fn within_session(
             bound.lost = true;
             return Ok(Aim::Bound(bound));
         }
-        touch(&worker.shared, pool, &mut bound, head, now)?;
+        touch(&worker.shared, &mut bound, head, now)?;
         if ctx.snapshot.config.sessions.context_sizes > 0 {
             let pulse = bound.pulse.load_full();
             contexts::follow(&worker.shared, ctx, bound.key, bound.tag, pulse);
@@ -189,16 +187,8 @@ fn unseal(
     let Some(endpoint) = pool.pool.find(claims.endpoint.get()).cloned() else {
         return Err(refuse(RefusedId::UnknownEndpoint));
     };
-    let sealed = String::from_utf8_lossy(id).into_owned().into_boxed_str();
-    Ok(Known {
-        pool: Arc::clone(pool),
-        endpoint,
-        key: Key::of(claims.pool, claims.endpoint, &claims.server_id),
-        claims,
-        tag: SessionTag::of(&sealed),
-        sealed,
-        pulse: ArcSwapOption::empty(),
-    })
+    let sealed = String::from_utf8_lossy(id).into_owned();
+    Ok(Known::new(pool, &endpoint, claims, sealed.into()))
 }
 
 /// A session whose endpoint is down, or was taken out, is lost: the client is told so and can start
@@ -216,7 +206,6 @@ pub fn alive(bound: &Bound) -> Result<(), Fault> {
 /// [`Fault::SessionUnknown`]: an operator has ended it.
 pub fn touch(
     shared: &Shared,
-    pool: &Arc<PoolState>,
     bound: &mut Bound,
     head: &dyn RequestHead,
     now: Instant,
@@ -225,9 +214,9 @@ pub fn touch(
     if bound.pulse.load().as_ref().is_some_and(beats) {
         return Ok(());
     }
-    let touched = shared.sessions.touch(bound.key, now, || {
-        new_session(pool, &bound.endpoint, &bound.claims, bound.tag, head)
-    });
+    let touched = shared
+        .sessions
+        .touch(bound.key, now, || new_session(&bound.known, head));
     match touched {
         Touched::Known | Touched::Adopted => {}
         Touched::Untracked(refused) => Fault::from(refused).count(),
@@ -254,37 +243,31 @@ pub fn claims(
         kind,
         pool: pool.hash,
         endpoint: NameHash::from_u64(endpoint.id()),
-        server_id,
+        server_id: server_id.into(),
         minted_at: age.map_or(0, |age| age.as_secs()),
         principal: ctx.principal,
     }
 }
 
 /// The table entry for a session.
-pub fn new_session(
-    pool: &Arc<PoolState>,
-    endpoint: &Arc<Endpoint>,
-    claims: &Claims,
-    tag: SessionTag,
-    head: &dyn RequestHead,
-) -> NewSession<Held> {
+pub fn new_session(known: &Known, head: &dyn RequestHead) -> NewSession<Held> {
     let revision = head
         .known(MCP_PROTOCOL_VERSION)
         .and_then(|value| std::str::from_utf8(value).ok());
     NewSession {
-        pool: claims.pool,
-        endpoint: claims.endpoint,
-        server_id: claims.server_id.clone(),
-        principal: claims.principal,
+        pool: known.pool.hash,
+        endpoint: NameHash::from_u64(known.endpoint.id()),
+        server_id: Arc::clone(&known.server_id),
+        principal: known.principal,
         revision: revision.map_or(Revision::UNKNOWN, Revision::of),
         guard: Held {
-            guard: endpoint.session(),
-            endpoint: Arc::clone(endpoint),
-            pool: Arc::clone(pool),
+            guard: known.endpoint.session(),
+            endpoint: Arc::clone(&known.endpoint),
+            pool: Arc::clone(&known.pool),
             path: head.onward().into(),
             origin: None,
             counted: Box::default(),
-            tag: Some(tag),
+            tag: Some(known.tag),
             client: None,
         },
     }

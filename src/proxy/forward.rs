@@ -402,7 +402,7 @@ pub(super) fn put_head<D: Downstream>(
         Rules::Session if call.afresh => {
             const { Names::of(&[ORIGIN, ACCEPT_ENCODING, LAST_EVENT_ID]) }
         }
-        Rules::Session if matches!(aim, Aim::Bound(bound) if bound.claims.kind == IdKind::Session) => {
+        Rules::Session if matches!(aim, Aim::Bound(bound) if bound.kind == IdKind::Session) => {
             const { Names::of(&[ORIGIN, ACCEPT_ENCODING]) }
         }
         // Without a session of ours what the client says of one means nothing.
@@ -413,9 +413,9 @@ pub(super) fn put_head<D: Downstream>(
     // What the server knows the session by: an id, or in HTTP+SSE an address of its own.
     let (id, target) = match aim {
         Aim::Any { .. } => (None, head.onward()),
-        Aim::Bound(bound) => match bound.claims.kind {
-            IdKind::Session => (Some(bound.claims.server_id.as_bytes()), head.onward()),
-            IdKind::Sse => (None, bound.claims.server_id.as_str()),
+        Aim::Bound(bound) => match bound.kind {
+            IdKind::Session => (Some(bound.server_id.as_bytes()), head.onward()),
+            IdKind::Sse => (None, &*bound.server_id),
         },
     };
     let mut set = Set::new();

@@ -19,6 +19,7 @@ use super::hashing::hash_key;
 use super::intake::check_repeated;
 use super::limits;
 use super::links::LinkGuard;
+use super::memo::Known;
 use super::relay::{is_event_stream, relay, send_stream_head};
 use super::state::{PoolState, Shared};
 use super::stream::{Kind, Limits, Relay};
@@ -103,10 +104,10 @@ async fn open<D: Downstream>(
         .load()
         .seal(&claims, fresh_nonce())
         .map_err(|_| Fault::UpstreamMalformed)?;
-    let tag = telemetry::SessionTag::of(&sealed);
+    let known = Known::new(pool, reply.endpoint(), claims, sealed.as_str().into());
+    let (key, tag) = (known.key, known.tag);
     ctx.session = Some(tag);
-    let key = Key::of(claims.pool, claims.endpoint, &claims.server_id);
-    let mut new = decide::new_session(pool, reply.endpoint(), &claims, tag, down.head());
+    let mut new = decide::new_session(&known, down.head());
     new.guard.counted = limits::take_session(ctx);
     let opened = worker.shared.sessions.open(key, new, Instant::now());
     let tracked = opened.is_ok();

@@ -379,6 +379,7 @@ async fn found_again<D: Downstream>(
         if worker.shared.sessions.close(bound.key).is_some() {
             telemetry::session_ended(SessionEnd::Deleted);
         }
+        worker.memo.forget(bound);
         return Err(Fault::SessionUnknown);
     }
     let kept = Kept::of(

@@ -52,7 +52,7 @@ pub struct Lost {
     /// Where it was last known to be.
     pub endpoint: NameHash,
     /// What the server there called it.
-    pub server_id: Box<str>,
+    pub server_id: Arc<str>,
     /// Fields of the request that needs it.
     pub kept: Kept,
 }
@@ -87,17 +87,16 @@ pub fn is_possible(shared: &Shared, pool: &PoolState, known: &Known) -> bool {
 pub fn moved(shared: &Shared, known: &Known) -> Option<Known> {
     let found = shared.sessions.look(known.key, |live| {
         let same =
-            live.endpoint == known.claims.endpoint && *live.server_id == *known.claims.server_id;
+            live.guard.endpoint.id() == known.endpoint.id() && live.server_id == known.server_id;
         (!same).then(|| (Arc::clone(&live.guard.endpoint), live.server_id.clone()))
     });
     let (endpoint, server_id) = found??;
-    let mut claims = known.claims.clone();
-    claims.endpoint = NameHash::from_u64(endpoint.id());
-    claims.server_id = server_id.into_string();
     Some(Known {
         pool: Arc::clone(&known.pool),
         endpoint,
-        claims,
+        kind: known.kind,
+        principal: known.principal,
+        server_id,
         key: known.key,
         sealed: known.sealed.clone(),
         tag: known.tag,
@@ -181,8 +180,8 @@ pub async fn recover_for(
 ) -> Result<(), Fault> {
     let lost = Lost {
         key: bound.key,
-        endpoint: bound.claims.endpoint,
-        server_id: bound.claims.server_id.as_str().into(),
+        endpoint: NameHash::from_u64(bound.endpoint.id()),
+        server_id: Arc::clone(&bound.server_id),
         kept,
     };
     recover(&worker.shared, &worker.dialer, pool, lost).await?;
@@ -243,7 +242,17 @@ async fn begin_again(
         outcome::report(shared, pool, &mut permit, said);
         drop(permit);
         match opened {
-            Ok(server_id) => return bind(shared, pool, lost, origin, &endpoint, server_id, path),
+            Ok(server_id) => {
+                return bind(
+                    shared,
+                    pool,
+                    lost,
+                    origin,
+                    &endpoint,
+                    server_id.into(),
+                    path,
+                );
+            }
             Err(Refused::Unreachable(why)) => {
                 shared.chores.suspect(&endpoint);
                 log::warn!(pool = pool.pool.name(), endpoint = endpoint.name(); "a session could not be begun again: {why}");
@@ -255,7 +264,7 @@ async fn begin_again(
             Err(Refused::Answered(why, stray)) => {
                 log::warn!(pool = pool.pool.name(), endpoint = endpoint.name(); "a session was not begun again: {why}");
                 if let Some(server_id) = stray {
-                    give_back(shared, pool, &endpoint, server_id, path.clone());
+                    give_back(shared, pool, &endpoint, server_id.into(), path.clone());
                 }
                 // The client is to begin anew by itself: it may have what is missing.
                 last = Fault::SessionUnknown;
@@ -272,7 +281,7 @@ fn bind(
     lost: &Lost,
     origin: &Arc<Origin>,
     endpoint: &Arc<Endpoint>,
-    server_id: String,
+    server_id: Arc<str>,
     path: Box<str>,
 ) -> Result<(), Fault> {
     let held = Held {
@@ -289,7 +298,7 @@ fn bind(
     let now = Instant::now();
     let before = shared
         .sessions
-        .rebind(lost.key, name, &server_id, held, now);
+        .rebind(lost.key, name, Arc::clone(&server_id), held, now);
     let Some(mut before) = before else {
         // Deleted by its client meanwhile.
         give_back(shared, pool, endpoint, server_id, path);
@@ -313,7 +322,7 @@ fn give_back(
     shared: &Shared,
     pool: &Arc<PoolState>,
     endpoint: &Arc<Endpoint>,
-    server_id: String,
+    server_id: Arc<str>,
     path: Box<str>,
 ) {
     shared.chores.delete(Orphan {

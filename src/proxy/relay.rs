@@ -339,7 +339,7 @@ async fn stream<D: Downstream>(
     });
     let Begun { relay, reply, .. } = &mut *begun;
     if let (Some(resume), Aim::Bound(bound)) = (&ctx.snapshot.config.streams.resume, aim)
-        && bound.claims.kind == IdKind::Session
+        && bound.kind == IdKind::Session
     {
         let revision = down.head().known(MCP_PROTOCOL_VERSION);
         relay.lend(lent(worker, resume, call, kind, bound).spoken(revision));

@@ -285,7 +285,7 @@ impl Revival {
 /// Where a session is at home now.
 struct Home {
     endpoint: Arc<Endpoint>,
-    server_id: Box<str>,
+    server_id: Arc<str>,
     path: Box<str>,
     origin: Option<Arc<Origin>>,
 }

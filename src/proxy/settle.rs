@@ -13,6 +13,7 @@ use super::decide::{Aim, Bound, claims, new_session};
 use super::fault::Fault;
 use super::forward::Reply;
 use super::limits;
+use super::memo::Known;
 use super::origin::Origin;
 use super::recovery;
 use super::state::{Orphan, PoolState, Shared};
@@ -48,13 +49,14 @@ pub fn settle_session<'a>(
                 (_, 404) => Some(SessionEnd::Forgotten),
                 _ => None,
             };
-            if let Some(end) = end
-                && worker.shared.sessions.close(bound.key).is_some()
-                && !(bound.adopted && status == 404)
-            {
-                telemetry::session_ended(end);
+            if let Some(end) = end {
+                let closed = worker.shared.sessions.close(bound.key);
+                worker.memo.forget(bound);
+                if closed.is_some() && !(bound.adopted && status == 404) {
+                    telemetry::session_ended(end);
+                }
             }
-            if issued.is_some_and(|id| id != bound.claims.server_id.as_bytes()) {
+            if issued.is_some_and(|id| id != bound.server_id.as_bytes()) {
                 log::warn!(endpoint = reply.endpoint().name(); "a server changed the id of a session; the first one stays");
             }
             Ok(issued.map(|_| Cow::Borrowed(&*bound.sealed)))
@@ -77,7 +79,7 @@ pub fn settle_session<'a>(
                 worker
                     .shared
                     .chores
-                    .delete(orphan(head, pool, reply, server_id));
+                    .delete(orphan(head, pool, reply, server_id.into()));
             }
             Ok(None)
         }
@@ -99,7 +101,7 @@ pub fn shown_session(
 ) -> Option<Orphan> {
     let id = reply.up.head().known(MCP_SESSION_ID)?;
     let server_id = String::from_utf8_lossy(id).into_owned();
-    Some(orphan(head, pool, reply, server_id))
+    Some(orphan(head, pool, reply, server_id.into()))
 }
 
 /// Has a session deleted that may be in the table by now.
@@ -132,9 +134,9 @@ fn bind(
             .delete(orphan(head, pool, reply, claims.server_id));
         return Err(Fault::UpstreamMalformed);
     };
-    let key = Key::of(claims.pool, claims.endpoint, &claims.server_id);
-    let tag = telemetry::SessionTag::of(&sealed);
-    let mut new = new_session(pool, endpoint, &claims, tag, head);
+    let known = Known::new(pool, endpoint, claims, sealed.as_str().into());
+    let (key, tag) = (known.key, known.tag);
+    let mut new = new_session(&known, head);
     new.guard.origin = origin(&worker.shared, pool, call);
     new.guard.counted = limits::take_session(ctx);
     new.guard.client = client(&worker.shared, call);
@@ -144,10 +146,13 @@ fn bind(
         Err(refused) => Fault::from(refused).count(),
     }
     ctx.session = Some(tag);
+    let pulse = worker.shared.sessions.pulse(key);
     if ctx.snapshot.config.sessions.context_sizes > 0 {
-        let pulse = worker.shared.sessions.pulse(key);
-        contexts::follow(&worker.shared, ctx, key, tag, pulse);
+        contexts::follow(&worker.shared, ctx, key, tag, pulse.clone());
     }
+    // Its first request comes at once, and need not open what was sealed just now.
+    known.pulse.store(pulse);
+    worker.memo.keep(&Arc::new(known));
     Ok(sealed)
 }
 
@@ -208,7 +213,7 @@ fn orphan(
     head: &dyn RequestHead,
     pool: &Arc<PoolState>,
     reply: &Reply,
-    server_id: String,
+    server_id: Arc<str>,
 ) -> Orphan {
     Orphan {
         pool: Arc::clone(pool),

@@ -29,6 +29,7 @@ use super::contexts::Contexts;
 use super::flight::{Flight, own_shard};
 use super::limits::{Having, Limits};
 use super::links::Links;
+use super::memo::SharedMemo;
 use super::open::OpenList;
 use super::origin::{Origin, Origins};
 use super::resume::rings::Rings;
@@ -386,7 +387,7 @@ pub struct Orphan {
     /// The server.
     pub endpoint: Arc<Endpoint>,
     /// The server's own session id.
-    pub server_id: String,
+    pub server_id: Arc<str>,
     /// The request path.
     pub path: Box<str>,
 }
@@ -399,6 +400,8 @@ pub struct Shared {
     pub keyring: ArcSwap<Keyring>,
     /// Live sessions, as far as this process has seen them.
     pub sessions: Arc<Table<Held>>,
+    /// What their ids say, of those that were served lately.
+    pub memo: Arc<SharedMemo>,
     /// What it takes to begin sessions again that are lost.
     pub origins: Arc<Origins>,
     /// Sessions that have a series of their own in the metrics.

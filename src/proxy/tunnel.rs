@@ -67,7 +67,7 @@ where
                 let orphan = Orphan {
                     pool: Arc::clone(&pool),
                     endpoint: Arc::clone(session.endpoint()),
-                    server_id: server_id.clone(),
+                    server_id: server_id.as_str().into(),
                     path,
                 };
                 worker.shared.chores.delete(orphan);

@@ -51,7 +51,7 @@ impl Inproc {
         )?);
         let way = Way::open();
         let dialer = Dialer::new();
-        let memo = Arc::new(Memo::default());
+        let memo = Arc::new(Memo::new(Arc::clone(&shared.memo)));
         let handler = Gateway::new(
             Arc::clone(&shared),
             Arc::clone(&dialer),

@@ -342,6 +342,7 @@ fn shared(
     Ok(Shared {
         keyring: ArcSwap::from_pointee(keys.keyring),
         sessions: Arc::new(Table::new(caps(&config), Instant::now())),
+        memo: Arc::default(),
         origins: Origins::new(config.sessions.recovery_memory),
         contexts: Contexts::default(),
         links: Arc::default(),

@@ -155,6 +155,7 @@ impl Opened {
             .map(|_| Entrances {
                 bounds: plan.bounds,
                 all: Vec::new(),
+                done: None,
             })
             .collect();
         let mut new = plan.new;

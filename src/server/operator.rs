@@ -75,7 +75,7 @@ fn orphan(live: Live<Held>) -> Orphan {
     Orphan {
         pool: live.guard.pool,
         endpoint: live.guard.endpoint,
-        server_id: live.server_id.into_string(),
+        server_id: live.server_id,
         path: live.guard.path,
     }
 }

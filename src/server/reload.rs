@@ -38,6 +38,8 @@ use crate::telemetry::{self, messages};
 
 /// How long one look-up may take.
 const LOOK_UP: Duration = Duration::from_secs(10);
+/// How long a reload waits for the workers to accept as it says.
+const TURN_TIME: Duration = Duration::from_secs(1);
 /// How often it is looked whether there is a name to follow by now.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -224,10 +226,7 @@ impl Reloader {
         // pool, requests that run under the snapshot before would have nowhere to go.
         let leaving = self.withdraw_leaving(&mut state, &after);
         if plan.changes() {
-            for (worker, entrances) in self.workers.iter().zip(state.opened.apply(plan)) {
-                // A worker that is gone has left with the process.
-                let _ = worker.send(entrances).await;
-            }
+            self.order(state.opened.apply(plan)).await;
         }
         let is_new =
             |pool: &&Arc<PoolState>| !before.pools.iter().any(|old| Arc::ptr_eq(old, pool));
@@ -240,6 +239,26 @@ impl Reloader {
             warnings,
             took: begun.elapsed(),
         })
+    }
+
+    /// Has the workers accept where they are told to, and waits until they do: whoever is told of a reload
+    /// meets no certificate from before it.
+    async fn order(&self, entrances: Vec<Entrances>) {
+        let mut turns = Vec::new();
+        for (worker, mut entrances) in self.workers.iter().zip(entrances) {
+            let (done, turned) = oneshot::channel();
+            entrances.done = Some(done);
+            // A worker that is gone has left with the process.
+            let _ = worker.send(entrances).await;
+            turns.push(turned);
+        }
+        let all = async {
+            for turned in turns {
+                let _ = turned.await;
+            }
+        };
+        // One that is stuck is the watchdog's business.
+        let _ = tokio::time::timeout(TURN_TIME, all).await;
     }
 
     /// The same, and says to the log and to systemd what came of it.

@@ -139,13 +139,14 @@ async fn sweep(shared: Arc<Shared>) {
         tell_returns(&shared, now);
         turn_timings(&shared, now);
         shared.rings.sweep(now);
+        shared.memo.sweep();
         let idle = shared.snapshot.load().config.sessions.idle_ttl;
         for live in shared.sessions.reap(now, idle, REAP_MAX) {
             telemetry::session_ended(SessionEnd::Idle);
             shared.chores.delete(Orphan {
                 pool: live.guard.pool,
                 endpoint: live.guard.endpoint,
-                server_id: live.server_id.into_string(),
+                server_id: live.server_id,
                 path: live.guard.path,
             });
         }

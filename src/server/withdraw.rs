@@ -183,10 +183,10 @@ impl Withdrawal<'_> {
         let listed = table.list(count, |live| {
             live.pool == pool.hash && live.endpoint == hash
         });
-        let orphan = |path: Box<str>, server_id: Box<str>| Orphan {
+        let orphan = |path: Box<str>, server_id: Arc<str>| Orphan {
             pool: Arc::clone(pool),
             endpoint: Arc::clone(endpoint),
-            server_id: server_id.into_string(),
+            server_id,
             path,
         };
         listed

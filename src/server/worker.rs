@@ -131,6 +131,8 @@ pub(super) struct Entrances {
     pub bounds: Bounds,
     /// All that there are; what is not among them is closed.
     pub all: Vec<Entrance>,
+    /// Told when they are so.
+    pub done: Option<oneshot::Sender<()>>,
 }
 
 /// What may change about a way in while it is open.
@@ -197,7 +199,7 @@ impl ServiceWithDependents for WorkerService {
             shared: Arc::clone(&self.shared),
             shutdown: self.shutdown.clone(),
             dialer: Dialer::new(),
-            memo: Arc::new(Memo::default()),
+            memo: Arc::new(Memo::new(Arc::clone(&self.shared.memo))),
             plain: PlainLane::default(),
             wheel: Wheel::new(Instant::now()),
             open: Vec::new(),
@@ -220,8 +222,13 @@ impl ServiceWithDependents for WorkerService {
             tokio::select! {
                 biased;
                 () = phases.reached(Phase::Draining) => break,
-                Some(entrances) = self.orders.recv() => {
+                Some(mut entrances) = self.orders.recv() => {
+                    let done = entrances.done.take();
                     doors.turn_to(entrances).await;
+                    if let Some(done) = done {
+                        // Whoever waits has given up.
+                        let _ = done.send(());
+                    }
                     if let Some(ready) = ready.take() {
                         ready.notify_ready();
                         self.started.send_modify(|count| *count += 1);

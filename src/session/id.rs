@@ -21,6 +21,7 @@
 //! This module knows neither the clock nor the source of randomness: both come in as arguments.
 
 use std::fmt;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -104,7 +105,7 @@ pub struct Claims {
     pub endpoint: NameHash,
     /// The server's own id, or for [`IdKind::Sse`] its request target. At most
     /// [`IdKind::server_id_max`] bytes.
-    pub server_id: String,
+    pub server_id: Arc<str>,
     /// When the id was sealed, in seconds since the Unix epoch.
     pub minted_at: u64,
     /// Who began the session. The caller compares it with who is calling now and treats a
@@ -381,7 +382,7 @@ fn read_claims(body: &[u8], kind: IdKind) -> Option<Claims> {
         endpoint: NameHash::from_u64(number()?),
         principal: PrincipalHash(number()?),
         minted_at: number()?,
-        server_id: packed::unpack(form, rest)?,
+        server_id: packed::unpack(form, rest)?.into(),
     })
 }
 

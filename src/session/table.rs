@@ -225,7 +225,7 @@ impl<T: Send> Table<T> {
         &self,
         key: Key,
         endpoint: NameHash,
-        server_id: &str,
+        server_id: Arc<str>,
         guard: T,
         now: Instant,
     ) -> Option<T> {
@@ -233,7 +233,7 @@ impl<T: Send> Table<T> {
         let live = shard.get_mut(&key)?;
         self.ledger.rebind(live.pool, live.endpoint, endpoint);
         live.endpoint = endpoint;
-        live.server_id = server_id.into();
+        live.server_id = server_id;
         live.pulse.end();
         live.pulse = live.pulse.again(now);
         Some(std::mem::replace(&mut live.guard, guard))

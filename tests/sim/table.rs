@@ -279,7 +279,7 @@ impl World {
         NewSession {
             pool: pool(who),
             endpoint: name(who),
-            server_id: who.id.to_string(),
+            server_id: who.id.to_string().into(),
             principal: principal(who),
             revision: Revision::of("2025-11-25"),
             guard: self.endpoints[who.endpoint].session(),

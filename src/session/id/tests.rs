@@ -218,7 +218,7 @@ fn any_claims() -> impl Strategy<Value = Claims> {
         kind,
         pool: NameHash::from_u64(a),
         endpoint: NameHash::from_u64(b),
-        server_id,
+        server_id: server_id.into(),
         minted_at: c,
         principal: PrincipalHash(d),
     })

@@ -149,7 +149,7 @@ pub struct NewSession<T> {
     /// The endpoint that owns it.
     pub endpoint: NameHash,
     /// The server's own id, as bounded by [`crate::session::IdKind::server_id_max`].
-    pub server_id: String,
+    pub server_id: Arc<str>,
     /// Who began it.
     pub principal: PrincipalHash,
     /// The revision it speaks.
@@ -168,7 +168,7 @@ pub struct Live<T> {
     /// The endpoint that owns it.
     pub endpoint: NameHash,
     /// The server's own id, for the DELETE that ends it upstream.
-    pub server_id: Box<str>,
+    pub server_id: Arc<str>,
     /// Who began it.
     pub principal: PrincipalHash,
     /// The revision it speaks.
@@ -197,7 +197,7 @@ impl<T> Live<T> {
             key,
             pool: new.pool,
             endpoint: new.endpoint,
-            server_id: new.server_id.into_boxed_str(),
+            server_id: new.server_id,
             principal: new.principal,
             revision: new.revision,
             created: now,

@@ -54,7 +54,7 @@ mod tests {
             let new = NewSession {
                 pool,
                 endpoint,
-                server_id,
+                server_id: server_id.into(),
                 principal: PrincipalHash::ANONYMOUS,
                 revision: Revision::UNKNOWN,
                 guard,

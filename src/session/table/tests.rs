@@ -32,7 +32,7 @@ fn new(n: u32, principal: PrincipalHash) -> NewSession<()> {
     NewSession {
         pool: pool(1),
         endpoint: endpoint(1),
-        server_id: n.to_string(),
+        server_id: n.to_string().into(),
         principal,
         revision: Revision::of("2025-11-25"),
         guard: (),
@@ -267,7 +267,7 @@ fn guards_are_given_up_with_their_sessions() {
     let with_guard = |n: u32| NewSession {
         pool: pool(1),
         endpoint: endpoint(1),
-        server_id: n.to_string(),
+        server_id: n.to_string().into(),
         principal: ALICE,
         revision: Revision::UNKNOWN,
         guard: Arc::clone(&held),

@@ -5,6 +5,7 @@
 //! the part that matters.
 
 use std::io::Write;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::Entry;
@@ -19,66 +20,76 @@ const METHOD_BYTES_MAX: usize = 32;
 /// Names: of tools, methods, user agents, and of what the configuration names.
 pub(super) const NAME_BYTES_MAX: usize = 128;
 
+/// A key as it stands in a line: copied in one piece, of a length that the compiler knows.
+macro_rules! key {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":").as_bytes()
+    };
+}
+
 /// Appends the line for `entry`, newline included.
 pub(super) fn write(out: &mut Vec<u8>, entry: &Entry<'_>) {
     let mut line = Line { out };
     line.out.extend_from_slice(b"{\"timestamp\":\"");
     timestamp(line.out, entry.at);
     line.out.push(b'"');
-    line.text("listener", entry.listener, NAME_BYTES_MAX);
+    line.text(key!("listener"), entry.listener, NAME_BYTES_MAX);
     if let Some(client) = entry.client {
-        line.key("client");
-        // An address has nothing to escape, and a Vec takes everything.
-        let _ = write!(line.out, "\"{}\"", client.ip());
+        line.key(key!("client"));
+        line.out.push(b'"');
+        ip(line.out, client.ip());
+        line.out.push(b'"');
     }
-    line.maybe("tls", entry.tls);
+    line.maybe(key!("tls"), entry.tls);
     if let Some(proved) = &entry.proved {
-        line.tag("principal", proved.tag);
-        line.maybe("client_name", Some(proved.name));
+        line.tag(key!("principal"), proved.tag);
+        line.maybe(key!("client_name"), Some(proved.name));
     }
-    line.text("http_version", entry.http_version, NAME_BYTES_MAX);
-    line.maybe("host", entry.host);
-    line.text("method", entry.method, METHOD_BYTES_MAX);
+    line.text(key!("http_version"), entry.http_version, NAME_BYTES_MAX);
+    line.maybe(key!("host"), entry.host);
+    line.text(key!("method"), entry.method, METHOD_BYTES_MAX);
     let path = entry
         .path
         .split_once('?')
         .map_or(entry.path, |(path, _)| path);
-    line.text("path", path, PATH_BYTES_MAX);
-    line.maybe("mcp_method", entry.mcp_method);
-    line.maybe("tool_name", entry.tool_name);
-    line.maybe("era", entry.era);
-    line.maybe("pool", entry.pool);
-    line.maybe("server", entry.server);
+    line.text(key!("path"), path, PATH_BYTES_MAX);
+    line.maybe(key!("mcp_method"), entry.mcp_method);
+    line.maybe(key!("tool_name"), entry.tool_name);
+    line.maybe(key!("era"), entry.era);
+    line.maybe(key!("pool"), entry.pool);
+    line.maybe(key!("server"), entry.server);
     if let Some(address) = entry.server_address {
-        line.key("server_address");
-        let _ = write!(line.out, "\"{address}\"");
+        line.key(key!("server_address"));
+        line.out.push(b'"');
+        self::address(line.out, address);
+        line.out.push(b'"');
     }
     if let Some(session) = entry.session {
-        line.tag("session", session.bits());
+        line.tag(key!("session"), session.bits());
     }
-    line.number("status", u64::from(entry.status));
+    line.number(key!("status"), u64::from(entry.status));
     if let Some(code) = entry.rpc_code {
-        line.key("rpc_code");
+        line.key(key!("rpc_code"));
         signed(line.out, code);
     }
     let times = &entry.times;
-    line.millis("duration_ms", Some(times.duration));
-    line.millis("queue_ms", Some(times.queue));
-    line.millis("connect_ms", times.connect);
-    line.millis("header_ms", times.header);
-    line.millis("first_byte_ms", times.first_byte);
-    line.number("retries", u64::from(entry.retries));
-    line.number("request_bytes", entry.request_bytes);
-    line.number("response_bytes", entry.response_bytes);
-    line.text("request_id", entry.request_id, REQUEST_ID_BYTES_MAX);
-    line.maybe("trace_id", entry.trace_id);
-    line.key("termination");
+    line.millis(key!("duration_ms"), Some(times.duration));
+    line.millis(key!("queue_ms"), Some(times.queue));
+    line.millis(key!("connect_ms"), times.connect);
+    line.millis(key!("header_ms"), times.header);
+    line.millis(key!("first_byte_ms"), times.first_byte);
+    line.number(key!("retries"), u64::from(entry.retries));
+    line.number(key!("request_bytes"), entry.request_bytes);
+    line.number(key!("response_bytes"), entry.response_bytes);
+    line.text(key!("request_id"), entry.request_id, REQUEST_ID_BYTES_MAX);
+    line.maybe(key!("trace_id"), entry.trace_id);
+    line.key(key!("termination"));
     line.out.push(b'"');
     line.out.extend_from_slice(&entry.termination);
     line.out.push(b'"');
-    line.text("end_reason", entry.end_reason, NAME_BYTES_MAX);
+    line.text(key!("end_reason"), entry.end_reason, NAME_BYTES_MAX);
     if let Some(user_agent) = entry.user_agent {
-        line.bytes("user_agent", user_agent);
+        line.bytes(key!("user_agent"), user_agent);
     }
     line.out.extend_from_slice(b"}\n");
     debug_assert!(out.len() <= LINE_BYTES_MAX);
@@ -89,19 +100,18 @@ struct Line<'a> {
 }
 
 impl Line<'_> {
-    fn key(&mut self, key: &str) {
-        self.out.extend_from_slice(b",\"");
-        self.out.extend_from_slice(key.as_bytes());
-        self.out.extend_from_slice(b"\":");
+    #[inline]
+    fn key(&mut self, key: &[u8]) {
+        self.out.extend_from_slice(key);
     }
 
-    fn maybe(&mut self, key: &str, value: Option<&str>) {
+    fn maybe(&mut self, key: &[u8], value: Option<&str>) {
         if let Some(value) = value {
             self.text(key, value, NAME_BYTES_MAX);
         }
     }
 
-    fn text(&mut self, key: &str, value: &str, bytes_max: usize) {
+    fn text(&mut self, key: &[u8], value: &str, bytes_max: usize) {
         if value.is_empty() {
             return;
         }
@@ -111,7 +121,7 @@ impl Line<'_> {
         self.out.push(b'"');
     }
 
-    fn bytes(&mut self, key: &str, value: &[u8]) {
+    fn bytes(&mut self, key: &[u8], value: &[u8]) {
         if value.is_empty() {
             return;
         }
@@ -121,13 +131,13 @@ impl Line<'_> {
         self.out.push(b'"');
     }
 
-    fn number(&mut self, key: &str, value: u64) {
+    fn number(&mut self, key: &[u8], value: u64) {
         self.key(key);
         digits(self.out, value, 1);
     }
 
     /// Milliseconds with three decimals.
-    fn millis(&mut self, key: &str, value: Option<Duration>) {
+    fn millis(&mut self, key: &[u8], value: Option<Duration>) {
         let Some(value) = value else { return };
         let micros = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
         self.key(key);
@@ -136,7 +146,7 @@ impl Line<'_> {
         digits(self.out, micros % 1000, 3);
     }
 
-    fn tag(&mut self, key: &str, bits: u32) {
+    fn tag(&mut self, key: &[u8], bits: u32) {
         self.key(key);
         self.out.push(b'"');
         tag(self.out, bits);
@@ -221,6 +231,34 @@ pub(super) fn digits(out: &mut Vec<u8>, mut number: u64, width: usize) {
         number /= 10;
     }
     out.extend_from_slice(&buffer[start.min(buffer.len() - width)..]);
+}
+
+/// An address, in which nothing has to be escaped.
+pub(super) fn ip(out: &mut Vec<u8>, ip: IpAddr) {
+    match ip {
+        IpAddr::V4(ip) => {
+            for (at, octet) in ip.octets().into_iter().enumerate() {
+                if at > 0 {
+                    out.push(b'.');
+                }
+                digits(out, octet.into(), 1);
+            }
+        }
+        // A Vec takes everything.
+        IpAddr::V6(ip) => _ = write!(out, "{ip}"),
+    }
+}
+
+/// An address and its port.
+pub(super) fn address(out: &mut Vec<u8>, address: SocketAddr) {
+    match address {
+        SocketAddr::V4(address) => {
+            ip(out, IpAddr::V4(*address.ip()));
+            out.push(b':');
+            digits(out, address.port().into(), 1);
+        }
+        SocketAddr::V6(address) => _ = write!(out, "{address}"),
+    }
 }
 
 /// `2026-07-28T09:05:03.042Z`. A clock that stands before 1970 is shown as 1970.
@@ -338,6 +376,25 @@ mod tests {
             let mut out = Vec::new();
             digits(&mut out, number, width);
             assert_eq!(out, expected.as_bytes());
+        }
+    }
+
+    #[test]
+    fn addresses_look_as_they_do_elsewhere() {
+        for text in [
+            "0.0.0.0:0",
+            "192.0.2.7:65535",
+            "255.255.255.255:80",
+            "[::1]:443",
+            "[fe80::1%3]:9",
+        ] {
+            let shown: SocketAddr = text.parse().unwrap();
+            let mut out = Vec::new();
+            address(&mut out, shown);
+            assert_eq!(String::from_utf8(out).unwrap(), text);
+            let mut out = Vec::new();
+            ip(&mut out, shown.ip());
+            assert_eq!(String::from_utf8(out).unwrap(), shown.ip().to_string());
         }
     }
 

@@ -3,7 +3,6 @@
 //! Values are made safe as nginx makes them, so what reads the logs of nginx reads these. Times are in
 //! seconds with milliseconds, and moments in UTC: a time zone is a file that may change under us.
 
-use std::io::Write;
 use std::net::SocketAddr;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -200,11 +199,9 @@ impl Text<'_> {
         }
     }
 
-    // An address has nothing to escape, and a Vec takes everything.
-
     fn ip(&mut self, address: Option<SocketAddr>) {
         match address {
-            Some(address) => _ = write!(self.out, "{}", address.ip()),
+            Some(address) => line::ip(self.out, address.ip()),
             // nginx's word for a client of a unix socket.
             None => self.known("unix:"),
         }
@@ -219,7 +216,7 @@ impl Text<'_> {
 
     fn address(&mut self, address: Option<SocketAddr>) {
         match address {
-            Some(address) => _ = write!(self.out, "{address}"),
+            Some(address) => line::address(self.out, address),
             None => self.nothing(),
         }
     }
