@@ -16,12 +16,14 @@ use super::contexts;
 use super::ctx::Ctx;
 use super::fault::Fault;
 use super::hashing::hash_key;
-use super::memo::Known;
+use super::memo::{Keys, Known};
 use super::recovery;
 use super::state::{Held, PoolState, Shared};
 use crate::mcp::HttpMethod;
 use crate::pool::{Endpoint, Fact, Need};
-use crate::session::{Claims, IdKind, NameHash, NewSession, Pulse, Reason, Revision, Touched};
+use crate::session::{
+    Claims, IdKind, Live, NameHash, NewSession, Pulse, Reason, Revision, Touched,
+};
 use crate::telemetry::{self, RefusedId};
 use crate::transport::RequestHead;
 use crate::transport::fields::{MCP_PROTOCOL_VERSION, MCP_SESSION_ID};
@@ -147,7 +149,8 @@ pub fn open(
     let known = match worker.memo.find(pool, id, kind, ctx.principal) {
         Some(known) => known,
         None => {
-            let known = Arc::new(unseal(&worker.shared, pool, id, kind, ctx)?);
+            let keys = worker.memo.keys();
+            let known = Arc::new(unseal(&worker.shared, pool, id, kind, ctx, keys)?);
             worker.memo.keep(&known);
             known
         }
@@ -166,6 +169,7 @@ fn unseal(
     id: &[u8],
     kind: IdKind,
     ctx: &Ctx,
+    keys: Keys,
 ) -> Result<Known, Fault> {
     let refuse = |reason: RefusedId| {
         telemetry::id_refused(reason);
@@ -188,7 +192,7 @@ fn unseal(
         return Err(refuse(RefusedId::UnknownEndpoint));
     };
     let sealed = String::from_utf8_lossy(id).into_owned();
-    Ok(Known::new(pool, &endpoint, claims, sealed.into()))
+    Ok(Known::new(pool, &endpoint, claims, sealed.into(), keys))
 }
 
 /// A session whose endpoint is down, or was taken out, is lost: the client is told so and can start
@@ -226,7 +230,10 @@ pub fn touch(
         }
     }
     bound.adopted = touched == Touched::Adopted;
-    bound.pulse.store(shared.sessions.pulse(bound.key));
+    // Where the session has moved just now, its pulse is none of this place's.
+    let here = |live: &Live<Held>| bound.is_at(live).then(|| Arc::clone(&live.pulse));
+    let pulse = shared.sessions.look(bound.key, here).flatten();
+    bound.pulse.store(pulse);
     Ok(())
 }
 

@@ -98,13 +98,14 @@ async fn open<D: Downstream>(
     let first = first_event(worker, down, pool, &mut reply).await?;
     let uri = first.uri(down.head(), pool, &reply)?;
     let claims = decide::claims(IdKind::Sse, pool, ctx, reply.endpoint(), uri);
+    let keys = worker.memo.keys();
     let sealed = worker
         .shared
         .keyring
         .load()
         .seal(&claims, fresh_nonce())
         .map_err(|_| Fault::UpstreamMalformed)?;
-    let known = Known::new(pool, reply.endpoint(), claims, sealed.as_str().into());
+    let known = Known::new(pool, reply.endpoint(), claims, sealed.as_str().into(), keys);
     let (key, tag) = (known.key, known.tag);
     ctx.session = Some(tag);
     let mut new = decide::new_session(&known, down.head());

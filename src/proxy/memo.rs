@@ -9,18 +9,22 @@
 //! a session that it has not served yet, or not for long, before it opens the id. All point to one and
 //! the same [`Known`], so a session that many threads serve is kept once.
 //!
-//! Only ids that have opened are remembered, so a place in here cannot be guessed at; and what is
-//! remembered is true for one compiled pool, so a reload leaves nothing stale behind.
+//! Only ids that have opened are remembered, so a place in here cannot be guessed at. What is remembered is
+//! true for one compiled pool, and for the keys of its time: once a key is taken out, nothing counts that was
+//! known before.
 
 use std::array;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU32, AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwapOption;
 
-use super::state::PoolState;
+use super::state::{Held, PoolState};
 use crate::pool::Endpoint;
-use crate::session::{Claims, IdKind, Key, PrincipalHash, Pulse};
+use crate::session::{Claims, IdKind, Key, Live, PrincipalHash, Pulse};
 use crate::telemetry::SessionTag;
 
 mod sets;
@@ -31,8 +35,8 @@ use sets::Sets;
 const OWN_SETS_MAX: usize = 1024;
 /// Shards that all threads share, so that they rarely meet.
 const SHARDS: usize = 64;
-/// Sets of a shard at most: 65,536 places in all, in 1 MiB. With the claims of a UUID, what they point to
-/// takes 20 MiB. Beyond that, ids are opened more often.
+/// Sets of a shard at most: 65,536 places in all, in 1 MiB. Ids of UUIDs that they point to take 20 MiB, of
+/// names of 512 bytes 80 MiB. Beyond that, ids are opened more often.
 const SHARD_SETS_MAX: usize = 256;
 /// Sweeps until every set was looked at: some 3 s at a tick of 50 ms.
 const SWEEPS: usize = 64;
@@ -59,7 +63,13 @@ pub struct Known {
     pub tag: SessionTag,
     /// The session's sign of life, while it is in the table.
     pub pulse: ArcSwapOption<Pulse>,
+    /// The keys that it was opened with.
+    pub keys: Keys,
 }
+
+/// Which keys were in force: a number that grows when one is taken out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Keys(u32);
 
 // With the counts before it, what the allocator gives out at a time.
 const _: () = assert!(size_of::<Known>() <= 96);
@@ -71,6 +81,7 @@ impl Known {
         endpoint: &Arc<Endpoint>,
         claims: Claims,
         sealed: Box<str>,
+        keys: Keys,
     ) -> Self {
         Self {
             pool: Arc::clone(pool),
@@ -82,13 +93,20 @@ impl Known {
             tag: SessionTag::of(&sealed),
             sealed,
             pulse: ArcSwapOption::empty(),
+            keys,
         }
     }
 
-    /// Has the session left the table?
+    /// Is this where the session is?
+    pub fn is_at(&self, live: &Live<Held>) -> bool {
+        live.guard.endpoint.id() == self.endpoint.id() && live.server_id == self.server_id
+    }
+
+    /// Has the session left the table, or never been there? One that found no room in it is opened anew now
+    /// and then.
     fn is_over(&self) -> bool {
         let pulse = self.pulse.load();
-        pulse.as_ref().is_some_and(|pulse| pulse.is_over())
+        pulse.as_ref().is_none_or(|pulse| pulse.is_over())
     }
 }
 
@@ -107,6 +125,11 @@ impl Memo {
         }
     }
 
+    /// The keys in force. To be asked for before the keyring is.
+    pub fn keys(&self) -> Keys {
+        Keys(self.shared.keys.load(Acquire))
+    }
+
     /// What is known of an id, for requests of this principal to this pool.
     pub fn find(
         &self,
@@ -115,8 +138,10 @@ impl Memo {
         kind: IdKind,
         principal: PrincipalHash,
     ) -> Option<Arc<Known>> {
+        let keys = self.keys();
         let same = |known: &Known| {
             known.sealed.as_bytes() == id
+                && known.keys == keys
                 && known.kind == kind
                 && known.principal == principal
                 && Arc::ptr_eq(&known.pool, pool)
@@ -165,6 +190,8 @@ pub struct SharedMemo {
     shards: [Mutex<Sets<Known>>; SHARDS],
     /// Where the next sweep begins.
     next: AtomicUsize,
+    /// See [`Keys`].
+    keys: AtomicU32,
 }
 
 impl Default for SharedMemo {
@@ -172,6 +199,7 @@ impl Default for SharedMemo {
         Self {
             shards: array::from_fn(|_| Mutex::new(Sets::new(SHARD_SETS_MAX))),
             next: AtomicUsize::new(0),
+            keys: AtomicU32::new(0),
         }
     }
 }
@@ -183,6 +211,11 @@ impl SharedMemo {
         for at in first..first + SHARDS_SWEPT {
             lock(&self.shards[at % SHARDS]).sweep(1, Known::is_over);
         }
+    }
+
+    /// A key was taken out of the keyring: what was opened before does not count any more.
+    pub fn keys_changed(&self) {
+        self.keys.fetch_add(1, Release);
     }
 
     /// The top bits choose the shard, others the set.
@@ -200,4 +233,32 @@ fn mark(id: &[u8]) -> u64 {
     let tail = id.last_chunk::<8>().copied().unwrap_or_default();
     // Six bits to a character, and the last one may carry fewer: a product mixes them.
     u64::from_be_bytes(tail).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use base64::Engine as _;
+
+    use super::*;
+
+    #[test]
+    fn ids_spread_over_shards_and_sets() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let (mut shards, mut sets, mut places) = (HashSet::new(), HashSet::new(), HashSet::new());
+        for _ in 0..OWN_SETS_MAX {
+            let tag: Vec<u8> = (0..16).map(|_| rng.u8(..)).collect();
+            let text = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(tag);
+            let mark = mark(text.as_bytes());
+            let (shard, set) = ((mark >> 58) as usize % SHARDS, (mark >> 32) as usize);
+            shards.insert(shard);
+            sets.insert(set % OWN_SETS_MAX);
+            places.insert((shard, set % SHARD_SETS_MAX));
+        }
+        assert_eq!(shards.len(), SHARDS);
+        // Thrown at random, 63 % of the sets are hit, and of sixteen times as many 97 % by one alone.
+        assert!(sets.len() > OWN_SETS_MAX * 6 / 10, "{}", sets.len());
+        assert!(places.len() > OWN_SETS_MAX * 9 / 10, "{}", places.len());
+    }
 }

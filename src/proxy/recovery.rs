@@ -86,9 +86,7 @@ pub fn is_possible(shared: &Shared, pool: &PoolState, known: &Known) -> bool {
 /// Where a session is bound now, if that is not where `known` says.
 pub fn moved(shared: &Shared, known: &Known) -> Option<Known> {
     let found = shared.sessions.look(known.key, |live| {
-        let same =
-            live.guard.endpoint.id() == known.endpoint.id() && live.server_id == known.server_id;
-        (!same).then(|| (Arc::clone(&live.guard.endpoint), live.server_id.clone()))
+        (!known.is_at(live)).then(|| (Arc::clone(&live.guard.endpoint), live.server_id.clone()))
     });
     let (endpoint, server_id) = found??;
     Some(Known {
@@ -101,6 +99,7 @@ pub fn moved(shared: &Shared, known: &Known) -> Option<Known> {
         sealed: known.sealed.clone(),
         tag: known.tag,
         pulse: ArcSwapOption::empty(),
+        keys: known.keys,
     })
 }
 

@@ -126,6 +126,7 @@ fn bind(
 ) -> Result<String, Fault> {
     let endpoint = reply.endpoint();
     let claims = claims(IdKind::Session, pool, ctx, endpoint, server_id);
+    let keys = worker.memo.keys();
     let Ok(sealed) = worker.shared.keyring.load().seal(&claims, fresh_nonce()) else {
         log::warn!(endpoint = endpoint.name(); "a server issued a session id that is too long to be sealed");
         worker
@@ -134,7 +135,7 @@ fn bind(
             .delete(orphan(head, pool, reply, claims.server_id));
         return Err(Fault::UpstreamMalformed);
     };
-    let known = Known::new(pool, endpoint, claims, sealed.as_str().into());
+    let known = Known::new(pool, endpoint, claims, sealed.as_str().into(), keys);
     let (key, tag) = (known.key, known.tag);
     let mut new = new_session(&known, head);
     new.guard.origin = origin(&worker.shared, pool, call);
@@ -150,9 +151,11 @@ fn bind(
     if ctx.snapshot.config.sessions.context_sizes > 0 {
         contexts::follow(&worker.shared, ctx, key, tag, pulse.clone());
     }
-    // Its first request comes at once, and need not open what was sealed just now.
-    known.pulse.store(pulse);
-    worker.memo.keep(&Arc::new(known));
+    if pulse.is_some() {
+        // Its first request comes at once, and need not open what was sealed just now.
+        known.pulse.store(pulse);
+        worker.memo.keep(&Arc::new(known));
+    }
     Ok(sealed)
 }
 

@@ -219,7 +219,11 @@ impl Reloader {
         state::settle(&after, &before);
         self.operator.apply(&after, Some(&before));
         resolve_names(&after).await;
-        self.shared.keyring.store(Arc::new(keys.keyring));
+        let keyring = Arc::new(keys.keyring);
+        let were = self.shared.keyring.swap(Arc::clone(&keyring));
+        if !keyring.holds_all_of(&were) {
+            self.shared.memo.keys_changed();
+        }
         state.several = several;
         self.turn_to(&after);
         // At once, or what leaves would be given new sessions. And not before: where nothing stays of a

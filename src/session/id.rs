@@ -267,6 +267,12 @@ impl Keyring {
         self.slots.is_empty()
     }
 
+    /// Does it hold every key of `other`, as their public names tell?
+    pub fn holds_all_of(&self, other: &Self) -> bool {
+        let is_here = |slot: &Slot| self.slots.iter().any(|own| own.key_id == slot.key_id);
+        other.slots.iter().all(is_here)
+    }
+
     /// Seals `claims` with the first key. `nonce` must be drawn at random for every id
     /// ([`super::fresh_nonce`]).
     ///

@@ -356,6 +356,24 @@ async fn another_process_with_the_same_key_serves_the_session() {
 }
 
 #[tokio::test]
+async fn a_key_that_is_taken_out_opens_nothing_though_its_sessions_are_known() {
+    let a = Endpoint::start("a").await;
+    let keys = Keys::new();
+    let (old, both, new) = (keys.config("1"), keys.config("21"), keys.config("2"));
+    let gate = with_keys(&[&a], &old).await;
+    let before = gate.client().initialize().await;
+    assert_eq!(count(&gate.client(), &before).await, 1);
+    let text = gate.config();
+    gate.reload(&text.replace(&old, &both)).await;
+    let after = gate.client().initialize().await;
+    assert_eq!(count(&gate.client(), &before).await, 2);
+    gate.reload(&text.replace(&old, &new)).await;
+    let gone = gate.client().start_call(&before, "whoami", json!({})).await;
+    assert_eq!(gone.status, 404);
+    assert_eq!(count(&gate.client(), &after).await, 1);
+}
+
+#[tokio::test]
 async fn a_killed_process_starts_again_with_its_sessions() {
     let (a, b) = tokio::join!(Endpoint::start("a"), Endpoint::start("b"));
     let mut gate = Tidegate::in_front_of(&[&a, &b]).await;
